@@ -3,7 +3,16 @@ import tseslint from 'typescript-eslint'
 
 export default [
   {
-    ignores: ['**/dist/**', '**/dist-dev/**', '**/node_modules/**', '**/build/**', 'docs/**', '**/*.js', '**/*.mjs', '*.ts'],
+    ignores: [
+      '**/dist/**',
+      '**/dist-dev/**',
+      '**/node_modules/**',
+      '**/build/**',
+      'docs/**',
+      '**/*.js',
+      '**/*.mjs',
+      '*.ts',
+    ],
   },
   {
     files: ['packages/**/*.ts', 'examples/**/*.ts'],
