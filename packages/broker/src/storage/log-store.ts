@@ -1,0 +1,157 @@
+// What storage offers to the partitions of a shard: logs that are appended to, read, and found again after a crash.
+import type { BatchHeader, LogPart } from '@millrace/protocol'
+import type { Block } from '../environment.js'
+
+/** Names one log: a lane of a partition. Topic 0 is the metadata topic. */
+export interface LogKey {
+  readonly topicId: number
+  readonly partition: number
+  readonly lane: number
+}
+
+/** Where a log's state machine stands; written with checkpoints and given back at recovery. */
+export interface LogState {
+  /** The owner's state (producer sessions, applied metadata) after the batch `index`. Opaque to storage. */
+  encodeState(): Uint8Array
+  /** Recovery begins from this state (null: from nothing, at the log start). */
+  restoreState(state: Uint8Array | null): void
+  /** Recovery passes every batch after that state, in order, client part verified. Views are valid during the call. */
+  replay(part: LogPart, header: BatchHeader): void
+}
+
+/** Positions are indexes and offsets of whole batches. */
+export interface LogEnd {
+  /** Index of the last batch; 0 when there is none. */
+  readonly index: number
+  /** Offset the next record would get. */
+  readonly nextOffset: number
+  /** Term of the last batch; 0 when there is none. */
+  readonly term: number
+}
+
+/** A range of batches pinned in memory. */
+export interface LogRead {
+  /** Pieces in order; end to end they are whole batches (log part, client part). Empty at the end of the log. */
+  readonly pieces: readonly { readonly block: Block; readonly offset: number; readonly length: number }[]
+  readonly byteLength: number
+  readonly batchCount: number
+  /** Decoded bytes of all batches: what they cost in credit. */
+  readonly decodedBytes: number
+  /** Offset after the last record of the range; the next read starts there. */
+  readonly nextOffset: number
+  /** Unpins. Call exactly once, when the bytes have been sent. */
+  release(): void
+}
+
+export type StorageErrorCode = 'DISK_FULL' | 'STORAGE_FAILED' | 'DAMAGED' | 'CLOSED'
+
+export class StorageError extends Error {
+  override readonly name = 'StorageError'
+  constructor(
+    readonly code: StorageErrorCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options)
+  }
+}
+
+/**
+ * One log. Appends are synchronous into memory; writes and flushes follow in groups, and the watermarks report them.
+ * filled >= written >= flushed, all as log indexes.
+ */
+export interface PartitionLog {
+  readonly key: LogKey
+  readonly filled: LogEnd
+  /** Index up to which every batch is written to its file (it survives the end of the process). */
+  readonly writtenIndex: number
+  /** Index up to which every batch is flushed (it survives power loss). */
+  readonly flushedIndex: number
+  /** First offset that can be read. */
+  readonly startOffset: number
+  /** Bytes appended and not yet flushed. */
+  readonly unflushedBytes: number
+  /** Set once a write or flush of the volume has failed: no append is accepted any more. */
+  readonly failure: StorageError | null
+  /** Called whenever `writtenIndex` or `flushedIndex` has moved, and once when `failure` is set. */
+  onAdvance: () => void
+
+  /**
+   * Copies a client part into the log behind a log part made of `stamp`, verifying its checksum in the same pass.
+   * Appends within one turn of the environment become one group.
+   * @param stamp term, base offset, index (filled.index + 1) and append time.
+   * @param mode `flush` makes the group flushed as soon as it is written, `write` within FLUSH_INTERVAL_MS or
+   * MAX_UNFLUSHED_BYTES.
+   * @returns false, and nothing has changed, when the checksum does not hold.
+   * @throws StorageError STORAGE_FAILED after a latch; DISK_FULL or CLOSED; nothing has changed then either.
+   */
+  append(
+    source: Block,
+    sourceOffset: number,
+    header: BatchHeader,
+    stamp: { readonly term: number; readonly baseOffset: number; readonly index: number; readonly appendTime: number },
+    mode: 'flush' | 'write',
+  ): boolean
+  /** Whether `bytes` more can be appended now; false when memory or pre-written slots are short (then `onRoom`). */
+  hasRoom(bytes: number): boolean
+  /** Calls back once when room may have come up. */
+  onRoom(callback: () => void): void
+
+  /**
+   * Batches from the one that holds `offset` on: at least one if there is any below `limitIndex`, then as many as fit
+   * `maxBytes`. Never beyond batch `limitIndex` (what is committed). Control batches are included; the reader skips them.
+   * @throws StorageError DAMAGED when the bytes on disk are not what was written; CLOSED.
+   */
+  read(offset: number, maxBytes: number, limitIndex: number): Promise<LogRead>
+  /** First offset whose record has a timestamp >= `timestamp` and index <= `limitIndex`, with that timestamp; null when none. */
+  offsetForTime(timestamp: number, limitIndex: number): Promise<{ offset: number; timestamp: number } | null>
+  /** Term of the batch that holds `offset`; 0 when the log does not hold it. */
+  termAt(offset: number): Promise<number>
+  /** Resolves when everything appended so far is flushed. @throws StorageError. */
+  flush(): Promise<void>
+  /** Bytes of slots this log occupies. */
+  readonly bytesOnDisk: number
+}
+
+export interface LogStoreOptions {
+  readonly clusterId: string
+  readonly nodeId: number
+  /** 32 hexadecimal digits; written into every slot header. */
+  readonly diskId: string
+}
+
+export interface RecoveryReport {
+  readonly logs: number
+  readonly replayedBytes: number
+  /** Logs whose tail was torn by a crash and cut, with what was cut. */
+  readonly torn: readonly { readonly key: LogKey; readonly position: number }[]
+  /** Logs with damage below a durable position: they serve what is whole and accept no appends. */
+  readonly damaged: readonly { readonly key: LogKey; readonly position: number; readonly reason: string }[]
+  readonly durationMs: number
+}
+
+/** All logs of one volume and shard. Made by `openLogStore` in `open-log-store.ts`. */
+export interface LogStore {
+  readonly recovery: RecoveryReport
+  /** Logs found at recovery whose state has not been asked for yet: their owner must call `open` or `drop`. */
+  readonly found: readonly LogKey[]
+  /** Opens a log found at recovery, or creates an empty one, replaying into `state`. */
+  open(key: LogKey, state: LogState): Promise<PartitionLog>
+  /** Frees a log and its slots; a key is never used again. */
+  drop(key: LogKey): Promise<void>
+  /** Flushes, writes checkpoints, closes files. Appends are refused from now on. */
+  close(): Promise<void>
+  readonly statistics: StorageStatistics
+}
+
+export interface StorageStatistics {
+  readonly bytesAppended: number
+  readonly bytesWritten: number
+  readonly groups: number
+  readonly flushes: number
+  readonly copiedBytes: number
+  readonly cacheHits: number
+  readonly cacheMisses: number
+  readonly slots: number
+  readonly freeSlots: number
+}

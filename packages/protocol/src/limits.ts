@@ -1,0 +1,38 @@
+// Every limit of the wire and of the batch format. Lengths read from the wire are compared with these before use.
+import { assert } from './assert.js'
+
+/** Payload of one frame. */
+export const MAX_FRAME_BYTES = 8 * 1024 * 1024
+/** Payload of one frame until HELLO is answered. */
+export const MAX_FRAME_BYTES_BEFORE_HELLO = 16 * 1024
+/** Client part of one batch, header included. */
+export const MAX_BATCH_BYTES = 4 * 1024 * 1024
+/** Decoded body of one batch: what a consumer may have to allocate. */
+export const MAX_DECODED_BYTES = 16 * 1024 * 1024
+export const MAX_RECORDS_PER_BATCH = 65_536
+export const MAX_KEY_BYTES = 64 * 1024
+export const MAX_HEADERS_PER_RECORD = 256
+/** Names and values of all headers of one record. */
+export const MAX_HEADER_BYTES_PER_RECORD = 64 * 1024
+/** Topic names: 1 to this many characters of A-Z a-z 0-9 . _ - and neither "." nor "..". */
+export const MAX_TOPIC_NAME_LENGTH = 249
+export const MAX_PARTITIONS_PER_TOPIC = 10_000
+/** Entries of one produce frame, partitions of one offsets request. */
+export const MAX_ENTRIES_PER_FRAME = 4_096
+/** Strings of the protocol (client id, software, host, error detail), in UTF-8 bytes. */
+export const MAX_STRING_BYTES = 4_096
+/** The authentication message inside HELLO. */
+export const MAX_AUTHENTICATION_BYTES = 4_096
+/** Cursors open at once on one connection. */
+export const MAX_CURSORS_PER_CONNECTION = 10_000
+/** Batches of one producer and partition that the broker remembers; at least twice what a client has in flight. */
+export const PRODUCER_WINDOW_BATCHES = 16
+/** Batches a client may have in flight per partition. */
+export const MAX_IN_FLIGHT_BATCHES = 8
+/** The broker sends a heartbeat on the control connection and for each idle cursor at this interval. */
+export const HEARTBEAT_INTERVAL_MS = 1_000
+
+assert(MAX_BATCH_BYTES < MAX_FRAME_BYTES, 'a frame holds the largest batch')
+assert(MAX_BATCH_BYTES <= MAX_DECODED_BYTES, 'an uncompressed batch of the largest size can be decoded')
+assert(MAX_KEY_BYTES + MAX_HEADER_BYTES_PER_RECORD < MAX_BATCH_BYTES, 'the largest key and headers fit a batch')
+assert(PRODUCER_WINDOW_BATCHES >= 2 * MAX_IN_FLIGHT_BATCHES, 'a retry always falls into the window')

@@ -1,0 +1,104 @@
+// Writes little-endian fields into a buffer that grows; the counterpart of the reader.
+import { assert } from './assert.js'
+import { MAX_STRING_BYTES } from './limits.js'
+import { encodeText } from './text.js'
+
+const HIGH = 0x1_0000_0000
+
+export class Writer {
+  #bytes: Uint8Array
+  #view: DataView
+  #at = 0
+
+  constructor(capacityBytes = 256) {
+    this.#bytes = new Uint8Array(capacityBytes)
+    this.#view = new DataView(this.#bytes.buffer)
+  }
+
+  get length(): number {
+    return this.#at
+  }
+
+  /** What was written so far; a view that stays valid until the next write. */
+  written(): Uint8Array {
+    return this.#bytes.subarray(0, this.#at)
+  }
+
+  #room(length: number): number {
+    const at = this.#at
+    if (at + length > this.#bytes.length) {
+      const grown = new Uint8Array(Math.max(this.#bytes.length * 2, at + length))
+      grown.set(this.#bytes.subarray(0, at))
+      this.#bytes = grown
+      this.#view = new DataView(grown.buffer)
+    }
+    this.#at = at + length
+    return at
+  }
+
+  u8(value: number): this {
+    this.#view.setUint8(this.#room(1), value)
+    return this
+  }
+
+  u16(value: number): this {
+    assert(value >= 0 && value <= 0xffff, `not a u16: ${value}`)
+    this.#view.setUint16(this.#room(2), value, true)
+    return this
+  }
+
+  u32(value: number): this {
+    assert(value >= 0 && value <= 0xffffffff, `not a u32: ${value}`)
+    this.#view.setUint32(this.#room(4), value, true)
+    return this
+  }
+
+  u64(value: number): this {
+    assert(Number.isSafeInteger(value) && value >= 0, `not a position: ${value}`)
+    const at = this.#room(8)
+    this.#view.setUint32(at, value % HIGH, true)
+    this.#view.setUint32(at + 4, Math.floor(value / HIGH), true)
+    return this
+  }
+
+  u64OrNull(value: number | null): this {
+    if (value !== null) return this.u64(value)
+    const at = this.#room(8)
+    this.#view.setUint32(at, 0xffffffff, true)
+    this.#view.setUint32(at + 4, 0xffffffff, true)
+    return this
+  }
+
+  bytes(bytes: Uint8Array): this {
+    const at = this.#room(bytes.length)
+    this.#bytes.set(bytes, at)
+    return this
+  }
+
+  string(text: string): this {
+    const bytes = encodeText(text)
+    assert(bytes.length <= MAX_STRING_BYTES, `a string of ${bytes.length} bytes`)
+    return this.u16(bytes.length).bytes(bytes)
+  }
+
+  /** 32 hexadecimal digits as 16 bytes. */
+  uuid(text: string): this {
+    assert(/^[0-9a-f]{32}$/.test(text), `not a uuid of 32 hexadecimal digits: ${text}`)
+    const at = this.#room(16)
+    for (let i = 0; i < 16; i++) this.#bytes[at + i] = Number.parseInt(text.slice(i * 2, i * 2 + 2), 16)
+    return this
+  }
+
+  /** Writes the fixed part of a payload with its u16 length in front. */
+  fixed(write: () => void): this {
+    const at = this.#room(2)
+    write()
+    this.#view.setUint16(at, this.#at - at - 2, true)
+    return this
+  }
+
+  /** Sets a u32 written earlier, once its value is known. */
+  patchU32(at: number, value: number): void {
+    this.#view.setUint32(at, value, true)
+  }
+}
