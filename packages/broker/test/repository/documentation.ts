@@ -1,0 +1,95 @@
+// The documents as programs: finds the TypeScript fences of Markdown files and checks their types.
+import { join, posix } from 'node:path'
+import ts from 'typescript'
+import { type Repository, type RepositoryFile, ROOT } from './repository.js'
+
+/** One fenced block of a Markdown file. `info` is what stands behind the language. */
+export interface Fence {
+  readonly path: string
+  readonly line: number
+  readonly language: string
+  readonly info: string
+  readonly text: string
+}
+
+/** The documents people read; what typedoc generates is not among them. */
+export function documents(repository: Repository): readonly RepositoryFile[] {
+  return repository.files.filter((file) => file.path.endsWith('.md') && !file.path.startsWith('docs/api/'))
+}
+
+/** Every fenced block of a document. */
+export function fences(file: RepositoryFile): readonly Fence[] {
+  const found: Fence[] = []
+  let open: { line: number; mark: string; language: string; info: string; lines: string[] } | null = null
+  file.lines.forEach((text, index) => {
+    const match = /^\s*(`{3,})\s*(\S*)\s*(.*)$/.exec(text)
+    if (open === null) {
+      if (match === null) return
+      open = { line: index + 1, mark: match[1] ?? '', language: match[2] ?? '', info: match[3] ?? '', lines: [] }
+    } else if (text.trim() === open.mark) {
+      const { line, language, info, lines } = open
+      found.push({ path: file.path, line, language, info, text: `${lines.join('\n')}\n` })
+      open = null
+    } else open.lines.push(text)
+  })
+  return found
+}
+
+const OPTIONS: ts.CompilerOptions = {
+  target: ts.ScriptTarget.ES2022,
+  lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'],
+  module: ts.ModuleKind.NodeNext,
+  moduleResolution: ts.ModuleResolutionKind.NodeNext,
+  moduleDetection: ts.ModuleDetectionKind.Force,
+  strict: true,
+  noUncheckedIndexedAccess: true,
+  exactOptionalPropertyTypes: true,
+  skipLibCheck: true,
+  noEmit: true,
+  types: ['node'],
+}
+
+/**
+ * Checks the types of programs as if each were a file in the repository's root, so that packages resolve as they do
+ * for a user. @returns one message per complaint, with the document and its line.
+ */
+export function checkPrograms(programs: readonly Fence[]): readonly string[] {
+  const virtual = new Map(programs.map((fence, at) => [posix.join(ROOT, `fence-${at}.ts`), fence]))
+  const host = ts.createCompilerHost(OPTIONS)
+  const { fileExists, readFile, getSourceFile } = host
+  host.getCurrentDirectory = () => ROOT
+  host.fileExists = (path) => virtual.has(path) || fileExists(path)
+  host.readFile = (path) => virtual.get(path)?.text ?? readFile(path)
+  host.getSourceFile = (path, options, ...rest) => {
+    const fence = virtual.get(path)
+    return fence === undefined ? getSourceFile(path, options, ...rest) : ts.createSourceFile(path, fence.text, options)
+  }
+  const program = ts.createProgram([...virtual.keys()], OPTIONS, host)
+  return ts.getPreEmitDiagnostics(program).map((diagnostic) => {
+    const message = ts.flattenDiagnosticMessageText(diagnostic.messageText, '\n')
+    const fence = diagnostic.file === undefined ? undefined : virtual.get(diagnostic.file.fileName)
+    if (fence === undefined || diagnostic.start === undefined) return message
+    const at = diagnostic.file?.getLineAndCharacterOfPosition(diagnostic.start)
+    return `${fence.path}:${fence.line + 1 + (at?.line ?? 0)} ${message}`
+  })
+}
+
+/** Links of a document to other files of the repository, without what follows the `#`. */
+export function relativeLinks(file: RepositoryFile): readonly { readonly line: number; readonly path: string }[] {
+  return file.lines.flatMap((text, index) =>
+    [...text.matchAll(/\]\(([^)\s#]+)(?:#[^)]*)?\)/g)]
+      .map((match) => match[1] ?? '')
+      .filter((target) => !/^\w+:/.test(target))
+      .map((target) => ({ line: index + 1, path: join(posix.dirname(file.path), target) })),
+  )
+}
+
+/** Names of the root scripts a document tells its reader to run. */
+export function namedScripts(file: RepositoryFile): readonly { readonly line: number; readonly script: string }[] {
+  return file.lines.flatMap((text, index) =>
+    [...text.matchAll(/\bnpm run (?:--?\w+ )*([\w:-]+)/g)].map((match) => ({
+      line: index + 1,
+      script: match[1] ?? '',
+    })),
+  )
+}
