@@ -17,6 +17,10 @@ export const MAX_HEADER_BYTES_PER_RECORD = 64 * 1024
 /** Topic names: 1 to this many characters of A-Z a-z 0-9 . _ - and neither "." nor "..". */
 export const MAX_TOPIC_NAME_LENGTH = 249
 export const MAX_PARTITIONS_PER_TOPIC = 10_000
+/** Nodes, topics and route changes of one MAP_SNAPSHOT or MAP_DELTA; the frame's size limits them together. */
+export const MAX_NODES_PER_MAP = 10_000
+export const MAX_TOPICS_PER_MAP = 500_000
+export const MAX_ROUTES_PER_DELTA = 400_000
 /** Entries of one produce frame, partitions of one offsets request. */
 export const MAX_ENTRIES_PER_FRAME = 4_096
 /** Strings of the protocol (client id, software, host, error detail), in UTF-8 bytes. */

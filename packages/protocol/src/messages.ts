@@ -1,19 +1,24 @@
 // The registry of all messages: what the format page, the golden bytes and the fuzzers are checked against.
-import { admin, adminReply } from './client/admin.js'
-import {
-  cursorBatches,
-  cursorClosed,
-  cursorCredit,
-  cursorHeartbeat,
-  cursorOpen,
-  cursorOpened,
-} from './client/cursor.js'
+import { admin } from './client/admin.js'
+import { adminReply } from './client/admin-reply.js'
+import { cursorBatches } from './client/cursor-batches.js'
+import { cursorClose } from './client/cursor-close.js'
+import { cursorClosed } from './client/cursor-closed.js'
+import { cursorCredit } from './client/cursor-credit.js'
+import { cursorHeartbeat } from './client/cursor-heartbeat.js'
+import { cursorOpen } from './client/cursor-open.js'
+import { cursorOpened } from './client/cursor-opened.js'
 import { failure } from './client/failure.js'
 import { hello } from './client/hello.js'
 import { helloReply } from './client/hello-reply.js'
-import { mapDelta, mapHeartbeat, mapSnapshot, mapSubscribe } from './client/map.js'
-import { offsets, offsetsReply } from './client/offsets.js'
-import { cursorClose, ping, pong } from './client/ping.js'
+import { mapDelta } from './client/map-delta.js'
+import { mapHeartbeat } from './client/map-heartbeat.js'
+import { mapSnapshot } from './client/map-snapshot.js'
+import { mapSubscribe } from './client/map-subscribe.js'
+import { offsets } from './client/offsets.js'
+import { offsetsReply } from './client/offsets-reply.js'
+import { ping } from './client/ping.js'
+import { pong } from './client/pong.js'
 import { produce } from './client/produce.js'
 import { produceReply } from './client/produce-reply.js'
 import type { MessageCodec } from './message.js'

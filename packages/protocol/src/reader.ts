@@ -99,6 +99,14 @@ export class Reader {
     return value
   }
 
+  /** `count` things one after another, the count checked as `count` does. */
+  list<T>(count: number, minBytesEach: number, limit: number, read: (reader: Reader) => T): T[] {
+    this.count(count, minBytesEach, limit)
+    const things: T[] = []
+    for (let i = 0; i < count; i++) things.push(read(this))
+    return things
+  }
+
   /**
    * Reads the fixed part of a payload: a u16 length, then fields. Fields that a newer version added at its end are
    * skipped; the reader then stands at the tail.

@@ -1,9 +1,7 @@
-// ADMIN and ADMIN_REPLY: rare operations, whose payloads are MessagePack maps so that they can grow.
+// ADMIN: a rare operation, whose payload is a MessagePack map so that it can grow.
 //
-// ADMIN        fixed  u16 operation, u16 zero, u64 map version the caller has seen (the broker waits until it has it)
-//              tail   MessagePack, to the end of the frame
-// ADMIN_REPLY  fixed  u16 code, u16 zero, u64 map version after the operation
-//              tail   string detail, then MessagePack
+//   fixed  u16 operation, u16 zero, u64 map version the caller has seen (the broker waits until it has it)
+//   tail   MessagePack, to the end of the frame
 import type { MessageCodec } from '../message.js'
 
 export const ADMIN_OPERATIONS = {
@@ -23,14 +21,6 @@ export interface AdminRequest {
   readonly payload: Uint8Array
 }
 
-export interface AdminReply {
-  readonly code: number
-  readonly mapVersion: number
-  readonly detail: string
-  /** MessagePack; empty after an error. */
-  readonly payload: Uint8Array
-}
-
 export const admin: MessageCodec<AdminRequest> = {
   kind: 50,
   name: 'ADMIN',
@@ -45,25 +35,5 @@ export const admin: MessageCodec<AdminRequest> = {
       return { operation, mapVersion: reader.u64() }
     })
     return { ...fixed, payload: reader.bytes(reader.remaining) }
-  },
-}
-
-export const adminReply: MessageCodec<AdminReply> = {
-  kind: 51,
-  name: 'ADMIN_REPLY',
-  sender: 'broker',
-  encode(m, writer) {
-    writer
-      .fixed(() => writer.u16(m.code).u16(0).u64(m.mapVersion))
-      .string(m.detail)
-      .bytes(m.payload)
-  },
-  decode(reader) {
-    const fixed = reader.fixed(() => {
-      const code = reader.u16()
-      reader.u16()
-      return { code, mapVersion: reader.u64() }
-    })
-    return { ...fixed, detail: reader.string(), payload: reader.bytes(reader.remaining) }
   },
 }

@@ -1,15 +1,11 @@
-// OFFSETS and OFFSETS_REPLY: where a partition starts, ends, or stood at a time.
+// OFFSETS: asks where partitions start, end, or stood at a time.
 //
-// OFFSETS        fixed  u16 queries
-//                tail   queries of 20 bytes: u32 topic id, u32 partition, u16 lane, u8 kind (1 earliest, 2 latest,
-//                       3 timestamp), u8 zero, u64 timestamp
-// OFFSETS_REPLY  fixed  u16 answers
-//                tail   answers of 36 bytes: u16 code, u16 zero, u64 offset, u64 timestamp (all bits set: none),
-//                       u32 term, route
+//   fixed  u16 queries
+//   tail   queries of 20 bytes: u32 topic id, u32 partition, u16 lane, u8 kind (1 earliest, 2 latest, 3 timestamp),
+//          u8 zero, u64 timestamp
 import { ProtocolError } from '../errors.js'
 import { MAX_ENTRIES_PER_FRAME } from '../limits.js'
 import type { MessageCodec } from '../message.js'
-import { type Route, readRoute, writeRoute } from '../route.js'
 
 const KIND_IDS = { earliest: 1, latest: 2, timestamp: 3 } as const
 export type OffsetQueryKind = keyof typeof KIND_IDS
@@ -24,22 +20,8 @@ export interface OffsetQuery {
   readonly timestamp: number
 }
 
-export interface OffsetAnswer {
-  readonly code: number
-  /** For kind `latest`, and when no record is as late as the timestamp: the high watermark. */
-  readonly offset: number
-  /** Timestamp of the record found by kind `timestamp`, else null. */
-  readonly timestamp: number | null
-  readonly term: number
-  readonly route: Route
-}
-
 export interface Offsets {
   readonly queries: readonly OffsetQuery[]
-}
-
-export interface OffsetsReply {
-  readonly answers: readonly OffsetAnswer[]
 }
 
 export const offsets: MessageCodec<Offsets> = {
@@ -69,34 +51,5 @@ export const offsets: MessageCodec<Offsets> = {
       queries.push({ topicId, partition, lane, kind, timestamp: reader.u64() })
     }
     return { queries }
-  },
-}
-
-export const offsetsReply: MessageCodec<OffsetsReply> = {
-  kind: 41,
-  name: 'OFFSETS_REPLY',
-  sender: 'broker',
-  encode(m, writer) {
-    writer.fixed(() => writer.u16(m.answers.length))
-    for (const a of m.answers) {
-      writer.u16(a.code).u16(0).u64(a.offset).u64OrNull(a.timestamp).u32(a.term)
-      writeRoute(writer, a.route)
-    }
-  },
-  decode(reader) {
-    const count = reader.count(
-      reader.fixed(() => reader.u16()),
-      36,
-      MAX_ENTRIES_PER_FRAME,
-    )
-    const answers: OffsetAnswer[] = []
-    for (let i = 0; i < count; i++) {
-      const code = reader.u16()
-      reader.u16()
-      const offset = reader.u64()
-      const timestamp = reader.u64OrNull()
-      answers.push({ code, offset, timestamp, term: reader.u32(), route: readRoute(reader) })
-    }
-    return { answers }
   },
 }
