@@ -1,0 +1,141 @@
+// Registers the entry points, and ends everything when the environment does.
+#include "addon.h"
+
+#include <cstdio>
+
+#include "checksum.h"
+#include "file.h"
+#include "kernel-features.h"
+#include "ring-entry.h"
+#include "socket.h"
+
+namespace millrace {
+
+Instance* Instance::Create(napi_env env) {
+  auto* instance = new Instance();
+  instance->env = env;
+  if (napi_add_async_cleanup_hook(env, OnEnvironmentEnds, instance, &instance->hook_) == napi_ok) return instance;
+  delete instance;
+  return nullptr;
+}
+
+LoopCoupling* Instance::Couple(Ring* ring, napi_value callback) {
+  LoopCoupling* coupling = LoopCoupling::Start(env, ring, callback, OnCouplingClosed, this);
+  if (coupling != nullptr) couplings_++;
+  return coupling;
+}
+
+bool Instance::HasIoInFlight() const {
+  bool any = false;
+  rings.ForEach([&](const OpenRing& open) { any = any || open.ring->InFlight() > 0; });
+  return any;
+}
+
+bool Instance::Detach(napi_ref* buffer) {
+  napi_value value;
+  if (*buffer == nullptr) return true;
+  const bool detached = napi_get_reference_value(env, *buffer, &value) == napi_ok && value != nullptr &&
+                        napi_detach_arraybuffer(env, value) == napi_ok;
+  napi_delete_reference(env, *buffer);
+  *buffer = nullptr;
+  return detached;
+}
+
+uint32_t Instance::Close(OpenRing* open, Ring::Clock::time_point deadline, bool environmentEnds) {
+  uint32_t inFlight = open->ring->Drain(deadline);
+  if (open->coupling != nullptr) open->coupling->Close(environmentEnds);
+  // When the environment ends no JavaScript runs any more, and its views go away unread.
+  bool detached = true;
+  if (!environmentEnds) {
+    for (napi_ref* buffer : {&open->ringBuffer, &open->sqeBuffer, &open->controlBuffer}) {
+      detached = Detach(buffer) && detached;
+    }
+  }
+  if (inFlight > 0) leakedRings++;
+  if (inFlight > 0 || !detached) open->ring->Leak();
+  return inFlight;
+}
+
+void Instance::OnEnvironmentEnds(napi_async_cleanup_hook_handle hook, void* data) {
+  auto* instance = static_cast<Instance*>(data);
+  instance->ending_ = true;
+  const auto deadline = Ring::Clock::now() + std::chrono::seconds(2);
+  uint32_t inFlight = 0;
+  for (auto& open : instance->rings.TakeAll()) inFlight += instance->Close(open.get(), deadline, true);
+  for (auto& arena : instance->arenas.TakeAll()) {
+    if (instance->leakedRings > 0) arena->Leak();
+  }
+  if (inFlight > 0) {
+    fprintf(stderr, "millrace: %u I/O operations did not end within 2 s; their ring and memory stay until the process ends\n",
+            inFlight);
+  }
+  instance->FinishIfIdle();
+}
+
+void Instance::OnCouplingClosed(void* data) {
+  auto* instance = static_cast<Instance*>(data);
+  instance->couplings_--;
+  instance->FinishIfIdle();
+}
+
+void Instance::FinishIfIdle() {
+  if (!ending_ || couplings_ > 0) return;
+  napi_remove_async_cleanup_hook(hook_);
+  delete this;
+}
+
+namespace {
+
+struct EntryPoint {
+  const char* name;
+  napi_callback function;
+};
+
+constexpr EntryPoint kEntryPoints[] = {
+    {"arenaClose", ArenaClose},
+    {"arenaOpen", ArenaOpen},
+    {"checksum", ArenaChecksum},
+    {"checksumBytes", ChecksumBytes},
+    {"checksumBytesWith", ChecksumBytesWith},
+    {"copyWithChecksum", ArenaCopyWithChecksum},
+    {"descriptorClose", DescriptorClose},
+    {"fileLock", FileLock},
+    {"fileOpen", FileOpen},
+    {"fileSize", FileSize},
+    {"fileSystem", FileSystem},
+    {"fileSystemSync", FileSystemSync},
+    {"fileTruncate", FileTruncate},
+    {"kernelFeatures", KernelFeatures},
+    {"layout", Layout},
+    {"ringClose", RingClose},
+    {"ringEnter", RingEnter},
+    {"ringOpen", RingOpen},
+    {"ringReference", RingReference},
+    {"ringRegisterBuffer", RingRegisterBuffer},
+    {"ringRegisterBufferRing", RingRegisterBufferRing},
+    {"ringRegisterBufferTable", RingRegisterBufferTable},
+    {"ringStart", RingStart},
+    {"socketListen", SocketListen},
+    {"socketPeer", SocketPeer},
+    {"socketShutdown", SocketShutdown},
+};
+
+}  // namespace
+
+}  // namespace millrace
+
+NAPI_MODULE_INIT() {
+  auto* instance = millrace::Instance::Create(env);
+  if (instance == nullptr) {
+    napi_throw_error(env, nullptr, "the environment takes no cleanup hook");
+    return nullptr;
+  }
+  for (const auto& entry : millrace::kEntryPoints) {
+    napi_value function;
+    if (napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.function, instance, &function) != napi_ok ||
+        napi_set_named_property(env, exports, entry.name, function) != napi_ok) {
+      return nullptr;
+    }
+  }
+  return exports;
+}

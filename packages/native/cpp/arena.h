@@ -1,0 +1,56 @@
+// Page-aligned memory of the addon that the kernel may read and write while I/O is in flight.
+#pragma once
+
+#include <node_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace millrace {
+
+/**
+ * One mapping, aligned to a huge page, committed by the kernel as it is touched or registered. It never moves, the
+ * garbage collector never sees it, and a child between fork and exec does not inherit it.
+ */
+class Arena {
+ public:
+  static constexpr size_t kAlignment = size_t{2} << 20;
+  /** The kernel registers at most this much as one buffer. */
+  static constexpr uint64_t kMostBytes = uint64_t{1} << 30;
+
+  /** Null with errno set when the kernel refuses. */
+  static std::unique_ptr<Arena> Open(size_t bytes);
+  /** Unmaps. Invariant: no ring has I/O on it in flight, and no ArrayBuffer over it is attached; or `Leak` was called. */
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  bool Contains(uint64_t offset, uint64_t length) const { return offset <= bytes_ && length <= bytes_ - offset; }
+  uint8_t* At(uint64_t offset) const { return memory_ + offset; }
+  size_t bytes() const { return bytes_; }
+  bool hugePages() const { return hugePages_; }
+  void Leak() { leaked_ = true; }
+
+  /** The ArrayBuffer JavaScript sees; detached before the memory goes. */
+  napi_ref buffer = nullptr;
+
+ private:
+  Arena() = default;
+
+  uint8_t* memory_ = nullptr;
+  size_t bytes_ = 0;
+  bool hugePages_ = false;
+  bool leaked_ = false;
+};
+
+/** arenaOpen(bytes) -> { handle, address, buffer, hugePages } */
+napi_value ArenaOpen(napi_env env, napi_callback_info info);
+/** arenaClose(handle) -> boolean: false when the memory could not be taken back from JavaScript and stays mapped. */
+napi_value ArenaClose(napi_env env, napi_callback_info info);
+/** checksum(arena, offset, length, seed) -> CRC-32 */
+napi_value ArenaChecksum(napi_env env, napi_callback_info info);
+/** copyWithChecksum(targetArena, targetOffset, sourceArena, sourceOffset, length, seed) -> CRC-32 */
+napi_value ArenaCopyWithChecksum(napi_env env, napi_callback_info info);
+
+}  // namespace millrace

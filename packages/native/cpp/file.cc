@@ -1,0 +1,117 @@
+// File mechanism; see file.h.
+#include "file.h"
+
+#include <cerrno>
+#include <string>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "convert.h"
+
+namespace millrace {
+
+namespace {
+
+napi_value Answer(napi_env env, double result) { return Number(env, result < 0 ? -errno : result); }
+
+/** syncfs may take seconds, so it leaves the JavaScript thread. */
+class SyncWork : public Napi::AsyncWorker {
+ public:
+  SyncWork(Napi::Env env, int descriptor)
+      : Napi::AsyncWorker(env, "MillraceSyncfs"), descriptor_(descriptor), deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  Napi::Promise Promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override { result_ = syncfs(descriptor_) == 0 ? 0 : -errno; }
+  void OnOK() override { deferred_.Resolve(Napi::Number::New(Env(), result_)); }
+
+ private:
+  int descriptor_;
+  int result_ = 0;
+  Napi::Promise::Deferred deferred_;
+};
+
+}  // namespace
+
+napi_value FileOpen(napi_env env, napi_callback_info info) {
+  const Arguments args(env, info, "fileOpen");
+  std::string path;
+  int flags;
+  uint32_t mode;
+  if (!args.Text(0, "path", 4095, &path) || !args.Descriptor(1, "flags", &flags) ||
+      !args.Unsigned32(2, "mode", &mode)) {
+    return nullptr;
+  }
+  return Answer(env, open(path.c_str(), flags | O_CLOEXEC, static_cast<mode_t>(mode & 07777)));
+}
+
+napi_value DescriptorClose(napi_env env, napi_callback_info info) {
+  const Arguments args(env, info, "descriptorClose");
+  int descriptor;
+  if (!args.Descriptor(0, "descriptor", &descriptor)) return nullptr;
+  return Answer(env, close(descriptor));
+}
+
+napi_value FileLock(napi_env env, napi_callback_info info) {
+  const Arguments args(env, info, "fileLock");
+  int descriptor;
+  if (!args.Descriptor(0, "descriptor", &descriptor)) return nullptr;
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return Answer(env, fcntl(descriptor, F_OFD_SETLK, &lock));
+}
+
+napi_value FileSize(napi_env env, napi_callback_info info) {
+  const Arguments args(env, info, "fileSize");
+  int descriptor;
+  if (!args.Descriptor(0, "descriptor", &descriptor)) return nullptr;
+  struct stat status = {};
+  return Answer(env, fstat(descriptor, &status) == 0 ? static_cast<double>(status.st_size) : -1);
+}
+
+napi_value FileTruncate(napi_env env, napi_callback_info info) {
+  const Arguments args(env, info, "fileTruncate");
+  int descriptor;
+  uint64_t bytes;
+  if (!args.Descriptor(0, "descriptor", &descriptor) || !args.Unsigned(1, "bytes", kMaxSafeInteger, &bytes)) {
+    return nullptr;
+  }
+  return Answer(env, ftruncate(descriptor, static_cast<off_t>(bytes)));
+}
+
+napi_value FileSystem(napi_env env, napi_callback_info info) {
+  const Arguments args(env, info, "fileSystem");
+  int descriptor;
+  if (!args.Descriptor(0, "descriptor", &descriptor)) return nullptr;
+  struct statfs system = {};
+  struct stat status = {};
+  if (fstatfs(descriptor, &system) != 0 || fstat(descriptor, &status) != 0) return Answer(env, -1);
+  const double blockBytes = static_cast<double>(system.f_frsize > 0 ? system.f_frsize : system.f_bsize);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("type", static_cast<double>(static_cast<uint32_t>(system.f_type)));
+  result.Set("blockBytes", blockBytes);
+  result.Set("freeBytes", static_cast<double>(system.f_bavail) * blockBytes);
+  result.Set("totalBytes", static_cast<double>(system.f_blocks) * blockBytes);
+  result.Set("deviceMajor", static_cast<double>(major(status.st_dev)));
+  result.Set("deviceMinor", static_cast<double>(minor(status.st_dev)));
+  return result;
+}
+
+napi_value FileSystemSync(napi_env env, napi_callback_info info) {
+  const Arguments args(env, info, "fileSystemSync");
+  int descriptor;
+  if (!args.Descriptor(0, "descriptor", &descriptor)) return nullptr;
+  // Deletes itself when it has answered.
+  auto* work = new SyncWork(env, descriptor);
+  Napi::Promise promise = work->Promise();
+  work->Queue();
+  return promise;
+}
+
+}  // namespace millrace

@@ -1,0 +1,176 @@
+// Probes; see kernel-features.h.
+#include "kernel-features.h"
+
+#include <cstddef>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+
+#include "arena.h"
+#include "checksum.h"
+#include "convert.h"
+#include "ring.h"
+
+namespace millrace {
+
+namespace {
+
+struct Needed {
+  uint8_t opcode;
+  const char* name;
+};
+
+constexpr Needed kNeeded[] = {
+    {abi::kOpFsync, "FSYNC"},       {abi::kOpReadFixed, "READ_FIXED"},     {abi::kOpWriteFixed, "WRITE_FIXED"},
+    {abi::kOpSendMsg, "SENDMSG"},   {abi::kOpAccept, "ACCEPT"},            {abi::kOpAsyncCancel, "ASYNC_CANCEL"},
+    {abi::kOpFallocate, "FALLOCATE"}, {abi::kOpRead, "READ"},              {abi::kOpWrite, "WRITE"},
+    {abi::kOpSend, "SEND"},         {abi::kOpRecv, "RECV"},
+};
+
+Napi::Array MissingOperations(napi_env env, Ring* ring) {
+  Napi::Array missing = Napi::Array::New(env);
+  abi::Probe probe = {};
+  const int answer = ring->Register(abi::kRegisterProbe, &probe, 256);
+  for (const Needed& needed : kNeeded) {
+    const bool known = answer >= 0 && (probe.operations[needed.opcode].flags & 1) != 0;
+    if (!known) missing.Set(missing.Length(), needed.name);
+  }
+  return missing;
+}
+
+int TryBufferRing(Ring* ring) {
+  constexpr size_t kBytes = 4096;
+  void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return -ENOMEM;
+  const int result = ring->RegisterBufferRing(1, 8, memory);
+  // Unregistered with the ring, which goes first; the kernel holds the pages itself.
+  munmap(memory, kBytes);
+  return result;
+}
+
+int TryFixedBuffers(Ring* ring) {
+  // As much as one step of growth of a broker's memory: a limit on locked memory must show here.
+  constexpr size_t kBytes = size_t{16} << 20;
+  const int table = ring->RegisterBufferTable(1);
+  if (table < 0) return table;
+  void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return -ENOMEM;
+  madvise(memory, kBytes, MADV_HUGEPAGE);
+  const int result = ring->UpdateBuffer(0, memory, kBytes);
+  munmap(memory, kBytes);
+  return result < 0 ? result : 0;
+}
+
+bool TryExternalBuffers(napi_env env) {
+  auto* memory = new uint8_t[8]();
+  napi_value buffer;
+  const auto release = [](napi_env, void* data, void*) { delete[] static_cast<uint8_t*>(data); };
+  if (napi_create_external_arraybuffer(env, memory, 8, release, nullptr, &buffer) == napi_ok) return true;
+  delete[] memory;
+  return false;
+}
+
+napi_value ReadSysctl(napi_env env) {
+  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen("/proc/sys/kernel/io_uring_disabled", "re"), fclose);
+  int value;
+  if (file && fscanf(file.get(), "%d", &value) == 1) return Number(env, value);
+  napi_value null;
+  return napi_get_null(env, &null) == napi_ok ? null : nullptr;
+}
+
+}  // namespace
+
+napi_value KernelFeatures(napi_env env, napi_callback_info info) {
+  Napi::Object result = Napi::Object::New(env);
+  utsname system = {};
+  uname(&system);
+  rlimit locked = {};
+  getrlimit(RLIMIT_MEMLOCK, &locked);
+  result.Set("release", system.release);
+  result.Set("lockedMemoryBytes",
+             locked.rlim_cur == RLIM_INFINITY ? Number(env, -1) : Number(env, static_cast<double>(locked.rlim_cur)));
+  result.Set("externalBuffers", TryExternalBuffers(env));
+  result.Set("disabledBySysctl", ReadSysctl(env));
+  result.Set("checksum", Crc32Method());
+
+  SetupFailure failure;
+  const auto ring = Ring::Open(8, 16, UINT32_MAX, &failure);
+  if (ring == nullptr) {
+    Napi::Object setup = Napi::Object::New(env);
+    setup.Set("call", failure.call);
+    setup.Set("errno", failure.error);
+    result.Set("setup", setup);
+    return result;
+  }
+  result.Set("setup", Napi::Env(env).Null());
+  result.Set("setupFlags", static_cast<double>(ring->params().flags));
+  result.Set("features", static_cast<double>(ring->params().features));
+  result.Set("missingOperations", MissingOperations(env, ring.get()));
+  result.Set("bufferRing", TryBufferRing(ring.get()));
+  result.Set("fixedBuffers", TryFixedBuffers(ring.get()));
+  return result;
+}
+
+napi_value Layout(napi_env env, napi_callback_info info) {
+  Napi::Object result = Napi::Object::New(env);
+  const auto set = [&](const char* name, double value) { result.Set(name, value); };
+  set("SQE_BYTES", sizeof(abi::SqeData));
+  set("SQE_FD", offsetof(abi::SqeData, fd));
+  set("SQE_OFFSET", offsetof(abi::SqeData, offset));
+  set("SQE_ADDRESS", offsetof(abi::SqeData, address));
+  set("SQE_LENGTH", offsetof(abi::SqeData, length));
+  set("SQE_OPERATION_FLAGS", offsetof(abi::SqeData, operationFlags));
+  set("SQE_USER_DATA", offsetof(abi::SqeData, userData));
+  set("SQE_BUFFER", offsetof(abi::SqeData, bufferIndexOrGroup));
+  set("SQE_FILE_INDEX", offsetof(abi::SqeData, fileIndex));
+  set("CQE_BYTES", sizeof(abi::CqeData));
+  set("CQE_RESULT", offsetof(abi::CqeData, result));
+  set("CQE_FLAGS", offsetof(abi::CqeData, flags));
+  set("BUFFER_ENTRY_BYTES", sizeof(abi::BufferRingEntry));
+  set("BUFFER_ENTRY_LENGTH", offsetof(abi::BufferRingEntry, length));
+  set("BUFFER_ENTRY_ID", offsetof(abi::BufferRingEntry, id));
+  set("BUFFER_RING_TAIL", offsetof(abi::BufferRingEntry, tailOrReserved));
+  set("CONTROL_WORK", offsetof(Control, work));
+  set("CONTROL_ACTIVE", offsetof(Control, active));
+  set("CONTROL_REFERENCED", offsetof(Control, referenced));
+  set("CONTROL_FINALS", offsetof(Control, finals));
+  set("MESSAGE_HEADER_BYTES", 56);
+  set("ARENA_MOST_BYTES", static_cast<double>(Arena::kMostBytes));
+  set("OP_NOP", abi::kOpNop);
+  set("OP_FSYNC", abi::kOpFsync);
+  set("OP_READ_FIXED", abi::kOpReadFixed);
+  set("OP_WRITE_FIXED", abi::kOpWriteFixed);
+  set("OP_SENDMSG", abi::kOpSendMsg);
+  set("OP_ACCEPT", abi::kOpAccept);
+  set("OP_ASYNC_CANCEL", abi::kOpAsyncCancel);
+  set("OP_FALLOCATE", abi::kOpFallocate);
+  set("OP_READ", abi::kOpRead);
+  set("OP_WRITE", abi::kOpWrite);
+  set("OP_SEND", abi::kOpSend);
+  set("OP_RECV", abi::kOpRecv);
+  set("SQE_BUFFER_SELECT", abi::kSqeBufferSelect);
+  set("FSYNC_DATA_ONLY", abi::kFsyncDataOnly);
+  set("ACCEPT_MULTISHOT", abi::kAcceptMultishot);
+  set("RECVSEND_POLL_FIRST", abi::kRecvSendPollFirst);
+  set("CANCEL_ALL", abi::kCancelAll);
+  set("CANCEL_ANY", abi::kCancelAny);
+  set("CQE_BUFFER", abi::kCqeBuffer);
+  set("CQE_MORE", abi::kCqeMore);
+  set("CQE_SOCKET_NON_EMPTY", abi::kCqeSocketNonEmpty);
+  set("CQE_BUFFER_SHIFT", abi::kCqeBufferShift);
+  set("SQ_CQ_OVERFLOW", abi::kSqCqOverflow);
+  set("SQ_TASKRUN", abi::kSqTaskrun);
+  set("ENTER_GET_EVENTS", abi::kEnterGetEvents);
+  set("SETUP_SINGLE_ISSUER", abi::kSetupSingleIssuer);
+  set("SETUP_DEFER_TASKRUN", abi::kSetupDeferTaskrun);
+  set("SETUP_TASKRUN_FLAG", abi::kSetupTaskrunFlag);
+  set("SETUP_COOP_TASKRUN", abi::kSetupCoopTaskrun);
+  set("SETUP_NO_SQ_ARRAY", abi::kSetupNoSqArray);
+  return result;
+}
+
+}  // namespace millrace
