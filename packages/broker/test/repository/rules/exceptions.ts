@@ -17,6 +17,18 @@ export const EXCEPTIONS: readonly Exception[] = [
     allows: 'rxjs',
     reason: 'the type SchedulerLike only: every RxJS operator with time runs on the scheduler of the environment',
   },
+  {
+    rule: 'layering',
+    path: 'packages/broker/src/message-pack.ts',
+    allows: 'msgpackr',
+    reason: 'the one place that knows how admin payloads and metadata entries become bytes',
+  },
+  {
+    rule: 'ambient',
+    path: 'packages/native/src/binding.ts',
+    allows: 'process',
+    reason: 'finds the addon built for this platform, processor and Node; reads no time and does nothing else',
+  },
 ]
 
 /** The findings no exception covers, and a finding for each exception that covers nothing. */
