@@ -400,11 +400,13 @@ export function describeNetworkContract(factory: ContractSideFactory): void {
 
     it('ends what is still connected when the environment closes', async () => {
       const { peer, handler } = await connectOne(() => new Recorder())
+      const received = new PeerRecorder(peer)
       peer.write(pattern(10, 1))
       await until('bytes arrive', () => handler.receivedBytes === 10)
       await side().environment.close()
-      await peer.closed
       expect(handler.closed).not.toBeNull()
+      await peer.closed
+      expect(received.receivedBytes).toBe(0)
     })
   })
 }

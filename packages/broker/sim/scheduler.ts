@@ -1,0 +1,163 @@
+// Virtual time: a heap of events, run one after the other, with every promise settled in between.
+import { Trace } from './trace.js'
+
+/**
+ * Times are multiples of 1/1024 ms: sums and differences of them are exact in floating point, so that a deadline is
+ * reached exactly and no rounding differs between machines.
+ */
+const TICKS_PER_MS = 1024
+
+/** Taken before anything could forbid it: the simulation itself runs on the real event loop. */
+const realSetImmediate = setImmediate
+
+/** A process of the simulated world. Once it is dead, nothing of it runs any more. */
+export class SimulatedProcess {
+  alive = true
+  /** Events due before this moment wait for it: a stalled event loop. */
+  stalledUntilMs = 0
+  /** Timers set and neither fired nor cancelled. */
+  pendingTimers = 0
+
+  constructor(
+    readonly name: string,
+    readonly index: number,
+  ) {}
+}
+
+export interface ScheduledEvent {
+  cancel(): void
+}
+
+class Event implements ScheduledEvent {
+  constructor(
+    public atMs: number,
+    public sequence: number,
+    readonly process: SimulatedProcess | null,
+    readonly label: string,
+    public callback: (() => void) | null,
+  ) {}
+
+  cancel(): void {
+    this.callback = null
+  }
+}
+
+export type RunEnd = 'done' | 'idle' | 'deadline' | 'events'
+
+export interface RunLimits {
+  /** Virtual time at which the run is given up. */
+  readonly deadlineMs: number
+  readonly events: number
+}
+
+export class Scheduler {
+  nowMs = 0
+  eventsRun = 0
+  readonly trace = new Trace()
+  private readonly heap: Event[] = []
+  private sequence = 0
+  private processes = 0
+
+  spawn(name: string): SimulatedProcess {
+    return new SimulatedProcess(name, ++this.processes)
+  }
+
+  /**
+   * Runs `callback` after `delayMs` of virtual time, unless `process` has died by then.
+   * Events of the same moment run in the order they were scheduled in.
+   */
+  schedule(process: SimulatedProcess | null, delayMs: number, label: string, callback: () => void): ScheduledEvent {
+    const atMs = Math.ceil((this.nowMs + Math.max(0, delayMs)) * TICKS_PER_MS) / TICKS_PER_MS
+    const event = new Event(atMs, this.sequence++, process, label, callback)
+    this.push(event)
+    return event
+  }
+
+  /** Resolves after `delayMs` of virtual time: for the code that drives a simulation. */
+  sleep(delayMs: number): Promise<void> {
+    return new Promise((resolve) => this.schedule(null, delayMs, 'sleep', resolve))
+  }
+
+  /**
+   * Runs events until `done` holds, nothing is left to run, or a limit is met. After each event every promise reaction
+   * and `nextTick` has run before the next event begins, so the order of everything is that of the heap alone.
+   * Rejects with what an event throws.
+   */
+  async run(done: () => boolean, limits: RunLimits): Promise<RunEnd> {
+    const lastEvent = this.eventsRun + limits.events
+    await settle()
+    while (!done()) {
+      const event = this.pop()
+      if (event === null) return 'idle'
+      if (event.atMs > limits.deadlineMs) {
+        this.push(event)
+        return 'deadline'
+      }
+      if (!this.begin(event)) continue
+      await settle()
+      if (this.eventsRun >= lastEvent) return 'events'
+    }
+    return 'done'
+  }
+
+  /** Runs the event; false when there was nothing to run. */
+  private begin(event: Event): boolean {
+    const { callback, process } = event
+    if (callback === null || process?.alive === false) return false
+    this.nowMs = Math.max(this.nowMs, event.atMs)
+    if (process !== null && process.stalledUntilMs > this.nowMs) {
+      event.atMs = process.stalledUntilMs
+      this.push(event)
+      return false
+    }
+    this.eventsRun++
+    event.callback = null
+    this.trace.note(event.label, process?.index ?? 0, this.nowMs * TICKS_PER_MS)
+    callback()
+    return true
+  }
+
+  private push(event: Event): void {
+    const heap = this.heap
+    let at = heap.length
+    heap.push(event)
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      if (!isBefore(event, heap[parent]!)) break
+      heap[at] = heap[parent]!
+      at = parent
+    }
+    heap[at] = event
+  }
+
+  private pop(): Event | null {
+    const heap = this.heap
+    const first = heap[0]
+    if (first === undefined) return null
+    const last = heap.pop()!
+    if (heap.length === 0) return first
+    let at = 0
+    for (;;) {
+      let child = at * 2 + 1
+      if (child >= heap.length) break
+      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++
+      if (!isBefore(heap[child]!, last)) break
+      heap[at] = heap[child]!
+      at = child
+    }
+    heap[at] = last
+    return first
+  }
+}
+
+function isBefore(left: Event, right: Event): boolean {
+  return left.atMs < right.atMs || (left.atMs === right.atMs && left.sequence < right.sequence)
+}
+
+/**
+ * Immediates run when the queues of microtasks and of `nextTick` are both empty; a fixed number of awaits would not do
+ * (50 nested async functions take 51 of them), and microtasks alone starve `nextTick`.
+ */
+export function settle(): Promise<void> {
+  return new Promise((resolve) => realSetImmediate(resolve))
+}

@@ -1,0 +1,133 @@
+// The environment of a simulated broker process, and the machine whose disk outlives it.
+import type { Environment, LogFields, Logger } from '#src/environment.js'
+import { DiskImage } from './disk-image.js'
+import type { TearOdds } from './file-image.js'
+import type { SeededRandom } from './random.js'
+import type { Scheduler, SimulatedProcess } from './scheduler.js'
+import { SimulatedClock, SimulatedRandom } from './simulated-clock.js'
+import { type DiskConditions, type DiskWatcher, healthyDisk, SimulatedDisk } from './simulated-disk.js'
+import { type MemoryMisuse, SimulatedMemory } from './simulated-memory.js'
+import type { SimulatedNetwork } from './simulated-network.js'
+import { SimulatedNetworkSide } from './simulated-stream.js'
+
+export interface SimulatedEnvironment extends Environment {
+  readonly process: SimulatedProcess
+  readonly memory: SimulatedMemory
+  readonly clock: SimulatedClock
+}
+
+export interface LogEntry {
+  readonly level: 'debug' | 'info' | 'warn' | 'error'
+  readonly fields: LogFields
+  readonly message: string
+}
+
+export interface MachineOptions {
+  readonly host: string
+  readonly diskBytes: number
+  readonly memoryBytes: number
+  readonly onLog: (process: SimulatedProcess, entry: LogEntry) => void
+  readonly onMisuse: (process: SimulatedProcess, misuse: MemoryMisuse) => void
+  readonly watcher: DiskWatcher
+}
+
+/** A machine that runs one broker process at a time on its disk. */
+export class SimulatedMachine {
+  readonly disk: DiskImage
+  readonly diskConditions: DiskConditions = healthyDisk()
+  /** Kept over restarts: a wrong wall clock stays wrong. */
+  wallOffsetMs = 0
+  private running: SimulatedEnvironment | null = null
+  private incarnation = 0
+
+  constructor(
+    private readonly scheduler: Scheduler,
+    private readonly network: SimulatedNetwork,
+    private readonly random: SeededRandom,
+    private readonly options: MachineOptions,
+  ) {
+    this.disk = new DiskImage(options.diskBytes)
+    network.addHost(options.host)
+  }
+
+  get environment(): SimulatedEnvironment | null {
+    return this.running
+  }
+
+  /** A new process on this machine, with the disk as the last one left it. */
+  start(): SimulatedEnvironment {
+    if (this.running?.process.alive) throw new Error(`${this.options.host} is running`)
+    this.network.darkHosts.delete(this.options.host)
+    const { scheduler, options } = this
+    const random = this.random.split(`incarnation-${++this.incarnation}`)
+    const process = scheduler.spawn(`${options.host}#${this.incarnation}`)
+    const memory = new SimulatedMemory(options.memoryBytes, (misuse) => options.onMisuse(process, misuse))
+    const clock = new SimulatedClock(scheduler, process, random.split('clock'))
+    clock.wallOffsetMs = this.wallOffsetMs
+    const network = new SimulatedNetworkSide(this.network, process, memory)
+    const disk = new SimulatedDisk(
+      scheduler,
+      process,
+      memory,
+      this.disk,
+      this.diskConditions,
+      random.split('disk'),
+      options.watcher,
+    )
+    this.running = {
+      kind: 'simulated',
+      process,
+      clock,
+      random: new SimulatedRandom(random.split('product')),
+      memory,
+      disk,
+      network,
+      cores: { self: 0, count: 1 },
+      log: logger((entry) => options.onLog(process, entry)),
+      async close() {
+        await network.close()
+        await disk.close()
+      },
+    }
+    return this.running
+  }
+
+  setWallClock(offsetMs: number): void {
+    this.wallOffsetMs = offsetMs
+    if (this.running !== null) this.running.clock.wallOffsetMs = offsetMs
+  }
+
+  /** SIGKILL: nothing of the process runs any more; what the disk had completed stays. */
+  killProcess(): void {
+    const process = this.stop()
+    this.disk.processDied(this.random)
+    this.network.processDied(process)
+  }
+
+  /** The power fails: besides, what was not flushed is torn, and peers hear nothing. */
+  cutPower(odds: TearOdds): void {
+    const process = this.stop()
+    this.disk.lostPower(odds, this.random)
+    this.network.hostDied(process)
+    this.network.darkHosts.add(this.options.host)
+  }
+
+  /** The process has ended by itself, after closing its environment. */
+  ended(): void {
+    this.stop()
+    this.disk.processDied(this.random)
+  }
+
+  private stop(): SimulatedProcess {
+    if (this.running === null) throw new Error(`${this.options.host} is not running`)
+    const { process } = this.running
+    process.alive = false
+    this.running = null
+    return process
+  }
+}
+
+function logger(take: (entry: LogEntry) => void): Logger {
+  const at = (level: LogEntry['level']) => (fields: LogFields, message: string) => take({ level, fields, message })
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
+}
