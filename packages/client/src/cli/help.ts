@@ -1,0 +1,93 @@
+// The help of the command and of each of its commands: one screen each.
+import type { CommandName } from './command-line.js'
+
+const GLOBAL = `
+  -b, --bootstrap HOST:PORT[,...]  brokers to begin with  [MILLRACE_BOOTSTRAP or localhost:7420]
+      --json                       results and errors as JSON
+  -h, --help                       this page
+`
+
+const OVERVIEW = `millrace: topics and records from the command line
+
+Usage: millrace COMMAND [options]
+
+  topic create TOPIC     make a topic
+  topic list             the topics there are
+  topic describe TOPIC   settings and partitions of a topic
+  topic delete TOPIC     delete a topic and all its records
+  produce TOPIC          send the lines of standard input
+  consume TOPIC          print records
+  version                versions of this program and of the protocol
+
+Options of every command:
+${GLOBAL.slice(1)}
+'millrace COMMAND --help' explains one. Data goes to standard output, everything else
+to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 exists
+already, 6 no broker reached, 7 some records failed, 130 interrupted.
+`
+
+const PAGES: Readonly<Record<CommandName, string>> = {
+  'topic create': `Usage: millrace topic create TOPIC [options]
+
+Makes a topic. Names have 1 to 249 characters of A-Z a-z 0-9 . _ -
+
+  -p, --partitions COUNT     partitions the keys are spread over  [1]
+      --durability LEVEL     flushed: acknowledged records survive a power cut
+                             buffered: faster; they survive a crash of the broker  [flushed]
+      --codecs LIST          compressions producers may use  [none,gzip]
+${GLOBAL}
+  millrace topic create orders --partitions 6
+`,
+  'topic list': `Usage: millrace topic list [options]
+
+The topics of the cluster: name, partitions, durability. A pipe gets the same
+columns separated by tabs, without a header.
+${GLOBAL}
+  millrace topic list | cut -f1
+`,
+  'topic describe': `Usage: millrace topic describe TOPIC [options]
+
+Settings of a topic and, for each partition, where it is and which offsets it holds.
+${GLOBAL}`,
+  'topic delete': `Usage: millrace topic delete TOPIC [options]
+
+Deletes a topic with all its records. Asks first on a terminal.
+
+  -y, --yes                  do not ask; needed where there is no terminal
+${GLOBAL}`,
+  produce: `Usage: millrace produce TOPIC [options]
+
+Sends each line of standard input as one record, in order, and says on standard error
+how many were acknowledged. Exits with 7 when only some could be sent.
+
+  -k, --key-separator TEXT   the part of a line before TEXT is the key
+      --file PATH            read this file instead of standard input
+      --acks LEVEL           all: committed, leader: written by the leader,
+                             none: handed to the network  [all]
+      --codec NAME           none or gzip  [none]
+${GLOBAL}
+  printf 'a:1\\nb:2\\n' | millrace produce orders -k :
+`,
+  consume: `Usage: millrace consume TOPIC [options]
+
+Prints records as they come, until it is interrupted, COUNT is reached or --until is met.
+
+      --from WHERE           earliest, latest, an OFFSET (of every partition), @MILLISECONDS
+                             since 1970, or a time like 2026-11-23T12:00:00Z  [latest]
+  -n, --count COUNT          end after COUNT records
+      --until end            end with the records that are there now
+  -f, --format FORMAT        %t topic %p partition %o offset %T timestamp %k key %v value
+                             %h headers %K %V lengths, \\n \\t  [%v\\n]
+  -o, --output json          one JSON object a line
+${GLOBAL}
+  millrace consume orders --from earliest --until end -f '%p@%o %k=%v\\n'
+`,
+  version: `Usage: millrace version [options]
+
+The version of this program, of the protocol it speaks and of Node.js.
+${GLOBAL}`,
+}
+
+export function helpPage(name: CommandName | null): string {
+  return name === null ? OVERVIEW : PAGES[name]
+}

@@ -1,0 +1,96 @@
+// What people type, and what they are told when they mistype it.
+import { describe, expect, it } from 'vitest'
+import { COMMANDS, type CommandName, readChoice, readCommandLine, readInteger } from '#src/cli/command-line.js'
+import { helpPage } from '#src/cli/help.js'
+import { formatTable } from '#src/cli/table.js'
+
+const read = (words: string, environment: NodeJS.ProcessEnv = {}) =>
+  readCommandLine(words === '' ? [] : words.split(' '), environment)
+
+describe('a command line', () => {
+  it('may have options anywhere', () => {
+    const expected = { name: 'topic create', topic: 'orders', bootstrap: 'h:1', json: true, help: false }
+    for (const words of [
+      'topic create orders -p 3 -b h:1 --json',
+      '-b h:1 topic --json create --partitions 3 orders',
+      '--bootstrap=h:1 --json topic create -p3 orders',
+    ]) {
+      const line = read(words)
+      expect(line).toMatchObject(expected)
+      expect(readInteger(line, 'partitions', 1)).toBe(3)
+    }
+  })
+
+  it('takes the addresses from the environment, then the default', () => {
+    expect(read('version').bootstrap).toBe('localhost:7420')
+    expect(read('version', { MILLRACE_BOOTSTRAP: 'a:1,b:2' }).bootstrap).toBe('a:1,b:2')
+    expect(read('version -b c:3', { MILLRACE_BOOTSTRAP: 'a:1' }).bootstrap).toBe('c:3')
+  })
+
+  it.each([
+    ['orders', 'there is no command orders'],
+    ['topic', 'topic needs a verb: create, list, describe or delete'],
+    ['topic drop x', 'topic has no verb drop'],
+    ['topic create', 'topic create needs TOPIC'],
+    ['topic list extra', 'topic list takes no further argument, but was given extra'],
+    ['topic create a b', 'was given b'],
+    ['consume t --partitions 3', "Unknown option '--partitions'"],
+    ['consume t -f', "Option '-f, --format <value>' argument missing"],
+    ['--json', 'no command was given'],
+  ])('%j is refused: %s', (words, message) => {
+    expect(() => read(words)).toThrow(message)
+  })
+
+  it('asks for numbers and choices', () => {
+    for (const words of [
+      'topic create t -p 0',
+      'topic create t -p 1.5',
+      'topic create t -p x',
+      'topic create t -p 1e3',
+    ]) {
+      expect(() => readInteger(read(words), 'partitions', 1)).toThrow('--partitions needs a whole number of at least 1')
+    }
+    expect(() => readChoice(read('produce t --acks some'), 'acks', ['all', 'none'])).toThrow(
+      '--acks is one of all, none',
+    )
+    expect(readChoice(read('produce t'), 'acks', ['all', 'none'])).toBeUndefined()
+  })
+
+  it('without words asks for help', () => {
+    expect(read('')).toMatchObject({ name: null, help: true })
+    expect(read('topic create --help')).toMatchObject({ name: 'topic create', help: true })
+  })
+})
+
+describe('help', () => {
+  it.each([null, ...(Object.keys(COMMANDS) as CommandName[])])('of %s fits one screen', (name) => {
+    const lines = helpPage(name).split('\n')
+    expect(lines.length).toBeLessThanOrEqual(26)
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(100)
+  })
+
+  it('names every option of its command', () => {
+    for (const [name, { options }] of Object.entries(COMMANDS)) {
+      for (const option of Object.keys(options)) expect(helpPage(name as CommandName)).toContain(`--${option}`)
+    }
+  })
+})
+
+describe('a table', () => {
+  const columns = [{ title: 'name' }, { title: 'count', align: 'right' as const }]
+  const rows = [
+    ['a', '10'],
+    ['longer', '7'],
+  ]
+
+  it('lines up on a terminal', () => {
+    expect(formatTable(columns, rows, { isTerminal: true, color: false })).toBe(
+      'NAME    COUNT\na          10\nlonger      7\n',
+    )
+    expect(formatTable(columns, [], { isTerminal: true, color: true })).toBe('\u001b[1mNAME  COUNT\u001b[0m\n')
+  })
+
+  it('is tab-separated in a pipe', () => {
+    expect(formatTable(columns, rows, { isTerminal: false, color: false })).toBe('a\t10\nlonger\t7\n')
+  })
+})
