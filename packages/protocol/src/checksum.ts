@@ -11,8 +11,9 @@ export type ChecksumFunction = (bytes: Uint8Array, seed: number) => number
 const TABLES = 8
 
 /** Eight tables of 256 entries, end to end: slicing-by-8 after Kounavis and Berry (Intel, 2005). */
-function makeTables(): Uint32Array {
-  const tables = new Uint32Array(TABLES * 256)
+function makeTables(): Int32Array {
+  // Signed, since that is what bit operations yield: no entry has to become a floating-point number.
+  const tables = new Int32Array(TABLES * 256)
   for (let n = 0; n < 256; n++) {
     let c = n
     for (let bit = 0; bit < 8; bit++) c = c & 1 ? (c >>> 1) ^ 0xedb88320 : c >>> 1

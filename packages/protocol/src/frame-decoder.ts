@@ -47,6 +47,8 @@ export class FrameDecoder {
     const taken = Math.min(FRAME_HEADER_BYTES - this.#headerFilled, chunk.length - at)
     this.#headerBytes.set(chunk.subarray(at, at + taken), this.#headerFilled)
     this.#headerFilled += taken
+    // Before the header is whole: a TLS alert is 7 bytes, and nothing follows it.
+    if (this.#first) refuseForeign(this.#headerBytes.subarray(0, this.#headerFilled))
     if (this.#headerFilled < FRAME_HEADER_BYTES) return at + taken
     const header = readFrameHeader(this.#headerView, 0)
     this.#checkHeader(header)
@@ -56,10 +58,6 @@ export class FrameDecoder {
   }
 
   #checkHeader(header: FrameHeader): void {
-    if (this.#first) {
-      const foreign = nameForeignProtocol(this.#headerBytes)
-      if (foreign !== null) throw new ProtocolError('NOT_MILLRACE', `the bytes look like ${foreign}`)
-    }
     if (header.length > this.maxFrameBytes) {
       throw new ProtocolError(
         'FRAME_TOO_LARGE',
@@ -96,4 +94,9 @@ export class FrameDecoder {
     this.#payloadFilled = 0
     this.#onFrame(header, payload)
   }
+}
+
+function refuseForeign(start: Uint8Array): void {
+  const foreign = nameForeignProtocol(start)
+  if (foreign !== null) throw new ProtocolError('NOT_MILLRACE', `the bytes look like ${foreign}`)
 }

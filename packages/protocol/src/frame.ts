@@ -5,6 +5,8 @@
 //   6  u16  flags; bits 8 to 15 name features the receiver must know, bits 0 to 7 may be ignored
 //   8  u32  correlation id (requests, replies) or cursor id
 //  12  u32  deadlineMs in a request (0: none), throttleMs in a reply
+import { ProtocolError } from './errors.js'
+import { MAX_FRAME_BYTES } from './limits.js'
 import type { MessageCodec } from './message.js'
 import { Writer } from './writer.js'
 
@@ -44,6 +46,7 @@ export function writeFrameHeader(view: DataView, at: number, header: FrameHeader
 
 /**
  * A whole frame as bytes of its own.
+ * @throws ProtocolError FRAME_TOO_LARGE when no receiver would take it.
  * @param extraPayloadBytes bytes of payload the caller sends after these itself (batches of a produce frame).
  */
 export function encodeFrame<T>(
@@ -59,6 +62,10 @@ export function encodeFrame<T>(
     .u32(options.id)
     .u32(options.timeMs ?? 0)
   codec.encode(message, writer)
-  writer.patchU32(0, writer.length - FRAME_HEADER_BYTES + (options.extraPayloadBytes ?? 0))
+  const length = writer.length - FRAME_HEADER_BYTES + (options.extraPayloadBytes ?? 0)
+  if (length > MAX_FRAME_BYTES) {
+    throw new ProtocolError('FRAME_TOO_LARGE', `${codec.name} with ${length} bytes, the limit is ${MAX_FRAME_BYTES}`)
+  }
+  writer.patchU32(0, length)
   return writer.written()
 }

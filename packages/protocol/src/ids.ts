@@ -1,5 +1,5 @@
 // Ids and positions as types of their own, so that an offset cannot be passed where an index is wanted.
-import { assert } from './assert.js'
+import { AssertionError } from './assert.js'
 
 declare const brand: unique symbol
 type Brand<Name extends string> = number & { readonly [brand]: Name }
@@ -18,13 +18,13 @@ export type Term = Brand<'Term'>
 const MAX_U32 = 0xffffffff
 
 function u32(value: number, name: string): number {
-  assert(Number.isInteger(value) && value >= 0 && value <= MAX_U32, `${name} must be a u32, got ${value}`)
-  return value
+  if (Number.isInteger(value) && value >= 0 && value <= MAX_U32) return value
+  throw new AssertionError(`${name} must be a u32, got ${value}`)
 }
 
 function position(value: number, name: string): number {
-  assert(Number.isSafeInteger(value) && value >= 0, `${name} must be a safe integer from 0, got ${value}`)
-  return value
+  if (Number.isSafeInteger(value) && value >= 0) return value
+  throw new AssertionError(`${name} must be a safe integer from 0, got ${value}`)
 }
 
 /** @throws AssertionError unless `value` is a u32. */

@@ -35,8 +35,16 @@ export * from './log-part.js'
 export type { MessageCodec } from './message.js'
 export { MESSAGES, messageName } from './messages.js'
 export * from './partitioner.js'
+export { SeededRandom } from './random.js'
 export { Reader } from './reader.js'
-export { checkRecords, encodeHeaders, type RecordFields, type RecordHeader, RecordReader } from './record.js'
+export {
+  checkRecords,
+  encodeHeaders,
+  type RecordFields,
+  type RecordHeader,
+  RecordReader,
+  type TimestampBounds,
+} from './record.js'
 export * from './record-batch.js'
 export { RecordBatchBuilder, type SealOptions } from './record-batch-builder.js'
 export * from './route.js'

@@ -10,6 +10,8 @@ export const MAX_BATCH_BYTES = 4 * 1024 * 1024
 /** Decoded body of one batch: what a consumer may have to allocate. */
 export const MAX_DECODED_BYTES = 16 * 1024 * 1024
 export const MAX_RECORDS_PER_BATCH = 65_536
+/** The shortest record: its length, attributes and two deltas of one byte each. */
+export const MIN_RECORD_BYTES = 4
 export const MAX_KEY_BYTES = 64 * 1024
 export const MAX_HEADERS_PER_RECORD = 256
 /** Names and values of all headers of one record. */
@@ -38,5 +40,8 @@ export const HEARTBEAT_INTERVAL_MS = 1_000
 
 assert(MAX_BATCH_BYTES < MAX_FRAME_BYTES, 'a frame holds the largest batch')
 assert(MAX_BATCH_BYTES <= MAX_DECODED_BYTES, 'an uncompressed batch of the largest size can be decoded')
+assert(MAX_RECORDS_PER_BATCH * MIN_RECORD_BYTES < MAX_BATCH_BYTES, 'a batch of the most records fits')
 assert(MAX_KEY_BYTES + MAX_HEADER_BYTES_PER_RECORD < MAX_BATCH_BYTES, 'the largest key and headers fit a batch')
+assert(MAX_PARTITIONS_PER_TOPIC * 12 < MAX_FRAME_BYTES / 8, 'the largest topic takes a fraction of a map frame')
+assert(MAX_FRAME_BYTES_BEFORE_HELLO >= MAX_AUTHENTICATION_BYTES + 2 * MAX_STRING_BYTES + 256, 'the largest HELLO fits')
 assert(PRODUCER_WINDOW_BATCHES >= 2 * MAX_IN_FLIGHT_BATCHES, 'a retry always falls into the window')

@@ -9,10 +9,11 @@
 //  36  u32  checksum of the client part: ties the two together
 import type { ChecksumFunction } from './checksum.js'
 import { ProtocolError } from './errors.js'
-import { MAX_BATCH_BYTES } from './limits.js'
+import { MAX_BATCH_BYTES, MAX_RECORDS_PER_BATCH } from './limits.js'
 import { BATCH_HEADER_BYTES, readU64, writeU64 } from './record-batch.js'
 
 export const LOG_PART_BYTES = 40
+const MAX_BASE_OFFSET = Number.MAX_SAFE_INTEGER - MAX_RECORDS_PER_BATCH
 
 export interface LogPart {
   readonly term: number
@@ -66,7 +67,8 @@ export interface LoggedBatch extends LogPart {
 }
 
 /**
- * Walks a list of batches. Verifies every log part; the client part is left to whoever reads the records.
+ * Walks a list of batches. Verifies every log part, and that the client part behind it is the one it was written for;
+ * the checksum over the client part is left to whoever reads the records.
  * @throws ProtocolError CORRUPT_BATCH for a bad log part or a batch cut short.
  */
 export function* loggedBatches(bytes: Uint8Array, crc: ChecksumFunction): Generator<LoggedBatch> {
@@ -76,12 +78,23 @@ export function* loggedBatches(bytes: Uint8Array, crc: ChecksumFunction): Genera
     if (bytes.length - at < LOG_PART_BYTES) throw new ProtocolError('CORRUPT_BATCH', `a log part cut short at ${at}`)
     if (!logPartIsValid(bytes, view, at, crc)) throw new ProtocolError('CORRUPT_BATCH', `a bad log part at ${at}`)
     const part = readLogPart(view, at)
+    checkPositions(part, at)
     const clientStart = at + LOG_PART_BYTES
     const end = clientStart + part.clientLength
     if (part.clientLength < BATCH_HEADER_BYTES || part.clientLength > MAX_BATCH_BYTES || end > bytes.length) {
       throw new ProtocolError('CORRUPT_BATCH', `a client part of ${part.clientLength} bytes at ${clientStart}`)
     }
+    if (view.getUint32(clientStart, true) !== part.clientChecksum) {
+      throw new ProtocolError('CORRUPT_BATCH', `the log part at ${at} belongs to another client part`)
+    }
     yield { ...part, clientStart, end }
     at = end
   }
+}
+
+/** Positions are safe integers, and stay so when the offset deltas of the batch are added. */
+function checkPositions(part: LogPart, at: number): void {
+  const { baseOffset, index, appendTime } = part
+  if (baseOffset <= MAX_BASE_OFFSET && Number.isSafeInteger(index) && Number.isSafeInteger(appendTime)) return
+  throw new ProtocolError('CORRUPT_BATCH', `a number above 2^53 in the log part at ${at}`)
 }

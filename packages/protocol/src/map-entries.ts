@@ -4,18 +4,19 @@
 //   topic         u32 id, u8 partitioner, u8 durability (0 flushed, 1 buffered), u16 allowed codecs (bit n: codec n),
 //                 u32 partitions, string name, routes
 //   route change  u32 topic id, u32 partition, route
+import { assert } from './assert.js'
 import type { NodeInfo, RouteChange, TopicInfo } from './cluster-map.js'
 import { ProtocolError } from './errors.js'
 import { MAX_PARTITIONS_PER_TOPIC } from './limits.js'
 import { PARTITIONER_IDS } from './partitioner.js'
 import type { Reader } from './reader.js'
 import { CODEC_IDS, type CodecName } from './record-batch.js'
-import { ROUTE_BYTES, readRoute, writeRoute } from './route.js'
+import { ROUTE_BYTES, type Route, readRoute, writeRoute } from './route.js'
 import type { Writer } from './writer.js'
 
 /** The shortest encodings: what a count is checked against before anything is allocated. */
 export const MIN_NODE_BYTES = 10
-export const MIN_TOPIC_BYTES = 14
+export const MIN_TOPIC_BYTES = 14 + ROUTE_BYTES
 export const ROUTE_CHANGE_BYTES = 8 + ROUTE_BYTES
 
 export function writeNode(writer: Writer, node: NodeInfo): void {
@@ -31,6 +32,7 @@ export function readNode(reader: Reader): NodeInfo {
 
 export function writeTopic(writer: Writer, topic: TopicInfo): void {
   let codecs = 0
+  assert(topic.routes.length >= 1 && topic.routes.length <= MAX_PARTITIONS_PER_TOPIC, 'partitions within the limit')
   for (const codec of topic.codecs) codecs |= 1 << CODEC_IDS[codec]
   writer
     .u32(topic.topicId)
@@ -53,7 +55,9 @@ export function readTopic(reader: Reader): TopicInfo {
   const announced = reader.u32()
   const name = reader.string()
   const partitions = reader.count(announced, ROUTE_BYTES, MAX_PARTITIONS_PER_TOPIC)
-  const routes = Array.from({ length: partitions }, () => readRoute(reader))
+  if (partitions === 0) throw new ProtocolError('CORRUPT_FRAME', `topic ${topicId} has no partitions`)
+  const routes: Route[] = []
+  for (let i = 0; i < partitions; i++) routes.push(readRoute(reader))
   return { topicId, name, partitioner: 'murmur2', durability, codecs, routes }
 }
 

@@ -1,4 +1,5 @@
 // From a key to a partition. The rule is part of the protocol, so that every client in every language agrees.
+import { assert } from './assert.js'
 
 /** Partitioners a topic can have. `murmur2` is that of Kafka's Java client: migrated keys keep their partition. */
 export const PARTITIONER_IDS = { murmur2: 1 } as const
@@ -29,7 +30,11 @@ export function murmur2(key: Uint8Array): number {
   return h ^ (h >>> 15)
 }
 
-/** The partition of a key, 0 to `partitionCount` - 1. */
+/**
+ * The partition of a key, 0 to `partitionCount` - 1.
+ * @throws AssertionError unless `partitionCount` is a whole number from 1.
+ */
 export function partitionOfKey(key: Uint8Array, partitionCount: number): number {
+  assert(Number.isInteger(partitionCount) && partitionCount >= 1, 'a topic has partitions')
   return (murmur2(key) & 0x7fffffff) % partitionCount
 }

@@ -92,7 +92,7 @@ export class Reader {
   }
 
   /** A count of things of at least `minBytesEach`; refused when so many cannot be there. */
-  count(value: number, minBytesEach: number, limit: number): number {
+  count(value: number, minBytesEach: number, limit = Number.MAX_SAFE_INTEGER): number {
     if (value > limit || value * minBytesEach > this.remaining) {
       throw new ProtocolError('CORRUPT_FRAME', `${value} entries announced, ${this.remaining} bytes left`)
     }

@@ -13,7 +13,8 @@
 //  40  u32  epoch of the producer
 //  44  u32  sequence: counts the batches of this producer, epoch and partition from 0
 //  48  u32  record count
-//  52  u32  last offset delta; record count - 1 until compaction drops records
+//  52  u32  last offset delta: that of the last record; record count - 1 until compaction drops records, and always
+//           below the limit of records, so that no batch can leap over offsets
 //  56  u32  decoded size of the body in bytes
 //  60  u32  body size in bytes; length = 80 + body size
 //  64  u64  base timestamp, milliseconds since 1970: that of the first record
@@ -22,7 +23,7 @@
 import { assert } from './assert.js'
 import type { ChecksumFunction } from './checksum.js'
 import { ProtocolError } from './errors.js'
-import { MAX_BATCH_BYTES, MAX_DECODED_BYTES, MAX_RECORDS_PER_BATCH } from './limits.js'
+import { MAX_BATCH_BYTES, MAX_DECODED_BYTES, MAX_RECORDS_PER_BATCH, MIN_RECORD_BYTES } from './limits.js'
 
 export const BATCH_HEADER_BYTES = 80
 export const BATCH_MAGIC = 0x424d
@@ -77,7 +78,8 @@ function invalid(detail: string): never {
 }
 
 /**
- * Reads and checks the header of a client part that begins at `at`; at least BATCH_HEADER_BYTES bytes are there.
+ * Reads and checks the header of a client part that begins at `at`; at least BATCH_HEADER_BYTES bytes are there. That
+ * `length` bytes are there is for the caller to check, who knows how long the batch was announced to be.
  * The checksum is not verified, since that takes the body (`verifyBatch`, or copy and checksum in one pass).
  * @throws ProtocolError INVALID_BATCH, BATCH_TOO_LARGE, CODEC_NOT_ALLOWED for a codec number nobody knows.
  */
@@ -125,6 +127,12 @@ function checkBatchHeader(h: BatchHeader): void {
   if (h.recordCount === 0) invalid('a batch without records')
   if (h.recordCount > MAX_RECORDS_PER_BATCH) invalid(`${h.recordCount} records, the limit is ${MAX_RECORDS_PER_BATCH}`)
   if (h.lastOffsetDelta < h.recordCount - 1) invalid(`${h.recordCount} records up to offset delta ${h.lastOffsetDelta}`)
+  if (h.lastOffsetDelta >= MAX_RECORDS_PER_BATCH) {
+    invalid(`last offset delta ${h.lastOffsetDelta}, the limit is ${MAX_RECORDS_PER_BATCH - 1}`)
+  }
+  if (h.recordCount * MIN_RECORD_BYTES > h.decodedBytes) {
+    invalid(`${h.recordCount} records in ${h.decodedBytes} decoded bytes`)
+  }
   if (h.decodedBytes > MAX_DECODED_BYTES) invalid(`${h.decodedBytes} decoded bytes, the limit is ${MAX_DECODED_BYTES}`)
   if (h.codec === 'none' && h.decodedBytes !== h.bodyBytes) invalid('decoded and body size disagree without a codec')
   if (!Number.isSafeInteger(h.baseTimestamp) || !Number.isSafeInteger(h.lastTimestamp)) {

@@ -8,9 +8,11 @@
 //   [varint value length, value]        when bit 1
 //   [varint header count, headers]      when bit 2; each: varint name length, name in UTF-8,
 //                                       varint 0 for null or value length + 1, value
+import { assert } from './assert.js'
 import { ProtocolError } from './errors.js'
-import { MAX_HEADER_BYTES_PER_RECORD, MAX_HEADERS_PER_RECORD, MAX_KEY_BYTES } from './limits.js'
-import { decodeText, encodeText } from './text.js'
+import { MAX_HEADER_BYTES_PER_RECORD, MAX_HEADERS_PER_RECORD, MAX_KEY_BYTES, MIN_RECORD_BYTES } from './limits.js'
+import type { BatchHeader } from './record-batch.js'
+import { decodeText, encodeText, isText } from './text.js'
 import { unzigzag, VarintReader, varintBytes, writeVarint, zigzag } from './varint.js'
 
 export const HAS_KEY = 1
@@ -73,9 +75,13 @@ export function recordBodyBytes(
   return size
 }
 
+/** The range that the timestamps of a batch's records lie in, as its header says: none below 0, none above the last. */
+export type TimestampBounds = Pick<BatchHeader, 'baseTimestamp' | 'lastTimestamp'>
+
 /**
  * Reads the records of a body one after another into its own fields: one object for all of them, so that a consumer
- * pays for what it keeps. Everything is bounds-checked; a body that contradicts its header is INVALID_BATCH.
+ * pays for what it keeps. Everything is bounds-checked; a body that contradicts its header is INVALID_BATCH, and the
+ * reader is of no use after that.
  */
 export class RecordReader {
   offsetDelta = -1
@@ -89,36 +95,35 @@ export class RecordReader {
   #recordEnd = 0
   #read = 0
   readonly #varints: VarintReader
+  readonly #minTimestampDelta: number
+  readonly #maxTimestampDelta: number
 
+  /** @param timestamps the batch's header; left out, timestamps are not checked. */
   constructor(
     readonly bytes: Uint8Array,
     start: number,
     end: number,
     readonly recordCount: number,
     readonly lastOffsetDelta: number,
+    timestamps?: TimestampBounds,
   ) {
+    assert(start >= 0 && start <= end && end <= bytes.length, 'the records lie within the bytes')
     this.#varints = new VarintReader(bytes, start, end)
+    this.#minTimestampDelta = timestamps === undefined ? -Number.MAX_SAFE_INTEGER : -timestamps.baseTimestamp
+    this.#maxTimestampDelta =
+      timestamps === undefined ? Number.MAX_SAFE_INTEGER : timestamps.lastTimestamp - timestamps.baseTimestamp
   }
 
   /** Steps to the next record; false after the last. @throws ProtocolError INVALID_BATCH. */
   next(): boolean {
     const v = this.#varints
-    if (this.#read === this.recordCount) {
-      if (v.at !== v.end) invalid(`${v.end - v.at} bytes behind the last record`)
-      if (this.offsetDelta !== this.lastOffsetDelta) {
-        invalid(`the last record has offset delta ${this.offsetDelta}, the header says ${this.lastOffsetDelta}`)
-      }
-      return false
-    }
+    if (this.#read === this.recordCount) return this.#finish()
     const length = v.next()
     const recordEnd = v.at + length
-    if (recordEnd > v.end || length < 3) invalid(`record ${this.#read} of ${length} bytes does not fit`)
+    if (recordEnd > v.end || length + 1 < MIN_RECORD_BYTES) invalid(`record ${this.#read} of ${length} bytes`)
     const attributes = this.bytes[v.at++]!
     if ((attributes & ~(HAS_KEY | HAS_VALUE | HAS_HEADERS)) !== 0) invalid(`record attributes ${attributes}`)
-    const offsetDelta = v.next()
-    if (offsetDelta <= this.offsetDelta) invalid(`offset delta ${offsetDelta} after ${this.offsetDelta}`)
-    this.offsetDelta = offsetDelta
-    this.timestampDelta = unzigzag(v.next())
+    this.#takeDeltas(v.next(), unzigzag(v.next()))
     this.keyStart = this.keyEnd = this.valueStart = this.valueEnd = this.#headersStart = -1
     if (attributes & HAS_KEY) {
       const keyLength = v.next()
@@ -133,6 +138,8 @@ export class RecordReader {
     }
     if (v.at > recordEnd) invalid(`record ${this.#read} is longer than it says`)
     if (attributes & HAS_HEADERS) {
+      const headerBytes = recordEnd - v.at
+      if (headerBytes > MAX_HEADER_BYTES_PER_RECORD) invalid(`${headerBytes} bytes of headers`)
       this.#headersStart = v.at
       v.at = recordEnd
     } else if (v.at !== recordEnd) {
@@ -143,11 +150,32 @@ export class RecordReader {
     return true
   }
 
+  #takeDeltas(offsetDelta: number, timestampDelta: number): void {
+    if (offsetDelta <= this.offsetDelta || offsetDelta > this.lastOffsetDelta) {
+      invalid(`offset delta ${offsetDelta} after ${this.offsetDelta}, the last is ${this.lastOffsetDelta}`)
+    }
+    if (timestampDelta < this.#minTimestampDelta || timestampDelta > this.#maxTimestampDelta) {
+      invalid(`timestamp delta ${timestampDelta} of record ${this.#read}`)
+    }
+    this.offsetDelta = offsetDelta
+    this.timestampDelta = timestampDelta
+  }
+
+  #finish(): false {
+    const v = this.#varints
+    if (v.at !== v.end) invalid(`${v.end - v.at} bytes behind the last record`)
+    if (this.offsetDelta !== this.lastOffsetDelta) {
+      invalid(`the last record has offset delta ${this.offsetDelta}, the header says ${this.lastOffsetDelta}`)
+    }
+    return false
+  }
+
   /** A view of the key's bytes, or null. */
   key(): Uint8Array | null {
     return this.keyStart < 0 ? null : this.bytes.subarray(this.keyStart, this.keyEnd)
   }
 
+  /** A view of the value's bytes, or null. */
   value(): Uint8Array | null {
     return this.valueStart < 0 ? null : this.bytes.subarray(this.valueStart, this.valueEnd)
   }
@@ -158,26 +186,43 @@ export class RecordReader {
 
   /** The headers of the current record; decoded anew on each call. @throws ProtocolError INVALID_BATCH. */
   headers(): RecordHeader[] {
-    if (this.#headersStart < 0) return []
-    const v = new VarintReader(this.bytes, this.#headersStart, this.#recordEnd)
-    const count = v.next()
-    if (count > MAX_HEADERS_PER_RECORD || count * 2 > v.end - v.at) invalid(`${count} headers`)
     const headers: RecordHeader[] = []
-    for (let i = 0; i < count; i++) {
-      const name = this.#slice(v, v.next())
-      const lengthPlusOne = v.next()
-      const value = lengthPlusOne === 0 ? null : this.#slice(v, lengthPlusOne - 1)
-      headers.push([decodeName(name), value])
-    }
-    if (v.at !== v.end) invalid('bytes behind the last header')
+    if (this.#headersStart >= 0) this.#walkHeaders(headers)
     return headers
   }
 
-  #slice(v: VarintReader, length: number): Uint8Array {
-    if (length > v.end - v.at) invalid('a header is longer than its record')
-    const at = v.at
-    v.at += length
-    return this.bytes.subarray(at, v.at)
+  /** Checks what `headers` would return, without an object per header. @throws ProtocolError INVALID_BATCH. */
+  checkHeaders(): void {
+    if (this.#headersStart >= 0) this.#walkHeaders(null)
+  }
+
+  #walkHeaders(into: RecordHeader[] | null): void {
+    const v = this.#varints
+    const end = this.#recordEnd
+    v.at = this.#headersStart
+    const count = v.next()
+    if (count > MAX_HEADERS_PER_RECORD || count * 2 > end - v.at) invalid(`${count} headers`)
+    for (let i = 0; i < count; i++) {
+      const nameStart = this.#skip(v.next())
+      const nameEnd = v.at
+      const lengthPlusOne = v.next()
+      const valueStart = lengthPlusOne === 0 ? -1 : this.#skip(lengthPlusOne - 1)
+      if (into === null) {
+        if (!isText(this.bytes, nameStart, nameEnd)) invalid('a header name that is not UTF-8')
+      } else {
+        const value = valueStart < 0 ? null : this.bytes.subarray(valueStart, v.at)
+        into.push([decodeName(this.bytes.subarray(nameStart, nameEnd)), value])
+      }
+    }
+    if (v.at !== end) invalid('headers and record do not end together')
+  }
+
+  /** Steps over bytes of the current record and returns where they began. */
+  #skip(length: number): number {
+    const at = this.#varints.at
+    if (length > this.#recordEnd - at) invalid('a header is longer than its record')
+    this.#varints.at = at + length
+    return at
   }
 }
 
@@ -190,8 +235,10 @@ function decodeName(name: Uint8Array): string {
 }
 
 /**
- * Checks at ingest that an uncompressed body holds exactly the records its header announces, without decoding them:
- * lengths, count, rising offset deltas, nothing behind. @throws ProtocolError INVALID_BATCH.
+ * Checks at ingest that an uncompressed body holds exactly the records its header announces: lengths, count, rising
+ * offset deltas, headers, nothing behind. Makes no object per record.
+ * @param timestamps the batch's header; left out, timestamps are not checked.
+ * @throws ProtocolError INVALID_BATCH.
  */
 export function checkRecords(
   bytes: Uint8Array,
@@ -199,7 +246,8 @@ export function checkRecords(
   end: number,
   recordCount: number,
   lastOffsetDelta: number,
+  timestamps?: TimestampBounds,
 ): void {
-  const records = new RecordReader(bytes, start, end, recordCount, lastOffsetDelta)
-  while (records.next()) if (records.hasHeaders) records.headers()
+  const records = new RecordReader(bytes, start, end, recordCount, lastOffsetDelta, timestamps)
+  while (records.next()) records.checkHeaders()
 }

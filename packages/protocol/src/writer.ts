@@ -1,10 +1,16 @@
 // Writes little-endian fields into a buffer that grows; the counterpart of the reader.
-import { assert } from './assert.js'
+import { AssertionError, assert } from './assert.js'
 import { MAX_STRING_BYTES } from './limits.js'
 import { encodeText } from './text.js'
 
 const HIGH = 0x1_0000_0000
 
+/** Apart from the checks, so that no message is put together for a value that is right. */
+function refuse(wanted: string, value: number): never {
+  throw new AssertionError(`not ${wanted}: ${value}`)
+}
+
+/** What does not fit its field is a bug of the caller: an AssertionError. */
 export class Writer {
   #bytes: Uint8Array
   #view: DataView
@@ -37,24 +43,25 @@ export class Writer {
   }
 
   u8(value: number): this {
+    if ((value & 0xff) !== value) refuse('a u8', value)
     this.#view.setUint8(this.#room(1), value)
     return this
   }
 
   u16(value: number): this {
-    assert(value >= 0 && value <= 0xffff, `not a u16: ${value}`)
+    if ((value & 0xffff) !== value) refuse('a u16', value)
     this.#view.setUint16(this.#room(2), value, true)
     return this
   }
 
   u32(value: number): this {
-    assert(value >= 0 && value <= 0xffffffff, `not a u32: ${value}`)
+    if (value >>> 0 !== value) refuse('a u32', value)
     this.#view.setUint32(this.#room(4), value, true)
     return this
   }
 
   u64(value: number): this {
-    assert(Number.isSafeInteger(value) && value >= 0, `not a position: ${value}`)
+    if (!(Number.isSafeInteger(value) && value >= 0)) refuse('a position', value)
     const at = this.#room(8)
     this.#view.setUint32(at, value % HIGH, true)
     this.#view.setUint32(at + 4, Math.floor(value / HIGH), true)
@@ -77,7 +84,7 @@ export class Writer {
 
   string(text: string): this {
     const bytes = encodeText(text)
-    assert(bytes.length <= MAX_STRING_BYTES, `a string of ${bytes.length} bytes`)
+    if (bytes.length > MAX_STRING_BYTES) refuse('a string within the limit; bytes', bytes.length)
     return this.u16(bytes.length).bytes(bytes)
   }
 
@@ -93,12 +100,15 @@ export class Writer {
   fixed(write: () => void): this {
     const at = this.#room(2)
     write()
-    this.#view.setUint16(at, this.#at - at - 2, true)
+    const length = this.#at - at - 2
+    if (length > 0xffff) refuse('a fixed part within the limit; bytes', length)
+    this.#view.setUint16(at, length, true)
     return this
   }
 
   /** Sets a u32 written earlier, once its value is known. */
   patchU32(at: number, value: number): void {
+    if (value >>> 0 !== value) refuse('a u32', value)
     this.#view.setUint32(at, value, true)
   }
 }

@@ -2,7 +2,9 @@
 //
 //   fixed  u64 high watermark, u32 batches, u32 zero
 //   tail   batches to the end of the frame, each log part and client part
+import { LOG_PART_BYTES } from '../log-part.js'
 import type { MessageCodec } from '../message.js'
+import { BATCH_HEADER_BYTES } from '../record-batch.js'
 
 export interface CursorBatches {
   readonly highWatermark: number
@@ -25,6 +27,7 @@ export const cursorBatches: MessageCodec<CursorBatches> = {
       reader.u32()
       return { highWatermark, batchCount }
     })
+    reader.count(fixed.batchCount, LOG_PART_BYTES + BATCH_HEADER_BYTES)
     return { ...fixed, batches: reader.bytes(reader.remaining) }
   },
 }

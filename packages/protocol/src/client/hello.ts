@@ -4,6 +4,7 @@
 //   fixed  u32 magic "MILL", u16 lowest version, u16 highest version, u16 shard, u16 zero, u32 features,
 //          16B cluster id (zeros: any), u32 node id (0: any)
 //   tail   string client id, string software, u16 length + authentication message
+import { assert } from '../assert.js'
 import { ProtocolError } from '../errors.js'
 import { MAX_AUTHENTICATION_BYTES } from '../limits.js'
 import type { MessageCodec } from '../message.js'
@@ -34,6 +35,7 @@ export const hello: MessageCodec<Hello> = {
   name: 'HELLO',
   sender: 'client',
   encode(m, writer) {
+    assert(m.authentication.length <= MAX_AUTHENTICATION_BYTES, 'an authentication message within the limit')
     writer
       .fixed(() => {
         writer.u32(HELLO_MAGIC).u16(m.minVersion).u16(m.maxVersion).u16(m.shard).u16(0).u32(m.features)

@@ -2,6 +2,7 @@
 //
 //   fixed  u16 answers
 //   tail   answers of 36 bytes: u16 code, u16 zero, u64 offset, u64 timestamp (all bits set: none), u32 term, route
+import { assert } from '../assert.js'
 import { MAX_ENTRIES_PER_FRAME } from '../limits.js'
 import type { MessageCodec } from '../message.js'
 import { type Route, readRoute, writeRoute } from '../route.js'
@@ -25,6 +26,7 @@ export const offsetsReply: MessageCodec<OffsetsReply> = {
   name: 'OFFSETS_REPLY',
   sender: 'broker',
   encode(m, writer) {
+    assert(m.answers.length <= MAX_ENTRIES_PER_FRAME, 'at most the limit of answers a frame')
     writer.fixed(() => writer.u16(m.answers.length))
     for (const a of m.answers) {
       writer.u16(a.code).u16(0).u64(a.offset).u64OrNull(a.timestamp).u32(a.term)

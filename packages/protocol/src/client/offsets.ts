@@ -3,6 +3,7 @@
 //   fixed  u16 queries
 //   tail   queries of 20 bytes: u32 topic id, u32 partition, u16 lane, u8 kind (1 earliest, 2 latest, 3 timestamp),
 //          u8 zero, u64 timestamp
+import { assert } from '../assert.js'
 import { ProtocolError } from '../errors.js'
 import { MAX_ENTRIES_PER_FRAME } from '../limits.js'
 import type { MessageCodec } from '../message.js'
@@ -29,6 +30,7 @@ export const offsets: MessageCodec<Offsets> = {
   name: 'OFFSETS',
   sender: 'client',
   encode(m, writer) {
+    assert(m.queries.length <= MAX_ENTRIES_PER_FRAME, 'at most the limit of queries a frame')
     writer.fixed(() => writer.u16(m.queries.length))
     for (const q of m.queries) {
       writer.u32(q.topicId).u32(q.partition).u16(q.lane).u8(KIND_IDS[q.kind]).u8(0).u64(q.timestamp)

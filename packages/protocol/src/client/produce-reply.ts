@@ -3,6 +3,7 @@
 //   fixed  u16 results
 //   tail   results: u16 code, u16 zero, u64 base offset (all bits set: acknowledged, offset unknown),
 //          u64 append time, route as known now, string detail
+import { assert } from '../assert.js'
 import { MAX_ENTRIES_PER_FRAME } from '../limits.js'
 import type { MessageCodec } from '../message.js'
 import { ROUTE_BYTES, type Route, readRoute, writeRoute } from '../route.js'
@@ -27,6 +28,7 @@ export const produceReply: MessageCodec<ProduceReply> = {
   name: 'PRODUCE_REPLY',
   sender: 'broker',
   encode(m, writer) {
+    assert(m.results.length <= MAX_ENTRIES_PER_FRAME, 'at most the limit of results a frame')
     writer.fixed(() => writer.u16(m.results.length))
     for (const r of m.results) {
       writer.u16(r.code).u16(0).u64OrNull(r.baseOffset).u64(r.appendTime)

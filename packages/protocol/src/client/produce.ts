@@ -6,6 +6,7 @@
 //          then the batches (client parts) in the same order
 //
 // With acks 0 there is no PRODUCE_REPLY.
+import { assert } from '../assert.js'
 import { ProtocolError } from '../errors.js'
 import { MAX_ENTRIES_PER_FRAME } from '../limits.js'
 import type { MessageCodec } from '../message.js'
@@ -43,13 +44,14 @@ export const produce: MessageCodec<Produce> = {
   name: 'PRODUCE',
   sender: 'client',
   encode(m, writer) {
+    assert(m.entries.length >= 1 && m.entries.length <= MAX_ENTRIES_PER_FRAME, '1 to the limit of batches a frame')
     writer.fixed(() => writer.u8(ACKS_IDS[m.acks]).u8(0).u16(m.entries.length))
     for (const e of m.entries) {
       writer.u32(e.topicId).u32(e.partition).u16(e.lane).u16(e.routeVersion.placement).u32(e.routeVersion.term)
       writer.u32(e.batchLength).u32(0)
     }
   },
-  /** The reader holds the whole payload, or at least its part before the batches and `remaining` covers them. */
+  /** The batches end where the frame does: more or fewer bytes than the entries announce are CORRUPT_FRAME. */
   decode(reader) {
     const { acks, count } = reader.fixed(() => {
       const acks = ACKS_NAMES[reader.u8()]
