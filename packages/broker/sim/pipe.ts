@@ -99,6 +99,7 @@ export class Pipe {
     for (const { taken } of waiting) taken()
     if (withEnd) this.end()
     this.ending = true
+    this.ended = true
   }
 
   pause(): void {

@@ -16,6 +16,7 @@ export interface EndpointHandler {
 /** One end of a connection. */
 export class Endpoint {
   private handler: EndpointHandler | null = null
+  private error: Error | null = null
   private state: 'open' | 'ending' | 'closing' | 'closed' = 'open'
 
   constructor(
@@ -34,6 +35,8 @@ export class Endpoint {
   /** Begins delivery. */
   attach(handler: EndpointHandler): void {
     this.handler = handler
+    // A connection can be lost before its owner has heard of it.
+    if (this.state === 'closed') this.scheduler.schedule(this.process, 0, 'closed', () => handler.onClosed(this.error))
     this.incoming.attach({
       process: this.process,
       onBytes: (chunk) => {
@@ -81,6 +84,7 @@ export class Endpoint {
       this.incoming.cut()
       this.closeSoon(
         new NetworkError('RESET', `the connection with ${this.connection.other(this).address} failed: ${reason}`),
+        'silently',
       )
     })
   }
@@ -88,6 +92,7 @@ export class Endpoint {
   private closeSoon(error: Error | null, how: 'with an end' | 'silently' = 'with an end'): void {
     if (this.state === 'closed' || this.state === 'closing') return
     this.state = 'closing'
+    this.error = error
     this.scheduler.schedule(this.process, 0, 'closed', () => {
       this.outgoing.abandon(how === 'with an end')
       this.state = 'closed'
