@@ -1,0 +1,95 @@
+// What a run has shown from outside: sends with their outcomes, deliveries, crashes, and the logs at the end.
+// Nothing here knows the broker or the client; tests write such histories by hand.
+
+/** How a send ended for the application. `unknown` may or may not be in the log; `failed` surely is not. */
+export type SendOutcome = 'acknowledged' | 'failed' | 'unknown'
+
+export type SendAcks = 'all' | 'leader' | 'none'
+
+export interface SendFact {
+  /** Unique in the history; every record carries its own. */
+  readonly recordId: number
+  readonly topic: string
+  readonly key: string | null
+  /** One producer object; the order of its sends is promised per key. */
+  readonly producer: string
+  /** Counts the sends of this producer. */
+  readonly order: number
+  /** Of key, value, headers and timestamp together. */
+  readonly digest: string
+  readonly acks: SendAcks
+  readonly invokedAtMs: number
+  readonly outcome: SendOutcome
+  readonly settledAtMs: number
+  /** Where an acknowledgement says that the record is; null when it does not say. */
+  readonly position: { readonly partition: number; readonly offset: number } | null
+}
+
+export interface ReadFact {
+  readonly partition: number
+  readonly offset: number
+  /** Null when the value is not one that the workload makes. */
+  readonly recordId: number | null
+  readonly digest: string
+  readonly atMs: number
+}
+
+/** One subscription from its start to its end. */
+export interface SessionFact {
+  readonly name: string
+  readonly topic: string
+  readonly from: 'earliest' | 'latest'
+  /** Whether it was to end at what was committed when it was opened, and did. */
+  readonly reachedEnd: boolean
+  readonly openedAtMs: number
+  readonly reads: readonly ReadFact[]
+}
+
+export interface TopicFact {
+  readonly name: string
+  readonly durability: 'flushed' | 'buffered'
+  readonly partitions: number
+  /** Moments at which a deletion was known to be complete. */
+  readonly deletedAtMs: readonly number[]
+}
+
+export interface PowerCut {
+  readonly atMs: number
+}
+
+/** Every partition read from its first to its last record after everything has healed. */
+export interface FinalLog {
+  readonly topic: string
+  readonly partition: number
+  readonly reads: readonly ReadFact[]
+}
+
+export interface History {
+  readonly topics: readonly TopicFact[]
+  readonly sends: readonly SendFact[]
+  readonly sessions: readonly SessionFact[]
+  readonly finalLogs: readonly FinalLog[]
+  readonly powerCuts: readonly PowerCut[]
+}
+
+/** The names are those of `docs` and of the mutants' headers; most come from Jepsen's log workload. */
+export type Invariant =
+  | 'lost-write'
+  | 'duplicate'
+  | 'key-order'
+  | 'offset-gap'
+  | 'divergence'
+  | 'dirty-read'
+  | 'aborted-read'
+  | 'wrong-bytes'
+  | 'misroute'
+  | 'phantom'
+  | 'session-skip'
+  | 'session-repeat'
+  | 'stale-end'
+  | 'resurrected'
+
+export interface Violation {
+  readonly invariant: Invariant
+  readonly message: string
+}

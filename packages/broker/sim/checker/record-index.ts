@@ -1,0 +1,64 @@
+// A history arranged for questions: sends by record, final logs by partition, what each topic promises.
+import type { FinalLog, History, ReadFact, SendFact, TopicFact } from './history.js'
+
+export class RecordIndex {
+  readonly sendOf = new Map<number, SendFact>()
+  private readonly topics = new Map<string, TopicFact>()
+  private readonly logs = new Map<string, FinalLog>()
+  private readonly finalReads = new Map<string, Map<number, ReadFact>>()
+  /** Where each record is at the end. */
+  private readonly places = new Map<number, { readonly topic: string; readonly read: ReadFact }[]>()
+
+  constructor(readonly history: History) {
+    for (const send of history.sends) this.sendOf.set(send.recordId, send)
+    for (const topic of history.topics) this.topics.set(topic.name, topic)
+    for (const log of history.finalLogs) this.addLog(log)
+  }
+
+  topic(name: string): TopicFact {
+    const topic = this.topics.get(name)
+    if (topic === undefined) throw new Error(`the history names the topic ${name} and does not declare it`)
+    return topic
+  }
+
+  /** Whether a final log of this partition was read; deleted topics have none. */
+  hasFinalLog(topic: string, partition: number): boolean {
+    return this.logs.has(nameOf(topic, partition))
+  }
+
+  finalAt(topic: string, partition: number, offset: number): ReadFact | null {
+    return this.finalReads.get(nameOf(topic, partition))?.get(offset) ?? null
+  }
+
+  placesOf(recordId: number): readonly { readonly topic: string; readonly read: ReadFact }[] {
+    return this.places.get(recordId) ?? []
+  }
+
+  /**
+   * Whether a record written or read at `atMs` may be gone at the end: a `buffered` topic may lose its tail when the
+   * power fails afterwards, and a deleted topic loses everything. Nothing else excuses a loss.
+   */
+  mayBeGone(topic: string, atMs: number): boolean {
+    const { durability, deletedAtMs } = this.topic(topic)
+    if (deletedAtMs.length > 0) return true
+    return durability === 'buffered' && this.history.powerCuts.some((cut) => cut.atMs >= atMs)
+  }
+
+  private addLog(log: FinalLog): void {
+    const name = nameOf(log.topic, log.partition)
+    this.logs.set(name, log)
+    const reads = new Map<number, ReadFact>()
+    for (const read of log.reads) {
+      reads.set(read.offset, read)
+      if (read.recordId === null) continue
+      const places = this.places.get(read.recordId)
+      if (places === undefined) this.places.set(read.recordId, [{ topic: log.topic, read }])
+      else places.push({ topic: log.topic, read })
+    }
+    this.finalReads.set(name, reads)
+  }
+}
+
+function nameOf(topic: string, partition: number): string {
+  return `${topic}/${partition}`
+}
