@@ -105,16 +105,20 @@ export class FileImage {
   }
 
   /**
-   * A flush with this cover has failed, as observed on ext4, XFS and Btrfs (Rebello et al., ATC 2020): the pages count
-   * as clean and read as new, and whether they are on the disk nobody knows. Later flushes do not cover them.
+   * A flush with this cover has failed. The volume is direct, so no page cache pretends: the device keeps a page, drops
+   * it (and reads give the old bytes again), or still holds it in its cache, each by chance. What a caller must not do
+   * is take a later success as word about these pages.
    */
   flushFailed(cover: FlushCover, random: SeededRandom): void {
     for (const [page, bytes] of cover) {
       const versions = this.unflushed.get(page)
       if (versions?.at(-1) !== bytes) continue
+      const fate = random.integer(0, 2)
+      if (fate === 2) continue
       this.unflushed.delete(page)
-      if (random.chance(0.5)) this.durable.set(page, bytes)
-      else if (!this.durable.has(page)) this.durable.set(page, ZERO_PAGE)
+      const old = this.durable.get(page) ?? ZERO_PAGE
+      if (fate === 0) this.durable.set(page, bytes)
+      else this.current.set(page, old)
     }
   }
 
