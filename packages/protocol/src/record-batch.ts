@@ -188,7 +188,11 @@ export function verifyBatch(batch: Uint8Array, checksum: ChecksumFunction): bool
   return view.getUint32(0, true) === checksum(batch.subarray(BATCH_CHECKSUM_START), 0)
 }
 
-/** A producer id as 32 hexadecimal digits, for logs and errors. */
+/** A producer id as 32 hexadecimal digits in the order of its bytes, for logs and errors. */
 export function producerName(producer: BatchHeader['producer']): string {
-  return producer.map((word) => word.toString(16).padStart(8, '0')).join('')
+  let name = ''
+  for (const word of producer) {
+    for (let shift = 0; shift < 32; shift += 8) name += ((word >>> shift) & 0xff).toString(16).padStart(2, '0')
+  }
+  return name
 }
