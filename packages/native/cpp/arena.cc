@@ -64,11 +64,7 @@ napi_value ArenaClose(napi_env env, napi_callback_info info) {
   const Arguments args(env, info, "arenaClose");
   Instance* instance = Instance::Of(args);
   uint64_t handle;
-  if (!args.Unsigned(0, "arena", Slab<Arena>::kMostHandle, &handle)) return nullptr;
-  if (instance->arenas.Find(handle) == nullptr) {
-    ThrowClosed(env, "arenaClose: the arena is closed");
-    return nullptr;
-  }
+  if (ArenaOf(args, 0) == nullptr || !args.Unsigned(0, "arena", Slab<Arena>::kMostHandle, &handle)) return nullptr;
   // The kernel may be writing into it: the ring has to be closed, and so drained, first.
   if (instance->HasIoInFlight()) {
     ThrowSystem(env, "arenaClose", EBUSY);
@@ -82,18 +78,21 @@ napi_value ArenaClose(napi_env env, napi_callback_info info) {
   return Napi::Boolean::New(env, !kept);
 }
 
+Arena* ArenaOf(const Arguments& args, size_t index) {
+  uint64_t handle;
+  if (!args.Unsigned(index, "arena", Slab<Arena>::kMostHandle, &handle)) return nullptr;
+  Arena* arena = Instance::Of(args)->arenas.Find(handle);
+  if (arena == nullptr) ThrowClosed(args.env(), "the arena is closed");
+  return arena;
+}
+
 namespace {
 
 /** An arena and a range inside it, from three arguments in a row; the first is the handle. */
 bool Range(const Arguments& args, size_t index, uint64_t length, uint8_t** out) {
-  uint64_t handle, offset;
-  if (!args.Unsigned(index, "arena", Slab<Arena>::kMostHandle, &handle)) return false;
-  if (!args.Unsigned(index + 1, "offset", Arena::kMostBytes, &offset)) return false;
-  const Arena* arena = Instance::Of(args)->arenas.Find(handle);
-  if (arena == nullptr) {
-    ThrowClosed(args.env(), "the arena is closed");
-    return false;
-  }
+  uint64_t offset;
+  const Arena* arena = ArenaOf(args, index);
+  if (arena == nullptr || !args.Unsigned(index + 1, "offset", Arena::kMostBytes, &offset)) return false;
   if (!arena->Contains(offset, length)) {
     ThrowRange(args.env(), "the range from " + std::to_string(offset) + ", " + std::to_string(length) +
                                " bytes long, leaves the arena of " + std::to_string(arena->bytes()) + " bytes");

@@ -3,7 +3,6 @@
 
 #include <node_api.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -43,6 +42,10 @@ class Arena {
   bool hugePages_ = false;
   bool leaked_ = false;
 };
+
+class Arguments;
+/** The open arena an argument names; null with an exception pending. */
+Arena* ArenaOf(const Arguments& args, size_t index);
 
 /** arenaOpen(bytes) -> { handle, address, buffer, hugePages } */
 napi_value ArenaOpen(napi_env env, napi_callback_info info);

@@ -3,7 +3,6 @@
 
 #include <node_api.h>
 
-#include <cstddef>
 #include <cstdint>
 
 namespace millrace {

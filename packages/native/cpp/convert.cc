@@ -101,12 +101,6 @@ bool Arguments::Text(size_t index, const char* name, size_t mostBytes, std::stri
   return true;
 }
 
-bool Arguments::Boolean(size_t index, const char* name, bool* out) const {
-  if (index < count_ && napi_get_value_bool(env_, values_[index], out) == napi_ok) return true;
-  ThrowType(env_, Describe(index, name) + "must be a boolean");
-  return false;
-}
-
 bool Arguments::Function(size_t index, const char* name, napi_value* out) const {
   napi_valuetype type;
   if (index < count_ && napi_typeof(env_, values_[index], &type) == napi_ok && type == napi_function) {

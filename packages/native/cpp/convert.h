@@ -3,7 +3,6 @@
 
 #include <napi.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -29,7 +28,6 @@ class Arguments {
 
   napi_env env() const { return env_; }
   void* data() const { return data_; }
-  size_t count() const { return count_; }
 
   /** An integer in [0, limit]. */
   bool Unsigned(size_t index, const char* name, uint64_t limit, uint64_t* out) const;
@@ -38,7 +36,6 @@ class Arguments {
   bool Descriptor(size_t index, const char* name, int* out) const;
   /** Text of at most `mostBytes` UTF-8 bytes, without a NUL. */
   bool Text(size_t index, const char* name, size_t mostBytes, std::string* out) const;
-  bool Boolean(size_t index, const char* name, bool* out) const;
   bool Function(size_t index, const char* name, napi_value* out) const;
   /** The bytes of a Uint8Array; a length of 0 may come with a null pointer. */
   bool Bytes(size_t index, const char* name, const uint8_t** out, size_t* length) const;

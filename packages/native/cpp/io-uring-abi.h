@@ -9,20 +9,15 @@
 namespace millrace::abi {
 
 struct SqeData {
-  uint8_t opcode;
-  uint8_t flags;
+  uint8_t opcode, flags;
   uint16_t ioprio;
   int32_t fd;
-  uint64_t offset;
-  uint64_t address;
-  uint32_t length;
-  uint32_t operationFlags;
+  uint64_t offset, address;
+  uint32_t length, operationFlags;
   uint64_t userData;
-  uint16_t bufferIndexOrGroup;
-  uint16_t personality;
+  uint16_t bufferIndexOrGroup, personality;
   int32_t fileIndex;
-  uint64_t address3;
-  uint64_t padding;
+  uint64_t address3, padding;
 };
 static_assert(sizeof(SqeData) == 64);
 static_assert(offsetof(SqeData, bufferIndexOrGroup) == 40);
@@ -62,8 +57,7 @@ struct EnterArgument {
 static_assert(sizeof(EnterArgument) == 24);
 
 struct KernelTimespec {
-  int64_t seconds;
-  int64_t nanoseconds;
+  int64_t seconds, nanoseconds;
 };
 
 struct ResourceRegister {
@@ -96,8 +90,7 @@ static_assert(sizeof(BufferRingRegister) == 40);
 struct BufferRingEntry {
   uint64_t address;
   uint32_t length;
-  uint16_t id;
-  uint16_t tailOrReserved;
+  uint16_t id, tailOrReserved;
 };
 static_assert(sizeof(BufferRingEntry) == 16);
 

@@ -1,13 +1,13 @@
 // Probes; see kernel-features.h.
 #include "kernel-features.h"
 
-#include <cstddef>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
 
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/utsname.h>
 
 #include "arena.h"
@@ -82,6 +82,39 @@ napi_value ReadSysctl(napi_env env) {
   return napi_get_null(env, &null) == napi_ok ? null : nullptr;
 }
 
+struct Number64 {
+  const char* name;
+  uint64_t value;
+};
+
+constexpr Number64 kNumbers[] = {
+    {"SQE_BYTES", sizeof(abi::SqeData)}, {"SQE_FD", offsetof(abi::SqeData, fd)},
+    {"SQE_OFFSET", offsetof(abi::SqeData, offset)}, {"SQE_ADDRESS", offsetof(abi::SqeData, address)},
+    {"SQE_LENGTH", offsetof(abi::SqeData, length)}, {"SQE_OPERATION_FLAGS", offsetof(abi::SqeData, operationFlags)},
+    {"SQE_USER_DATA", offsetof(abi::SqeData, userData)}, {"SQE_BUFFER", offsetof(abi::SqeData, bufferIndexOrGroup)},
+    {"SQE_FILE_INDEX", offsetof(abi::SqeData, fileIndex)}, {"CQE_BYTES", sizeof(abi::CqeData)},
+    {"CQE_RESULT", offsetof(abi::CqeData, result)}, {"CQE_FLAGS", offsetof(abi::CqeData, flags)},
+    {"BUFFER_ENTRY_BYTES", sizeof(abi::BufferRingEntry)},
+    {"BUFFER_ENTRY_LENGTH", offsetof(abi::BufferRingEntry, length)},
+    {"BUFFER_ENTRY_ID", offsetof(abi::BufferRingEntry, id)},
+    {"BUFFER_RING_TAIL", offsetof(abi::BufferRingEntry, tailOrReserved)}, {"CONTROL_WORK", offsetof(Control, work)},
+    {"CONTROL_ACTIVE", offsetof(Control, active)}, {"CONTROL_REFERENCED", offsetof(Control, referenced)},
+    {"CONTROL_FINALS", offsetof(Control, finals)}, {"MESSAGE_HEADER_BYTES", sizeof(msghdr)},
+    {"ARENA_MOST_BYTES", Arena::kMostBytes}, {"OP_NOP", abi::kOpNop}, {"OP_FSYNC", abi::kOpFsync},
+    {"OP_READ_FIXED", abi::kOpReadFixed}, {"OP_WRITE_FIXED", abi::kOpWriteFixed}, {"OP_SENDMSG", abi::kOpSendMsg},
+    {"OP_ACCEPT", abi::kOpAccept}, {"OP_ASYNC_CANCEL", abi::kOpAsyncCancel}, {"OP_FALLOCATE", abi::kOpFallocate},
+    {"OP_READ", abi::kOpRead}, {"OP_WRITE", abi::kOpWrite}, {"OP_SEND", abi::kOpSend}, {"OP_RECV", abi::kOpRecv},
+    {"SQE_BUFFER_SELECT", abi::kSqeBufferSelect}, {"FSYNC_DATA_ONLY", abi::kFsyncDataOnly},
+    {"ACCEPT_MULTISHOT", abi::kAcceptMultishot}, {"RECVSEND_POLL_FIRST", abi::kRecvSendPollFirst},
+    {"CANCEL_ALL", abi::kCancelAll}, {"CANCEL_ANY", abi::kCancelAny}, {"CQE_BUFFER", abi::kCqeBuffer},
+    {"CQE_MORE", abi::kCqeMore}, {"CQE_SOCKET_NON_EMPTY", abi::kCqeSocketNonEmpty},
+    {"CQE_BUFFER_SHIFT", abi::kCqeBufferShift}, {"SQ_CQ_OVERFLOW", abi::kSqCqOverflow},
+    {"SQ_TASKRUN", abi::kSqTaskrun}, {"ENTER_GET_EVENTS", abi::kEnterGetEvents},
+    {"SETUP_SINGLE_ISSUER", abi::kSetupSingleIssuer}, {"SETUP_DEFER_TASKRUN", abi::kSetupDeferTaskrun},
+    {"SETUP_TASKRUN_FLAG", abi::kSetupTaskrunFlag}, {"SETUP_COOP_TASKRUN", abi::kSetupCoopTaskrun},
+    {"SETUP_NO_SQ_ARRAY", abi::kSetupNoSqArray},
+};
+
 }  // namespace
 
 napi_value KernelFeatures(napi_env env, napi_callback_info info) {
@@ -117,59 +150,7 @@ napi_value KernelFeatures(napi_env env, napi_callback_info info) {
 
 napi_value Layout(napi_env env, napi_callback_info info) {
   Napi::Object result = Napi::Object::New(env);
-  const auto set = [&](const char* name, double value) { result.Set(name, value); };
-  set("SQE_BYTES", sizeof(abi::SqeData));
-  set("SQE_FD", offsetof(abi::SqeData, fd));
-  set("SQE_OFFSET", offsetof(abi::SqeData, offset));
-  set("SQE_ADDRESS", offsetof(abi::SqeData, address));
-  set("SQE_LENGTH", offsetof(abi::SqeData, length));
-  set("SQE_OPERATION_FLAGS", offsetof(abi::SqeData, operationFlags));
-  set("SQE_USER_DATA", offsetof(abi::SqeData, userData));
-  set("SQE_BUFFER", offsetof(abi::SqeData, bufferIndexOrGroup));
-  set("SQE_FILE_INDEX", offsetof(abi::SqeData, fileIndex));
-  set("CQE_BYTES", sizeof(abi::CqeData));
-  set("CQE_RESULT", offsetof(abi::CqeData, result));
-  set("CQE_FLAGS", offsetof(abi::CqeData, flags));
-  set("BUFFER_ENTRY_BYTES", sizeof(abi::BufferRingEntry));
-  set("BUFFER_ENTRY_LENGTH", offsetof(abi::BufferRingEntry, length));
-  set("BUFFER_ENTRY_ID", offsetof(abi::BufferRingEntry, id));
-  set("BUFFER_RING_TAIL", offsetof(abi::BufferRingEntry, tailOrReserved));
-  set("CONTROL_WORK", offsetof(Control, work));
-  set("CONTROL_ACTIVE", offsetof(Control, active));
-  set("CONTROL_REFERENCED", offsetof(Control, referenced));
-  set("CONTROL_FINALS", offsetof(Control, finals));
-  set("MESSAGE_HEADER_BYTES", 56);
-  set("ARENA_MOST_BYTES", static_cast<double>(Arena::kMostBytes));
-  set("OP_NOP", abi::kOpNop);
-  set("OP_FSYNC", abi::kOpFsync);
-  set("OP_READ_FIXED", abi::kOpReadFixed);
-  set("OP_WRITE_FIXED", abi::kOpWriteFixed);
-  set("OP_SENDMSG", abi::kOpSendMsg);
-  set("OP_ACCEPT", abi::kOpAccept);
-  set("OP_ASYNC_CANCEL", abi::kOpAsyncCancel);
-  set("OP_FALLOCATE", abi::kOpFallocate);
-  set("OP_READ", abi::kOpRead);
-  set("OP_WRITE", abi::kOpWrite);
-  set("OP_SEND", abi::kOpSend);
-  set("OP_RECV", abi::kOpRecv);
-  set("SQE_BUFFER_SELECT", abi::kSqeBufferSelect);
-  set("FSYNC_DATA_ONLY", abi::kFsyncDataOnly);
-  set("ACCEPT_MULTISHOT", abi::kAcceptMultishot);
-  set("RECVSEND_POLL_FIRST", abi::kRecvSendPollFirst);
-  set("CANCEL_ALL", abi::kCancelAll);
-  set("CANCEL_ANY", abi::kCancelAny);
-  set("CQE_BUFFER", abi::kCqeBuffer);
-  set("CQE_MORE", abi::kCqeMore);
-  set("CQE_SOCKET_NON_EMPTY", abi::kCqeSocketNonEmpty);
-  set("CQE_BUFFER_SHIFT", abi::kCqeBufferShift);
-  set("SQ_CQ_OVERFLOW", abi::kSqCqOverflow);
-  set("SQ_TASKRUN", abi::kSqTaskrun);
-  set("ENTER_GET_EVENTS", abi::kEnterGetEvents);
-  set("SETUP_SINGLE_ISSUER", abi::kSetupSingleIssuer);
-  set("SETUP_DEFER_TASKRUN", abi::kSetupDeferTaskrun);
-  set("SETUP_TASKRUN_FLAG", abi::kSetupTaskrunFlag);
-  set("SETUP_COOP_TASKRUN", abi::kSetupCoopTaskrun);
-  set("SETUP_NO_SQ_ARRAY", abi::kSetupNoSqArray);
+  for (const Number64& number : kNumbers) result.Set(number.name, static_cast<double>(number.value));
   return result;
 }
 

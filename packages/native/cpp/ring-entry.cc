@@ -18,14 +18,6 @@ OpenRing* FindRing(const Arguments& args) {
   return open;
 }
 
-Arena* FindArena(const Arguments& args, size_t index) {
-  uint64_t handle;
-  if (!args.Unsigned(index, "arena", Slab<Arena>::kMostHandle, &handle)) return nullptr;
-  Arena* arena = Instance::Of(args)->arenas.Find(handle);
-  if (arena == nullptr) ThrowClosed(args.env(), "the arena is closed");
-  return arena;
-}
-
 bool Share(Napi::Object* result, const char* name, void* memory, size_t bytes, napi_ref* reference) {
   napi_value buffer = ExternalArrayBuffer(result->Env(), memory, bytes);
   if (buffer == nullptr || napi_create_reference(result->Env(), buffer, 1, reference) != napi_ok) return false;
@@ -131,7 +123,7 @@ napi_value RingRegisterBuffer(napi_env env, napi_callback_info info) {
   uint64_t slot;
   OpenRing* open = FindRing(args);
   if (open == nullptr || !args.Unsigned(1, "slot", 16383, &slot)) return nullptr;
-  const Arena* arena = FindArena(args, 2);
+  const Arena* arena = ArenaOf(args, 2);
   if (arena == nullptr) return nullptr;
   return Number(env, open->ring->UpdateBuffer(static_cast<uint32_t>(slot), arena->At(0), arena->bytes()));
 }
@@ -143,7 +135,7 @@ napi_value RingRegisterBufferRing(napi_env env, napi_callback_info info) {
   if (open == nullptr || !args.Unsigned(1, "group", 65535, &group) || !args.Unsigned(2, "entries", 32768, &entries)) {
     return nullptr;
   }
-  const Arena* arena = FindArena(args, 3);
+  const Arena* arena = ArenaOf(args, 3);
   if (arena == nullptr || !args.Unsigned(4, "offset", Arena::kMostBytes, &offset)) return nullptr;
   if (!arena->Contains(offset, entries * sizeof(abi::BufferRingEntry))) {
     ThrowRange(env, "ringRegisterBufferRing: the ring of buffers leaves the arena");
@@ -155,10 +147,11 @@ napi_value RingRegisterBufferRing(napi_env env, napi_callback_info info) {
 
 napi_value RingClose(napi_env env, napi_callback_info info) {
   const Arguments args(env, info, "ringClose");
-  uint64_t waitMs;
-  if (FindRing(args) == nullptr || !args.Unsigned(1, "waitMs", 60000, &waitMs)) return nullptr;
-  uint64_t handle;
-  if (!args.Unsigned(0, "ring", Slab<OpenRing>::kMostHandle, &handle)) return nullptr;
+  uint64_t handle, waitMs;
+  if (FindRing(args) == nullptr || !args.Unsigned(0, "ring", Slab<OpenRing>::kMostHandle, &handle) ||
+      !args.Unsigned(1, "waitMs", 60000, &waitMs)) {
+    return nullptr;
+  }
   Instance* instance = Instance::Of(args);
   const auto open = instance->rings.Take(handle);
   const auto deadline = Ring::Clock::now() + std::chrono::milliseconds(waitMs);

@@ -1,10 +1,8 @@
 // Objects known to JavaScript by number: a handle names one object for ever and is refused after that object is closed.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <utility>
 #include <vector>
 
 namespace millrace {
@@ -39,9 +37,7 @@ class Slab {
   std::vector<std::unique_ptr<T>> TakeAll() {
     std::vector<std::unique_ptr<T>> all;
     for (Slot& slot : slots_) {
-      if (!slot.object) continue;
-      slot.generation++;
-      all.push_back(std::move(slot.object));
+      if (slot.object) all.push_back(std::move(slot.object));
     }
     return all;
   }

@@ -1,19 +1,26 @@
 // Builds the addon with node-gyp where that is possible, and says in one line why where it is not: the portable
 // environment works without it. `--sanitize=address|undefined|thread` builds a variant beside it, `--force` anew.
 import { spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
-import { delimiter, dirname, join } from 'node:path'
+import { delimiter, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const packageFolder = dirname(dirname(fileURLToPath(import.meta.url)))
+const FILE = 'millrace_native.node'
 const USAGE = 'usage: node packages/native/scripts/build.mjs [--force] [--sanitize=address|undefined|thread]'
-
-/** Ends the script: not being able to build is no error. */
-function skip(reason) {
-  console.log(`native addon not built: ${reason}; brokers will use the portable environment`)
-  process.exit(0)
-}
 
 function parseArguments() {
   let force = false
@@ -57,50 +64,74 @@ function firstMissingTool() {
   return null
 }
 
-/** A variant is built in a folder of its own, so that it never takes the place of the addon in use. */
-function buildFolder(sanitize) {
-  if (sanitize === '') return packageFolder
-  const folder = join(packageFolder, 'build', `sanitize-${sanitize}`)
-  mkdirSync(folder, { recursive: true })
+/**
+ * The build happens in a folder of its own and the result is moved into place: builds may run side by side, and a
+ * process that has the old addon loaded keeps it.
+ */
+function stage() {
+  mkdirSync(join(packageFolder, 'build'), { recursive: true })
+  const folder = mkdtempSync(join(packageFolder, 'build', 'stage-'))
   for (const name of ['binding.gyp', 'package.json', 'cpp']) {
-    cpSync(join(packageFolder, name), join(folder, name), { recursive: true, preserveTimestamps: true })
+    cpSync(join(packageFolder, name), join(folder, name), { recursive: true })
   }
   return folder
 }
 
-const { force, sanitize } = parseArguments()
-if (process.platform !== 'linux') skip(`io_uring is of Linux, this is ${process.platform}`)
-
-const folder = buildFolder(sanitize)
-const output = join(folder, 'build/Release/millrace_native.node')
-const stampPath = join(folder, 'build/built-for.json')
-const stamp = JSON.stringify({ napi: process.versions.napi, arch: process.arch, modules: process.versions.modules })
-const sources = ['cpp', 'binding.gyp', 'scripts/build.mjs'].map((name) => join(packageFolder, name))
-const fresh =
-  existsSync(output) &&
-  existsSync(stampPath) &&
-  readFileSync(stampPath, 'utf8') === stamp &&
-  Math.max(...sources.map(newestMs)) < statSync(output).mtimeMs
-if (fresh && !force) process.exit(0)
-
-const nodeGyp = findNodeGyp()
-if (nodeGyp === null) skip('node-gyp is not installed (npm ci installs it)')
-const missing = firstMissingTool()
-if (missing !== null) skip(`${missing} is not installed`)
-
-const headers = nodeDirectory()
-const args = [nodeGyp, 'rebuild', '--jobs=2', '--loglevel=error', ...(headers === null ? [] : [`--nodedir=${headers}`])]
-if (sanitize !== '') args.push('--', `-Dsanitize=${sanitize}`)
-const built = spawnSync(process.execPath, args, {
-  cwd: folder,
-  encoding: 'utf8',
-  // binding.gyp asks the node of the path where node-addon-api is: it has to be this one.
-  env: { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH ?? ''}` },
-})
-if (built.status !== 0 || !existsSync(output)) {
-  const why = headers === null ? 'the headers of Node are neither beside it nor to be had' : 'the compiler refused'
-  process.stderr.write(`${built.stdout}${built.stderr}`)
-  skip(`${why} (output above)`)
+/** Why the addon cannot be built here, or null. */
+function obstacle(nodeGyp) {
+  if (process.platform !== 'linux') return `io_uring is of Linux, this is ${process.platform}`
+  if (nodeGyp === null) return 'node-gyp is not installed (npm ci installs it)'
+  const missing = firstMissingTool()
+  return missing === null ? null : `${missing} is not installed`
 }
-writeFileSync(stampPath, stamp)
-console.log(`native addon built: ${output}`)
+
+function isFresh(output, stampPath, stamp) {
+  if (!existsSync(output) || !existsSync(stampPath) || readFileSync(stampPath, 'utf8') !== stamp) return false
+  const sources = ['cpp', 'binding.gyp', 'scripts/build.mjs'].map((name) => join(packageFolder, name))
+  return Math.max(...sources.map(newestMs)) < statSync(output).mtimeMs
+}
+
+function build(nodeGyp, sanitize, output) {
+  const headers = nodeDirectory()
+  const args = [nodeGyp, 'rebuild', '--jobs=2', '--loglevel=error']
+  if (headers !== null) args.push(`--nodedir=${headers}`)
+  if (sanitize !== '') args.push('--', `-Dsanitize=${sanitize}`)
+  const startedAt = new Date()
+  const folder = stage()
+  try {
+    const built = spawnSync(process.execPath, args, {
+      cwd: folder,
+      encoding: 'utf8',
+      // binding.gyp asks the node of the path where node-addon-api is: it has to be this one.
+      env: { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH ?? ''}` },
+    })
+    const result = join(folder, 'build/Release', FILE)
+    if (built.status === 0 && existsSync(result)) {
+      mkdirSync(dirname(output), { recursive: true })
+      // As old as its sources: an edit during the build makes it stale.
+      utimesSync(result, startedAt, startedAt)
+      renameSync(result, output)
+      return null
+    }
+    process.stderr.write(`${built.stdout}${built.stderr}`)
+    return headers === null ? 'the headers of Node are neither beside it nor to be had' : 'see the output above'
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+const { force, sanitize } = parseArguments()
+const outputFolder = join(packageFolder, 'build', sanitize === '' ? 'Release' : `sanitize-${sanitize}`)
+const output = join(outputFolder, FILE)
+const stampPath = join(outputFolder, 'built-for.json')
+const stamp = JSON.stringify({ napi: process.versions.napi, arch: process.arch, modules: process.versions.modules })
+if (force || !isFresh(output, stampPath, stamp)) {
+  const nodeGyp = findNodeGyp()
+  const reason = obstacle(nodeGyp) ?? build(nodeGyp, sanitize, output)
+  if (reason === null) {
+    writeFileSync(stampPath, stamp)
+    console.log(`native addon built: ${relative(process.cwd(), output)}`)
+  } else {
+    console.log(`native addon not built: ${reason}; brokers will use the portable environment`)
+  }
+}

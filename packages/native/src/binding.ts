@@ -123,11 +123,11 @@ function load(): LoadResult {
     return { loaded: false, reason: `io_uring needs Linux, this is ${process.platform}`, hint: 'run brokers on Linux' }
   }
   const root = dirname(dirname(fileURLToPath(import.meta.url)))
-  const variant = process.env['MILLRACE_NATIVE_SANITIZE']
+  const variant = process.env.MILLRACE_NATIVE_SANITIZE
   const candidates =
     variant === undefined
       ? [join(root, 'build/Release', FILE), join(root, `prebuilds/linux-${process.arch}`, FILE)]
-      : [join(root, `build/sanitize-${variant}/build/Release`, FILE)]
+      : [join(root, `build/sanitize-${variant}`, FILE)]
   const path = candidates.find((candidate) => existsSync(candidate))
   if (path === undefined) {
     const hint = 'build it with `npm run build` in the repository (needs g++, make and python3)'

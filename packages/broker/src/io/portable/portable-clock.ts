@@ -44,7 +44,7 @@ class PortableTimer implements Timer {
 }
 
 export class PortableClock implements Clock {
-  constructor(private readonly turn: Turn) {}
+  constructor(private readonly turn: Pick<Turn, 'defer'>) {}
 
   monotonicMs(): number {
     return performance.now()

@@ -55,7 +55,7 @@ export class PortableDisk implements Disk {
   }
 }
 
-async function makeDirectory(directory: string): Promise<void> {
+export async function makeDirectory(directory: string): Promise<void> {
   try {
     const highest = await mkdir(directory, { recursive: true })
     if (highest === undefined) return
@@ -67,7 +67,7 @@ async function makeDirectory(directory: string): Promise<void> {
 }
 
 /** A process that ended in the middle of replacing a small file leaves its temporary file behind. */
-async function removeLeftovers(directory: string): Promise<void> {
+export async function removeLeftovers(directory: string): Promise<void> {
   for (const name of await readdir(directory)) {
     if (isTemporary(name)) await rm(join(directory, name), { force: true })
   }
@@ -201,10 +201,10 @@ class PortableVolume implements Volume {
   }
 }
 
-function isOurs(name: string): boolean {
+export function isOurs(name: string): boolean {
   return name !== LOCK_FILE_NAME && !name.startsWith(HIDDEN_PREFIX)
 }
 
-function assertPlainName(name: string): void {
+export function assertPlainName(name: string): void {
   assert(name !== '' && !name.includes('/') && !name.includes('\0') && isOurs(name), `"${name}" is a plain file name`)
 }

@@ -1,0 +1,138 @@
+// TCP listeners on the ring: one multishot accept each, whose completions become streams.
+import { lookup } from 'node:dns/promises'
+import { isIP } from 'node:net'
+import { CQE_MORE, closeDescriptor, errnoName, listenOn } from '@millrace/native'
+import type { Listener, ListenOptions, Logger, Network, Stream, StreamHandler } from '../../environment.js'
+import { networkErrorFrom } from '../portable/network-errors.js'
+import type { OperationTarget, RingLoop } from './ring-loop.js'
+import { RingStream, type StreamContext } from './ring-stream.js'
+
+const BACKLOG = 511
+const ACCEPT_AGAIN_MS = 100
+const ECANCELED = -125
+/** One connection failed before it was accepted; the next may be fine. */
+const PASSING = new Set(['ECONNABORTED', 'EINTR', 'EAGAIN', 'EPROTO'])
+
+type Accept = (stream: Stream) => StreamHandler
+
+export class RingNetwork implements Network {
+  private readonly listeners = new Set<RingListener>()
+  private readonly streams = new Set<RingStream>()
+  private whenEmpty: (() => void) | null = null
+
+  constructor(
+    private readonly context: StreamContext,
+    private readonly logger: Logger,
+  ) {}
+
+  async listen(options: ListenOptions, accept: Accept): Promise<Listener> {
+    try {
+      const address = isIP(options.host) === 0 ? (await lookup(options.host)).address : options.host
+      const { descriptor, port } = listenOn(address, options.port, BACKLOG)
+      const listener = new RingListener(this.context.loop, this.logger, descriptor, options.host, port, {
+        accepted: (accepted) => this.accepted(accepted, accept),
+        closed: () => this.listeners.delete(listener),
+      })
+      this.listeners.add(listener)
+      return listener
+    } catch (cause) {
+      throw networkErrorFrom(cause, `listening on ${options.host}:${options.port}`)
+    }
+  }
+
+  /** Destroys what is still connected; resolves when every stream has told its handler. */
+  async close(): Promise<void> {
+    await Promise.all([...this.listeners].map((listener) => listener.close()))
+    for (const stream of this.streams) stream.destroy()
+    if (this.streams.size === 0) return
+    await new Promise<void>((resolve) => {
+      this.whenEmpty = resolve
+    })
+  }
+
+  private accepted(descriptor: number, accept: Accept): void {
+    const stream = new RingStream(descriptor, this.context, (forgotten) => {
+      this.streams.delete(forgotten)
+      // After the handler has been told, which comes next.
+      if (this.streams.size === 0 && this.whenEmpty !== null) queueMicrotask(this.whenEmpty)
+    })
+    this.streams.add(stream)
+    stream.begin(accept(stream))
+  }
+}
+
+interface ListenerEvents {
+  accepted(descriptor: number): void
+  closed(): void
+}
+
+class RingListener implements Listener, OperationTarget {
+  private slot = 0
+  private generation = 0
+  private armed = false
+  private whenClosed: Promise<void> | null = null
+  private onFinal: (() => void) | null = null
+
+  constructor(
+    private readonly loop: RingLoop,
+    private readonly logger: Logger,
+    private readonly descriptor: number,
+    readonly host: string,
+    readonly port: number,
+    private readonly events: ListenerEvents,
+  ) {
+    this.arm()
+  }
+
+  close(): Promise<void> {
+    this.whenClosed ??= this.closeOnce()
+    return this.whenClosed
+  }
+
+  onCompletion(result: number, flags: number): void {
+    if ((flags & CQE_MORE) === 0) this.armed = false
+    const closing = this.whenClosed !== null
+    if (result >= 0) {
+      // Re-armed even when the handler throws, which is a bug that somebody may survive.
+      try {
+        if (closing) closeDescriptor(result)
+        else this.events.accepted(result)
+      } finally {
+        if (!this.armed && !closing) this.arm()
+      }
+    } else if (!closing) this.refused(result)
+    if (!this.armed) this.onFinal?.()
+  }
+
+  private arm(): void {
+    if (this.armed || this.whenClosed !== null) return
+    this.armed = true
+    this.slot = this.loop.acquire(this)
+    this.generation = this.loop.generation(this.slot)
+    this.loop.ring.acceptAll(this.descriptor, this.slot, this.generation)
+  }
+
+  private refused(errno: number): void {
+    if (errno === ECANCELED) return
+    if (PASSING.has(errnoName(errno))) {
+      this.arm()
+      return
+    }
+    this.logger.error(
+      { error: errnoName(errno), host: this.host, port: this.port },
+      'a connection could not be accepted; trying again (EMFILE: raise the limit on open files)',
+    )
+    setTimeout(() => this.arm(), ACCEPT_AGAIN_MS)
+  }
+
+  private async closeOnce(): Promise<void> {
+    if (this.armed) {
+      await new Promise<void>((resolve) => {
+        this.onFinal = resolve
+        this.loop.ring.cancel(this.slot, this.generation)
+      })
+    }
+    closeDescriptor(this.descriptor)
+    this.events.closed()
+  }
+}
