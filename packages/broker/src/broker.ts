@@ -1,0 +1,238 @@
+// A broker: one data directory, one listener, and everything between them.
+import type { Route } from '@millrace/protocol'
+import { MapPublisher } from './cluster/map-publisher.js'
+import { MetadataLog } from './cluster/metadata-log.js'
+import { Topics } from './cluster/topics.js'
+import type { Environment, LogFields, Volume } from './environment.js'
+import { claimIdentity, type Identity } from './identity.js'
+import { DEFAULT_STOP_TIMEOUT_MS } from './limits.js'
+import { isLoopback } from './loopback.js'
+import { Metrics } from './metrics.js'
+import type { ServerContext } from './server/context.js'
+import { isBrokenAssertion } from './server/failures.js'
+import { frameMemoryOf, Server } from './server/server.js'
+import { Shard } from './shard.js'
+import { StartError, startErrorFrom } from './start-error.js'
+import type { LogStore, LogStoreOptions } from './storage/log-store.js'
+import { SOFTWARE, VERSION } from './version.js'
+
+export interface BrokerConfig {
+  readonly dataDirectory: string
+  /** Address to listen on. Anything but a loopback address needs `insecure` until there is authentication. */
+  readonly host?: string
+  /** 0 picks a free one. */
+  readonly port?: number
+  /** What the cluster map tells clients to connect to; `host` and the port listened on unless given. */
+  readonly advertisedHost?: string
+  readonly advertisedPort?: number
+  /** Refuse a directory that belongs to another node or cluster. */
+  readonly nodeId?: number
+  readonly clusterId?: string
+  /** Begin a new cluster in an empty directory. On a loopback address that is the default. */
+  readonly bootstrap?: boolean
+  readonly requireDirect?: boolean
+  readonly insecure?: boolean
+  /** A broken assertion was met: whoever runs the broker must end it. By default it is only logged. */
+  readonly onHalt?: (error: unknown) => void
+}
+
+export interface Broker {
+  /** Where it listens. */
+  readonly address: { readonly host: string; readonly port: number }
+  readonly nodeId: number
+  /** 32 hexadecimal digits. */
+  readonly clusterId: string
+  /** The answer to the `brokerStatus` operation. */
+  status(): Readonly<Record<string, unknown>>
+  /**
+   * Refuses new work, answers what is in flight, flushes, writes checkpoints and closes everything it has opened; the
+   * environment stays. Always settles; harmless when repeated. @throws StorageError when something could not be flushed.
+   */
+  stop(options?: { readonly timeoutMs?: number }): Promise<void>
+}
+
+/** Opens the logs of a volume; the simulator and tests may give another. */
+export type OpenLogStore = (environment: Environment, volume: Volume, options: LogStoreOptions) => Promise<LogStore>
+
+export const DEFAULT_HOST = '127.0.0.1'
+export const DEFAULT_PORT = 7420
+
+/**
+ * Starts a broker and resolves when it accepts connections.
+ * @throws StartError when the world or the configuration does not allow it; then everything is closed again.
+ */
+export async function startBroker(
+  environment: Environment,
+  config: BrokerConfig,
+  openStore: OpenLogStore,
+): Promise<Broker> {
+  checkAddress(config)
+  const closers: (() => Promise<void>)[] = []
+  try {
+    return await start(environment, config, openStore, closers)
+  } catch (error) {
+    for (const close of closers.reverse()) {
+      await close().catch((cause: unknown) => environment.log.warn({ cause }, 'closing after a failed start'))
+    }
+    throw startErrorFrom(error)
+  }
+}
+
+/** @throws StartError INSECURE */
+function checkAddress(config: BrokerConfig): void {
+  const host = config.host ?? DEFAULT_HOST
+  if (isLoopback(host) || config.insecure === true) return
+  throw new StartError(
+    'INSECURE',
+    `${host} can be reached by others, and there is no authentication yet: listen on ${DEFAULT_HOST}, ` +
+      'or add --insecure on a network you trust',
+  )
+}
+
+async function start(
+  environment: Environment,
+  config: BrokerConfig,
+  openStore: OpenLogStore,
+  closers: (() => Promise<void>)[],
+): Promise<Broker> {
+  const host = config.host ?? DEFAULT_HOST
+  const requireDirect = config.requireDirect ?? false
+  const volume = await environment.disk.openVolume(config.dataDirectory, { requireDirect })
+  closers.push(() => volume.close())
+  const bootstrap = config.bootstrap ?? isLoopback(host)
+  const expected = { clusterId: config.clusterId, nodeId: config.nodeId, bootstrap }
+  const identity = await claimIdentity(volume, environment.random, expected)
+  const store = await openStore(environment, volume, identity)
+  closers.push(() => store.close())
+
+  const node = await openNode(environment, store, identity, volume, config)
+  const server = new Server(node.context)
+  node.connections = () => server.connections
+  const listener = await server.listen({ host, port: config.port ?? DEFAULT_PORT })
+  closers.push(() => server.stop(0))
+  node.map.putNode({
+    nodeId: identity.nodeId,
+    host: config.advertisedHost ?? host,
+    port: config.advertisedPort ?? listener.port,
+    shardCount: environment.cores.count,
+  })
+  let stopped: Promise<void> | null = null
+  return {
+    address: { host: listener.host, port: listener.port },
+    nodeId: identity.nodeId,
+    clusterId: identity.clusterId,
+    status: () => node.context.status(),
+    stop(options) {
+      stopped ??= stop(server, node.shard, store, volume, options?.timeoutMs ?? DEFAULT_STOP_TIMEOUT_MS)
+      return stopped
+    },
+  }
+}
+
+interface Node {
+  readonly context: ServerContext
+  readonly shard: Shard
+  readonly map: MapPublisher
+  connections: () => number
+}
+
+/** Everything between the logs and the listener. */
+async function openNode(
+  environment: Environment,
+  store: LogStore,
+  identity: Identity,
+  volume: Volume,
+  config: BrokerConfig,
+): Promise<Node> {
+  const { clock, memory, log, cores } = environment
+  const metrics = new Metrics()
+  // Invariant: starts is raised and flushed before anything is served, so that a term never comes twice.
+  const term = identity.starts
+  const route: Route = { nodeId: identity.nodeId, shard: cores.self, placement: 0, term }
+  const metadata = await MetadataLog.open(store, { memory, clock, term })
+  await bootstrapMetadata(metadata, identity)
+  const shard = new Shard(environment, store, metrics)
+  const map = new MapPublisher(identity.clusterId, metadata.version)
+  const topics = new Topics({ metadata, shard, map, route, log })
+  await topics.open()
+  const startedAtMs = clock.monotonicMs()
+  const node: Node = {
+    shard,
+    map,
+    connections: () => 0,
+    context: {
+      environment,
+      shard,
+      topics,
+      map,
+      metrics,
+      frameMemory: frameMemoryOf(environment),
+      clusterId: identity.clusterId,
+      nodeId: identity.nodeId,
+      shardCount: cores.count,
+      software: SOFTWARE,
+      status: () => ({
+        nodeId: identity.nodeId,
+        clusterId: identity.clusterId,
+        version: VERSION,
+        environment: environment.kind,
+        uptimeMs: Math.round(clock.monotonicMs() - startedAtMs),
+        starts: identity.starts,
+        shards: cores.count,
+        topics: topics.list().length,
+        partitions: shard.partitionCount,
+        connections: node.connections(),
+        memory: {
+          budgetBytes: memory.budgetBytes,
+          usedBytes: memory.usedBytes,
+          frameBytes: node.context.frameMemory.usedBytes,
+        },
+        storage: {
+          directory: volume.directory,
+          direct: volume.direct,
+          flushMethod: volume.flushMethod,
+          note: volume.note,
+          ...store.statistics,
+        },
+        counters: metrics.snapshot(),
+      }),
+      reportBug: (error, where) => reportBug(environment, metrics, config, error, where),
+    },
+  }
+  return node
+}
+
+/** The first command of a cluster carries its identity; every later start compares. @throws StartError DATA_OF_ANOTHER. */
+async function bootstrapMetadata(metadata: MetadataLog, identity: Identity): Promise<void> {
+  const { clusterId } = identity
+  if (metadata.state.clusterId === null) await metadata.propose(() => ({ kind: 'bootstrap', clusterId }))
+  if (metadata.state.clusterId !== clusterId) {
+    throw new StartError(
+      'DATA_OF_ANOTHER',
+      `the metadata is of cluster ${metadata.state.clusterId}, the identity file of ${clusterId}: ` +
+        'the data directory was put together from two; restore one of them',
+    )
+  }
+}
+
+function reportBug(
+  environment: Environment,
+  metrics: Metrics,
+  config: BrokerConfig,
+  error: unknown,
+  where: LogFields,
+): void {
+  metrics.internalErrors++
+  environment.log.error({ ...where, error }, 'unexpected error')
+  if (isBrokenAssertion(error)) config.onHalt?.(error)
+}
+
+async function stop(server: Server, shard: Shard, store: LogStore, volume: Volume, timeoutMs: number): Promise<void> {
+  await server.stop(timeoutMs)
+  shard.close({ code: 'SHUTTING_DOWN', detail: '' })
+  try {
+    await store.close()
+  } finally {
+    await volume.close()
+  }
+}

@@ -1,0 +1,153 @@
+// Topics as their owner runs them: created and deleted through the metadata log, opened and closed on the shard.
+import {
+  CODEC_IDS,
+  type CodecName,
+  checkTopicName,
+  type Durability,
+  MAX_PARTITIONS_PER_TOPIC,
+  ProtocolError,
+  type Route,
+} from '@millrace/protocol'
+import type { Logger } from '../environment.js'
+import { MAX_PARTITIONS, MAX_TOPICS } from '../limits.js'
+import type { Refusal } from '../partition/pending-batch.js'
+import type { Shard } from '../shard.js'
+import type { MapPublisher } from './map-publisher.js'
+import { isCodec, type TopicDefinition } from './metadata-command.js'
+import type { MetadataLog } from './metadata-log.js'
+import type { MetadataState } from './metadata-state.js'
+
+export interface TopicRequest {
+  readonly name: string
+  readonly partitions: number
+  readonly durability: Durability
+  readonly codecs: readonly CodecName[]
+}
+
+export interface TopicsOptions {
+  readonly metadata: MetadataLog
+  readonly shard: Shard
+  readonly map: MapPublisher
+  readonly route: Route
+  readonly log: Logger
+}
+
+export class Topics {
+  readonly #options: TopicsOptions
+
+  constructor(options: TopicsOptions) {
+    this.#options = options
+  }
+
+  list(): readonly TopicDefinition[] {
+    return this.#options.metadata.state.topics()
+  }
+
+  /** @throws ProtocolError UNKNOWN_TOPIC, INVALID_TOPIC_NAME. */
+  byName(name: string): TopicDefinition {
+    checkTopicName(name)
+    const topic = this.#options.metadata.state.topicByName(name)
+    if (topic === undefined) throw new ProtocolError('UNKNOWN_TOPIC', `there is no topic ${name}`)
+    return topic
+  }
+
+  /** Why the shard has no topic of this id. */
+  whyMissing(topicId: number): Refusal {
+    const wasThere = topicId > 0 && topicId < this.#options.metadata.state.nextTopicId
+    return wasThere
+      ? { code: 'TOPIC_DELETED', detail: `topic ${topicId} was deleted` }
+      : { code: 'UNKNOWN_TOPIC', detail: `there is no topic with id ${topicId}` }
+  }
+
+  /** Opens every topic of the metadata; finishes deletions that were interrupted. */
+  async open(): Promise<void> {
+    const { metadata, shard, map, route, log } = this.#options
+    for (const topic of metadata.state.dropping()) await this.#drop(topic)
+    for (const topic of metadata.state.topics()) {
+      await shard.openTopic(topic, route)
+      map.putTopic(topic, route, metadata.version)
+    }
+    const unknown = shard.unknownLogs()
+    if (unknown.length > 0) {
+      log.error(
+        { logs: unknown.length, first: unknown[0] },
+        'logs on disk belong to no topic the metadata knows; they are kept and not served',
+      )
+    }
+  }
+
+  /**
+   * Resolves once the topic is durable, its partitions are open and the map names them.
+   * @throws ProtocolError TOPIC_EXISTS, INVALID_TOPIC_NAME, INVALID_CONFIG; StorageError.
+   */
+  async create(request: TopicRequest): Promise<TopicDefinition> {
+    checkTopicName(request.name)
+    checkTopicRequest(request)
+    const { metadata, shard, map, route } = this.#options
+    const command = await metadata.propose((state) => ({ kind: 'createTopic', topic: newTopic(request, state) }))
+    if (command.kind !== 'createTopic') throw new ProtocolError('INTERNAL', 'another command was applied')
+    const { topic } = command
+    try {
+      await shard.openTopic(topic, route)
+    } catch (error) {
+      // A topic that cannot be written to is taken back, so that a refusal has changed nothing.
+      await this.#delete(topic)
+      throw error
+    }
+    map.putTopic(topic, route, metadata.version)
+    return topic
+  }
+
+  /** Resolves once the topic is gone from the metadata and its logs are dropped. @throws ProtocolError UNKNOWN_TOPIC. */
+  async delete(name: string): Promise<TopicDefinition> {
+    const topic = this.byName(name)
+    await this.#delete(topic)
+    return topic
+  }
+
+  async #delete(topic: TopicDefinition): Promise<void> {
+    const { metadata, map } = this.#options
+    const { topicId, name } = topic
+    await metadata.propose((state) => {
+      if (state.topic(topicId) === undefined) throw new ProtocolError('UNKNOWN_TOPIC', `there is no topic ${name}`)
+      return { kind: 'deleteTopic', topicId }
+    })
+    map.removeTopic(topicId, metadata.version)
+    await this.#drop(topic)
+  }
+
+  async #drop(topic: TopicDefinition): Promise<void> {
+    const { metadata, shard } = this.#options
+    await shard.dropTopic(topic, { code: 'TOPIC_DELETED', detail: `topic ${topic.name} was deleted` })
+    await metadata.propose(() => ({ kind: 'topicDropped', topicId: topic.topicId }))
+  }
+}
+
+function newTopic(request: TopicRequest, state: MetadataState): TopicDefinition {
+  if (state.topicByName(request.name) !== undefined) {
+    throw new ProtocolError('TOPIC_EXISTS', `there is a topic ${request.name}`)
+  }
+  if (state.topicCount >= MAX_TOPICS)
+    throw new ProtocolError('INVALID_CONFIG', `there are ${MAX_TOPICS} topics already`)
+  if (state.partitionCount + request.partitions > MAX_PARTITIONS) {
+    const total = `${state.partitionCount} + ${request.partitions}`
+    throw new ProtocolError('INVALID_CONFIG', `${total} partitions in all topics, the limit is ${MAX_PARTITIONS}`)
+  }
+  return { topicId: state.nextTopicId, ...request }
+}
+
+function checkTopicRequest(request: TopicRequest): void {
+  const invalid = (detail: string): never => {
+    throw new ProtocolError('INVALID_CONFIG', detail)
+  }
+  const { partitions, durability, codecs } = request
+  if (!Number.isInteger(partitions) || partitions < 1 || partitions > MAX_PARTITIONS_PER_TOPIC) {
+    invalid(`partitions is ${partitions}; it must be 1 to ${MAX_PARTITIONS_PER_TOPIC}`)
+  }
+  if (durability !== 'flushed' && durability !== 'buffered') {
+    invalid(`durability is ${String(durability)}; it must be flushed or buffered`)
+  }
+  if (codecs.length === 0 || !codecs.every(isCodec) || !codecs.includes('none')) {
+    invalid(`codecs is ${codecs.join(', ')}; it must hold none, and any of ${Object.keys(CODEC_IDS).join(', ')}`)
+  }
+}

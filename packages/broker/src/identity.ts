@@ -1,0 +1,137 @@
+// Who a data directory belongs to, and how often a broker has started on it: one small file, replaced as a whole.
+import { crc32 } from '@millrace/protocol'
+import type { Random, Volume } from './environment.js'
+import { StartError } from './start-error.js'
+
+export const IDENTITY_FILE = 'identity.json'
+const FORMAT = 1
+
+export interface Identity {
+  /** 32 hexadecimal digits each. */
+  readonly clusterId: string
+  readonly diskId: string
+  readonly nodeId: number
+  /** Times a broker has started on this directory. It is the term of every partition it leads. */
+  readonly starts: number
+}
+
+export interface ExpectedIdentity {
+  /** Undefined: whatever the directory says. */
+  readonly clusterId: string | undefined
+  readonly nodeId: number | undefined
+  /** Whether an empty directory may begin a new cluster. */
+  readonly bootstrap: boolean
+}
+
+const NODE_OF_NEW_CLUSTER = 1
+
+/**
+ * Reads the identity of a data directory, or makes one for an empty directory, and counts this start. What is returned
+ * is on disk; nothing is written before everything has been checked.
+ * @throws StartError DATA_FOREIGN, DATA_OF_ANOTHER, DATA_OF_NEWER_VERSION, DATA_CORRUPT, NOT_BOOTSTRAPPED; DiskError.
+ */
+export async function claimIdentity(volume: Volume, random: Random, expected: ExpectedIdentity): Promise<Identity> {
+  const bytes = await volume.readSmall(IDENTITY_FILE)
+  const known = bytes === null ? await newIdentity(volume, random, expected) : parseIdentity(bytes, volume.directory)
+  checkExpected(known, expected, volume.directory)
+  const identity = { ...known, starts: known.starts + 1 }
+  await volume.writeSmall(IDENTITY_FILE, encodeIdentity(identity))
+  return identity
+}
+
+async function newIdentity(volume: Volume, random: Random, expected: ExpectedIdentity): Promise<Identity> {
+  const files = await volume.list()
+  if (files.length > 0) {
+    const names = files.slice(0, 3).map((file) => file.name)
+    throw new StartError(
+      'DATA_FOREIGN',
+      `${volume.directory} has no ${IDENTITY_FILE}, but other files (${names.join(', ')}): ` +
+        'give --data an empty directory, or put the identity file back if it was lost',
+    )
+  }
+  if (!expected.bootstrap) {
+    throw new StartError(
+      'NOT_BOOTSTRAPPED',
+      `${volume.directory} is empty: add --bootstrap to begin a new cluster there, or give --data the right directory`,
+    )
+  }
+  return {
+    clusterId: expected.clusterId ?? randomId(random),
+    diskId: randomId(random),
+    nodeId: expected.nodeId ?? NODE_OF_NEW_CLUSTER,
+    starts: 0,
+  }
+}
+
+function checkExpected(identity: Identity, expected: ExpectedIdentity, directory: string): void {
+  const another = (what: string): never => {
+    throw new StartError('DATA_OF_ANOTHER', `${directory} belongs to ${what}: give --data the directory of this broker`)
+  }
+  if (expected.clusterId !== undefined && expected.clusterId !== identity.clusterId) {
+    another(`cluster ${identity.clusterId}, not ${expected.clusterId}`)
+  }
+  if (expected.nodeId !== undefined && expected.nodeId !== identity.nodeId) {
+    another(`node ${identity.nodeId}, not ${expected.nodeId}`)
+  }
+}
+
+function randomId(random: Random): string {
+  const bytes = new Uint8Array(16)
+  random.fill(bytes)
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('')
+}
+
+interface IdentityFile extends Identity {
+  readonly format: number
+  readonly checksum: string
+}
+
+/** JSON that a person can read; the checksum is over the line without it. */
+export function encodeIdentity(identity: Identity): Uint8Array {
+  const { clusterId, nodeId, diskId, starts } = identity
+  const content = { format: FORMAT, clusterId, nodeId, diskId, starts }
+  const file: IdentityFile = { ...content, checksum: checksumOf(content) }
+  return encoder.encode(`${JSON.stringify(file)}\n`)
+}
+
+function parseIdentity(bytes: Uint8Array, directory: string): Identity {
+  const corrupt = (what: string, cause?: unknown): never => {
+    throw new StartError(
+      'DATA_CORRUPT',
+      `${IDENTITY_FILE} in ${directory} ${what}: put the original back from a copy; the data beside it is untouched`,
+      { cause },
+    )
+  }
+  let file: Partial<IdentityFile> = {}
+  try {
+    const parsed: unknown = JSON.parse(decoder.decode(bytes))
+    if (typeof parsed === 'object' && parsed !== null) file = parsed
+  } catch (cause) {
+    corrupt('is not JSON', cause)
+  }
+  const { format, clusterId, nodeId, diskId, starts, checksum } = file
+  if (typeof format === 'number' && format > FORMAT) {
+    throw new StartError(
+      'DATA_OF_NEWER_VERSION',
+      `${directory} was written by a newer version of Millrace (format ${format}): upgrade this broker`,
+    )
+  }
+  if (checksum !== checksumOf({ format, clusterId, nodeId, diskId, starts })) corrupt('was changed or damaged')
+  if (format !== FORMAT || !isId(clusterId) || !isId(diskId) || !isCount(nodeId) || !isCount(starts)) {
+    return corrupt('does not make sense')
+  }
+  return { clusterId, diskId, nodeId, starts }
+}
+
+const isId = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{32}$/.test(value)
+const isCount = (value: unknown): value is number =>
+  typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 0xffffffff
+
+function checksumOf(content: object): string {
+  return crc32(encoder.encode(JSON.stringify(content)), 0)
+    .toString(16)
+    .padStart(8, '0')
+}
+
+const encoder = new TextEncoder()
+const decoder = new TextDecoder()

@@ -1,0 +1,105 @@
+// Every limit of the broker, by the part that owns it; the relations between them are asserted when this loads.
+import { assert, MAX_BATCH_BYTES, MAX_FRAME_BYTES, MAX_FRAME_BYTES_BEFORE_HELLO } from '@millrace/protocol'
+
+// ---------------------------------------------------------------- broker
+
+/** How long a stop waits for requests in flight before it cuts them off. */
+export const DEFAULT_STOP_TIMEOUT_MS = 10_000
+
+// ---------------------------------------------------------------- partitions
+
+/** Producer sessions a partition remembers; the least recently used one goes first. */
+export const MAX_SESSIONS_PER_PARTITION = 2_048
+/** A session ends this long after its last batch, by append time. */
+export const SESSION_EXPIRY_MS = 24 * 60 * 60 * 1000
+/** Producers whose first batch was refused, remembered per partition so that their second one is told the truth. */
+export const MAX_REFUSED_STARTS = 64
+/** Logs opened at the same time when a broker starts or a topic is created. */
+export const MAX_CONCURRENT_OPENS = 32
+
+// ---------------------------------------------------------------- metadata
+
+export const MAX_TOPICS = 10_000
+/** Partitions of all topics together. */
+export const MAX_PARTITIONS = 20_000
+/** How long an administrator's request waits for a map version when it names no deadline. */
+export const DEFAULT_MAP_WAIT_MS = 5_000
+
+// ---------------------------------------------------------------- connections
+
+export const MAX_CONNECTIONS = 20_000
+/** From the connection's first moment to its HELLO. */
+export const HELLO_TIMEOUT_MS = 5_000
+/** Requests of one connection that wait for their answer; the broker reads on when there are fewer. */
+export const MAX_REQUESTS_IN_FLIGHT = 64
+/** Payload bytes of those requests; overdrawn by at most one frame. */
+export const MAX_REQUEST_BYTES_IN_FLIGHT = 8 * 1024 * 1024
+/** Payload of every kind of frame but PRODUCE: those are gathered on the heap. */
+export const MAX_CONTROL_FRAME_BYTES = 256 * 1024
+/** Share of the environment's memory that frames being received may take. */
+export const FRAME_MEMORY_SHARE = 0.25
+/** Frame memory there is in any case, so that the largest frame can always arrive. */
+export const MIN_FRAME_MEMORY_BYTES = 2 * MAX_FRAME_BYTES
+/** The rest of a frame is received in place when it is at least this long. */
+export const RECEIVE_IN_PLACE_BYTES = 32 * 1024
+/** How often a connection that found no memory looks again. */
+export const MEMORY_RETRY_MS = 5
+/** Bytes a reader may leave unread before the broker stops taking requests from it. */
+export const MAX_UNSENT_BYTES = 4 * 1024 * 1024
+/** A reader that takes nothing for this long is disconnected. */
+export const SLOW_READER_MS = 30_000
+/** A frame has to be complete this long after it began. */
+export const SLOW_WRITER_MS = 30_000
+/** A connection without cursors and subscriptions that sends nothing for this long is closed. */
+export const IDLE_CONNECTION_MS = 10 * 60 * 1000
+/** How often the limits on time are looked at, and heartbeats are sent. */
+export const TICK_MS = 1_000
+
+// ---------------------------------------------------------------- cursors
+
+/** Pushed bytes of a connection that are not sent yet; replies overtake what lies beyond. */
+export const MAX_PUSHED_BYTES_UNSENT = 256 * 1024
+/** What a cursor reads at once when several of a connection want to. */
+export const MIN_CURSOR_READ_BYTES = 16 * 1024
+/** Reads of one connection under way at the same time. */
+export const MAX_READS_PER_CONNECTION = 8
+/** Closed cursor ids a connection remembers, to refuse their reuse. */
+export const MAX_CLOSED_CURSOR_IDS = 4_096
+
+// ---------------------------------------------------------------- storage
+
+/** Size classes of slots: a quiet log gets small ones, a busy one larger ones. */
+export const SLOT_BYTES = [1024 * 1024, 8 * 1024 * 1024, 64 * 1024 * 1024] as const
+/** Written slots of the smallest class that are kept ready; larger ones are made when a log comes to need them. */
+export const RESERVE_SLOTS = 4
+/** Slots are filled at most at this rate while nobody waits for one. */
+export const FILL_BYTES_PER_SECOND = 128 * 1024 * 1024
+/** `write` logs are flushed at the latest after this time, or when so many bytes of a log are not flushed. */
+export const FLUSH_INTERVAL_MS = 100
+export const MAX_UNFLUSHED_BYTES = 8 * 1024 * 1024
+/** A group on disk: the largest batch with its log part and envelope, padded. */
+export const MAX_GROUP_BYTES = MAX_BATCH_BYTES + 4096
+/** While a group of a log is under way the next one gathers to this size before it follows. */
+export const GATHER_BYTES = 128 * 1024
+/** Groups of one log being written at the same time. */
+export const WRITES_IN_FLIGHT = 4
+/** Memory in which a busy log assembles its groups is taken in pieces of this size. */
+export const APPEND_EXTENT_BYTES = 1024 * 1024
+/** Appended bytes in memory: under way, and the tail that followers and consumers read. */
+export const APPEND_MEMORY_BYTES = 64 * 1024 * 1024
+/** Blocks read from disk that are kept. */
+export const CACHE_BYTES = 32 * 1024 * 1024
+export const FRAME_BYTES = 128 * 1024
+/** A checkpoint is written after so many bytes of log, and so bounds what a restart reads. */
+export const CHECKPOINT_BYTES = 1024 * 1024
+/** A slot that is full sooner than this is followed by one of the next larger class. */
+export const QUICK_ROLL_MS = 10_000
+/** A slot that took longer than this is followed by one of the next smaller class. */
+export const SLOW_ROLL_MS = 10 * 60_000
+/** How often a full disk is looked at again. */
+export const SPACE_RETRY_MS = 1_000
+
+assert(MIN_FRAME_MEMORY_BYTES >= MAX_FRAME_BYTES, 'the largest frame finds memory')
+assert(MAX_REQUEST_BYTES_IN_FLIGHT >= MAX_BATCH_BYTES, 'the largest batch can be in flight')
+assert(MAX_CONTROL_FRAME_BYTES >= MAX_FRAME_BYTES_BEFORE_HELLO, 'HELLO is a control frame')
+assert(MIN_CURSOR_READ_BYTES <= MAX_PUSHED_BYTES_UNSENT, 'one read fits the push window')

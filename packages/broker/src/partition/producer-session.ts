@@ -1,0 +1,71 @@
+// What a partition remembers of one producer: its epoch and the last batches, so that a retry is recognised.
+import { type BatchHeader, PRODUCER_WINDOW_BATCHES } from '@millrace/protocol'
+
+const W = PRODUCER_WINDOW_BATCHES
+
+export type ProducerId = BatchHeader['producer']
+
+export function sameProducer(a: ProducerId, b: ProducerId): boolean {
+  return a[0] === b[0] && a[1] === b[1] && a[2] === b[2] && a[3] === b[3]
+}
+
+/** Sequences wrap at 2^32: the distance is what counts, positive when `a` comes after `b`. */
+export const sequenceDistance = (a: number, b: number): number => (a - b) | 0
+
+/** Sessions of a partition form a list by last use, and a chain of those whose ids begin alike. */
+export class ProducerSession {
+  older: ProducerSession | null = null
+  newer: ProducerSession | null = null
+  nextAlike: ProducerSession | null = null
+  lastSequence = 0
+  lastAppendTime = 0
+  /** Batches in the window: those with sequences lastSequence - count + 1 to lastSequence. */
+  count = 0
+  // Slot of a sequence: its remainder by the window's size.
+  readonly #baseOffsets = new Float64Array(W)
+  readonly #indexes = new Float64Array(W)
+  readonly #appendTimes = new Float64Array(W)
+
+  constructor(
+    readonly producer: ProducerId,
+    public epoch: number,
+  ) {}
+
+  /** Forgets the batches of the epoch before. */
+  beginEpoch(epoch: number): void {
+    this.epoch = epoch
+    this.count = 0
+  }
+
+  add(sequence: number, baseOffset: number, index: number, appendTime: number): void {
+    const slot = sequence % W
+    this.#baseOffsets[slot] = baseOffset
+    this.#indexes[slot] = index
+    this.#appendTimes[slot] = appendTime
+    this.lastSequence = sequence
+    this.lastAppendTime = appendTime
+    if (this.count < W) this.count++
+  }
+
+  /** Whether a sequence not above the last one is still in the window. */
+  holds(sequence: number): boolean {
+    return -sequenceDistance(sequence, this.lastSequence) < this.count
+  }
+
+  baseOffset(sequence: number): number {
+    return this.#baseOffsets[sequence % W]!
+  }
+
+  index(sequence: number): number {
+    return this.#indexes[sequence % W]!
+  }
+
+  appendTime(sequence: number): number {
+    return this.#appendTimes[sequence % W]!
+  }
+
+  /** The oldest sequence in the window. */
+  get oldestSequence(): number {
+    return (this.lastSequence - this.count + 1) >>> 0
+  }
+}

@@ -1,0 +1,18 @@
+// Turns what storage and validation throw into refusals that a client understands.
+import { type ErrorName, ProtocolError } from '@millrace/protocol'
+import { StorageError, type StorageErrorCode } from '../storage/log-store.js'
+import type { Refusal } from './pending-batch.js'
+
+const STORAGE_CODES: Readonly<Record<StorageErrorCode, ErrorName>> = {
+  DISK_FULL: 'DISK_FULL',
+  STORAGE_FAILED: 'STORAGE_FAILED',
+  DAMAGED: 'DAMAGED',
+  CLOSED: 'SHUTTING_DOWN',
+}
+
+/** @throws the error itself when it is neither a refusal nor the world's fault: then it is a bug. */
+export function refusalOf(error: unknown): Refusal {
+  if (error instanceof ProtocolError) return { code: error.code, detail: error.detail }
+  if (error instanceof StorageError) return { code: STORAGE_CODES[error.code], detail: error.message }
+  throw error
+}

@@ -1,0 +1,38 @@
+// What handlers and connections of a shard work with.
+import { ProtocolError } from '@millrace/protocol'
+import type { MapPublisher } from '../cluster/map-publisher.js'
+import type { Topics } from '../cluster/topics.js'
+import type { Environment, LogFields } from '../environment.js'
+import type { Metrics } from '../metrics.js'
+import type { Partition } from '../partition/partition.js'
+import type { Shard } from '../shard.js'
+import type { FrameMemory } from './frame-memory.js'
+
+export interface ServerContext {
+  readonly environment: Environment
+  readonly shard: Shard
+  readonly topics: Topics
+  readonly map: MapPublisher
+  readonly metrics: Metrics
+  readonly frameMemory: FrameMemory
+  readonly clusterId: string
+  readonly nodeId: number
+  readonly shardCount: number
+  /** Name and version, as HELLO_REPLY tells them. */
+  readonly software: string
+  /** The answer to `brokerStatus`. */
+  status(): Readonly<Record<string, unknown>>
+  /** Something was thrown that nobody foresaw: it is logged and counted; a broken assertion stops the broker. */
+  reportBug(error: unknown, where: LogFields): void
+}
+
+/** What a request addresses. @throws ProtocolError UNKNOWN_TOPIC, TOPIC_DELETED, UNKNOWN_PARTITION, UNKNOWN_LANE. */
+export function findPartition(
+  context: ServerContext,
+  place: { readonly topicId: number; readonly partition: number; readonly lane: number },
+): Partition {
+  const found = context.shard.partition(place.topicId, place.partition, place.lane)
+  if (found !== undefined) return found
+  const { code, detail } = context.topics.whyMissing(place.topicId)
+  throw new ProtocolError(code, detail)
+}

@@ -1,0 +1,108 @@
+// The listener of a shard and its connections, from the first to the last.
+import type { Clock, Environment, Listener, ListenOptions, Stream, StreamHandler, Timer } from '../environment.js'
+import { FRAME_MEMORY_SHARE, MAX_CONNECTIONS, MIN_FRAME_MEMORY_BYTES, TICK_MS } from '../limits.js'
+import { Connection } from './connection.js'
+import type { ServerContext } from './context.js'
+import { FrameMemory } from './frame-memory.js'
+
+/** @returns the memory for frames on their way in. */
+export function frameMemoryOf(environment: Environment): FrameMemory {
+  const { memory, clock } = environment
+  return new FrameMemory(memory, clock, Math.max(MIN_FRAME_MEMORY_BYTES, memory.budgetBytes * FRAME_MEMORY_SHARE))
+}
+
+export class Server {
+  readonly #context: ServerContext
+  readonly #clock: Clock
+  readonly #connections = new Set<Connection>()
+  #listener: Listener | null = null
+  #tick: Timer | null = null
+  #stopping = false
+  #whenEmpty: (() => void) | null = null
+
+  constructor(context: ServerContext) {
+    this.#context = context
+    this.#clock = context.environment.clock
+  }
+
+  get connections(): number {
+    return this.#connections.size
+  }
+
+  /** @throws NetworkError */
+  async listen(options: ListenOptions): Promise<Listener> {
+    this.#listener = await this.#context.environment.network.listen(options, (stream) => this.#accept(stream))
+    this.#scheduleTick()
+    return this.#listener
+  }
+
+  #accept(stream: Stream): StreamHandler {
+    const { metrics } = this.#context
+    if (this.#stopping || this.#connections.size >= MAX_CONNECTIONS) {
+      metrics.connectionsRefused++
+      stream.destroy()
+      return IGNORE
+    }
+    metrics.connectionsAccepted++
+    const connection = new Connection(this.#context, stream, (closed) => this.#closed(closed))
+    this.#connections.add(connection)
+    return connection
+  }
+
+  #closed(connection: Connection): void {
+    this.#connections.delete(connection)
+    this.#context.metrics.connectionsClosed++
+    if (this.#connections.size === 0) this.#whenEmpty?.()
+  }
+
+  #scheduleTick(): void {
+    this.#tick = this.#clock.timer(TICK_MS, () => {
+      this.#scheduleTick()
+      for (const connection of this.#connections) connection.tick()
+      this.#context.map.heartbeat(0)
+      this.#context.shard.dropExpired()
+    })
+  }
+
+  /**
+   * Accepts nobody any more, refuses new requests, answers those in flight, then closes every connection. After
+   * `timeoutMs` whatever is left is cut. Always resolves.
+   */
+  async stop(timeoutMs: number): Promise<void> {
+    this.#stopping = true
+    await this.#listener?.close()
+    for (const connection of this.#connections) connection.drain()
+    const deadline = this.#clock.monotonicMs() + timeoutMs
+    while (this.#requestsInFlight > 0 && this.#clock.monotonicMs() < deadline) await this.#pause(1)
+    for (const connection of this.#connections) connection.close()
+    await this.#empty(Math.max(1, deadline - this.#clock.monotonicMs()))
+    for (const connection of this.#connections) connection.stream.destroy()
+    await this.#empty(null)
+    this.#tick?.cancel()
+  }
+
+  get #requestsInFlight(): number {
+    let requests = 0
+    for (const connection of this.#connections) requests += connection.requestsInFlight
+    return requests
+  }
+
+  /** Resolves when the last connection has closed, or after `timeoutMs`. */
+  #empty(timeoutMs: number | null): Promise<void> {
+    if (this.#connections.size === 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      const timer = timeoutMs === null ? null : this.#clock.timer(timeoutMs, resolve)
+      this.#whenEmpty = () => {
+        timer?.cancel()
+        resolve()
+      }
+    })
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.#clock.timer(ms, resolve))
+  }
+}
+
+/** For streams that are destroyed before they begin. */
+const IGNORE: StreamHandler = { onBytes() {}, onFilled() {}, onClosed() {} }

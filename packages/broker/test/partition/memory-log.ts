@@ -1,0 +1,259 @@
+// An in-memory log store for unit tests: keeps every rule of the interface, and lets a test decide when bytes are
+// written, flushed or lost.
+import {
+  BATCH_CHECKSUM_START,
+  BATCH_HEADER_BYTES,
+  type BatchHeader,
+  crc32,
+  LOG_PART_BYTES,
+  type LogPart,
+  RecordReader,
+  readBatchHeader,
+  readLogPart,
+  writeLogPart,
+} from '@millrace/protocol'
+import type { Block, Environment } from '#src/environment.js'
+import {
+  type LogEnd,
+  type LogKey,
+  type LogRead,
+  type LogState,
+  type LogStore,
+  type PartitionLog,
+  StorageError,
+  type StorageStatistics,
+} from '#src/storage/log-store.js'
+
+interface StoredBatch {
+  readonly bytes: Uint8Array
+  readonly part: LogPart
+  readonly header: BatchHeader
+}
+
+/** What stays when a store is closed and opened again. */
+export interface MemoryDisk {
+  readonly logs: Map<
+    string,
+    { key: LogKey; batches: StoredBatch[]; state: { index: number; bytes: Uint8Array } | null }
+  >
+}
+
+export const newMemoryDisk = (): MemoryDisk => ({ logs: new Map() })
+
+const nameOf = (key: LogKey): string => `${key.topicId}/${key.partition}/${key.lane}`
+
+export interface MemoryStoreOptions {
+  /** `turn` flushes at the end of the turn of an append; `manual` waits for `log.complete`. */
+  readonly flush: 'turn' | 'manual'
+}
+
+export class MemoryLogStore implements LogStore {
+  readonly recovery = { logs: 0, replayedBytes: 0, torn: [], damaged: [], durationMs: 0 }
+  readonly logs = new Map<string, MemoryLog>()
+  closed = false
+
+  constructor(
+    readonly environment: Pick<Environment, 'clock'>,
+    readonly disk: MemoryDisk = newMemoryDisk(),
+    readonly options: MemoryStoreOptions = { flush: 'turn' },
+  ) {}
+
+  get found(): readonly LogKey[] {
+    return [...this.disk.logs.values()].map((log) => log.key).filter((key) => !this.logs.has(nameOf(key)))
+  }
+
+  get statistics(): StorageStatistics {
+    return {
+      bytesAppended: 0,
+      bytesWritten: 0,
+      groups: 0,
+      flushes: 0,
+      copiedBytes: 0,
+      cacheHits: 0,
+      cacheMisses: 0,
+      slots: 0,
+      freeSlots: 0,
+    }
+  }
+
+  async open(key: LogKey, state: LogState): Promise<MemoryLog> {
+    const name = nameOf(key)
+    const stored = this.disk.logs.get(name) ?? { key, batches: [], state: null }
+    this.disk.logs.set(name, stored)
+    state.restoreState(stored.state?.bytes ?? null)
+    const log = new MemoryLog(this, key, stored.batches, state)
+    for (const { part, header } of stored.batches)
+      if (part.index > (stored.state?.index ?? 0)) state.replay(part, header)
+    this.logs.set(name, log)
+    return log
+  }
+
+  async drop(key: LogKey): Promise<void> {
+    const log = this.logs.get(nameOf(key))
+    if (log !== undefined) log.closed = true
+    this.logs.delete(nameOf(key))
+    this.disk.logs.delete(nameOf(key))
+  }
+
+  /** Writes checkpoints of all logs. */
+  checkpoint(): void {
+    for (const [name, log] of this.logs) {
+      const stored = this.disk.logs.get(name)
+      if (stored !== undefined) stored.state = { index: log.filled.index, bytes: log.state.encodeState().slice() }
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const log of this.logs.values()) log.complete()
+    this.checkpoint()
+    for (const log of this.logs.values()) log.closed = true
+    this.closed = true
+  }
+}
+
+export class MemoryLog implements PartitionLog {
+  writtenIndex: number
+  flushedIndex: number
+  readonly startOffset = 0
+  failure: StorageError | null = null
+  closed = false
+  onAdvance: () => void = () => {}
+  /** Set to make `hasRoom` refuse. */
+  full = false
+  /** Thrown by the next append. */
+  nextAppendError: StorageError | null = null
+  #roomWaiters: (() => void)[] = []
+  #scheduled = false
+
+  constructor(
+    readonly store: MemoryLogStore,
+    readonly key: LogKey,
+    readonly batches: StoredBatch[],
+    readonly state: LogState,
+  ) {
+    this.writtenIndex = this.flushedIndex = this.filled.index
+  }
+
+  get filled(): LogEnd {
+    const last = this.batches.at(-1)
+    if (last === undefined) return { index: 0, nextOffset: 0, term: 0 }
+    return { index: last.part.index, nextOffset: endOf(last), term: last.part.term }
+  }
+
+  get unflushedBytes(): number {
+    return this.batches.filter((batch) => batch.part.index > this.flushedIndex).length
+  }
+
+  get bytesOnDisk(): number {
+    return this.batches.reduce((sum, batch) => sum + batch.bytes.length, 0)
+  }
+
+  append(
+    source: Block,
+    sourceOffset: number,
+    header: BatchHeader,
+    stamp: { readonly term: number; readonly baseOffset: number; readonly index: number; readonly appendTime: number },
+  ): boolean {
+    if (this.closed) throw new StorageError('CLOSED', 'the log is closed')
+    if (this.failure !== null) throw this.failure
+    const error = this.nextAppendError
+    this.nextAppendError = null
+    if (error !== null) throw error
+    if (stamp.index !== this.filled.index + 1) throw new Error(`index ${stamp.index} after ${this.filled.index}`)
+    if (stamp.baseOffset !== this.filled.nextOffset) throw new Error(`offset ${stamp.baseOffset}`)
+    const bytes = new Uint8Array(LOG_PART_BYTES + header.length)
+    bytes.set(source.bytes.subarray(sourceOffset, sourceOffset + header.length), LOG_PART_BYTES)
+    if (crc32(bytes.subarray(LOG_PART_BYTES + BATCH_CHECKSUM_START), 0) !== header.checksum) return false
+    const view = new DataView(bytes.buffer)
+    const part: LogPart = { ...stamp, clientLength: header.length, clientChecksum: header.checksum }
+    writeLogPart(bytes, view, 0, part, crc32)
+    const stored = { bytes, part: readLogPart(view, 0), header: readBatchHeader(view, LOG_PART_BYTES) }
+    this.batches.push(stored)
+    if (this.store.options.flush === 'turn' && !this.#scheduled) {
+      this.#scheduled = true
+      this.store.environment.clock.defer(() => {
+        this.#scheduled = false
+        this.complete()
+      })
+    }
+    return true
+  }
+
+  /** Everything appended is now written, and flushed unless said otherwise. */
+  complete(watermark: 'written' | 'flushed' = 'flushed', index = this.filled.index): void {
+    this.writtenIndex = Math.max(this.writtenIndex, index)
+    if (watermark === 'flushed') this.flushedIndex = Math.max(this.flushedIndex, index)
+    this.onAdvance()
+  }
+
+  fail(): void {
+    this.failure = new StorageError('STORAGE_FAILED', 'the test broke the disk')
+    this.onAdvance()
+  }
+
+  hasRoom(): boolean {
+    return !this.full
+  }
+
+  onRoom(callback: () => void): void {
+    this.#roomWaiters.push(callback)
+  }
+
+  makeRoom(): void {
+    this.full = false
+    for (const callback of this.#roomWaiters.splice(0)) callback()
+  }
+
+  async read(offset: number, maxBytes: number, limitIndex: number): Promise<LogRead> {
+    if (this.closed) throw new StorageError('CLOSED', 'the log is closed')
+    const chosen: StoredBatch[] = []
+    let byteLength = 0
+    for (const batch of this.batches) {
+      if (endOf(batch) <= offset || batch.part.index > limitIndex) continue
+      if (chosen.length > 0 && byteLength + batch.bytes.length > maxBytes) break
+      chosen.push(batch)
+      byteLength += batch.bytes.length
+    }
+    const pieces = chosen.map(({ bytes }) => ({ block: blockOf(bytes), offset: 0, length: bytes.length }))
+    const last = chosen.at(-1)
+    return {
+      pieces,
+      byteLength,
+      batchCount: chosen.length,
+      decodedBytes: chosen.reduce((sum, { header }) => sum + header.decodedBytes, 0),
+      nextOffset: last === undefined ? offset : endOf(last),
+      release: () => {},
+    }
+  }
+
+  async offsetForTime(timestamp: number, limitIndex: number): Promise<{ offset: number; timestamp: number } | null> {
+    for (const { bytes, part, header } of this.batches) {
+      if (part.index > limitIndex || header.lastTimestamp < timestamp) continue
+      const start = LOG_PART_BYTES + BATCH_HEADER_BYTES
+      const records = new RecordReader(bytes, start, bytes.length, header.recordCount, header.lastOffsetDelta)
+      while (records.next()) {
+        const found = header.baseTimestamp + records.timestampDelta
+        if (found >= timestamp) return { offset: part.baseOffset + records.offsetDelta, timestamp: found }
+      }
+    }
+    return null
+  }
+
+  async termAt(offset: number): Promise<number> {
+    const batch = this.batches.find(({ part, header }) => offset >= part.baseOffset && offset < endOf({ part, header }))
+    return batch?.part.term ?? 0
+  }
+
+  async flush(): Promise<void> {
+    this.complete()
+  }
+}
+
+function endOf({ part, header }: Pick<StoredBatch, 'part' | 'header'>): number {
+  return header.control ? part.baseOffset : part.baseOffset + header.lastOffsetDelta + 1
+}
+
+/** Bytes as a block, for reading only. */
+export function blockOf(bytes: Uint8Array): Block {
+  return { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), byteLength: bytes.length }
+}

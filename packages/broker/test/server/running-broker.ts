@@ -1,0 +1,75 @@
+// A broker on the portable environment and an in-memory log store, for tests that look at what it says and does.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { onTestFinished } from 'vitest'
+import { type Broker, type BrokerConfig, startBroker } from '#src/broker.js'
+import type { Environment, LogFields, Logger } from '#src/environment.js'
+import { createPortableEnvironment } from '#src/io/portable/portable-environment.js'
+import { type MemoryDisk, MemoryLogStore, type MemoryStoreOptions, newMemoryDisk } from '../partition/memory-log.js'
+
+const MEMORY_BYTES = 128 * 1024 * 1024
+
+/** Keeps what is logged at warn and above. */
+export class LogCapture implements Logger {
+  readonly lines: { level: string; message: string; fields: LogFields }[] = []
+  debug(): void {}
+  info(): void {}
+  warn(fields: LogFields, message: string): void {
+    this.lines.push({ level: 'warn', message, fields })
+  }
+  error(fields: LogFields, message: string): void {
+    this.lines.push({ level: 'error', message, fields })
+  }
+}
+
+export interface RunningBroker {
+  readonly broker: Broker
+  readonly environment: Environment
+  readonly store: MemoryLogStore
+  readonly disk: MemoryDisk
+  readonly directory: string
+  readonly log: LogCapture
+  readonly halted: unknown[]
+}
+
+export interface RunOptions {
+  readonly directory?: string
+  readonly disk?: MemoryDisk
+  readonly store?: MemoryStoreOptions
+  readonly memoryBytes?: number
+  readonly config?: Partial<BrokerConfig>
+}
+
+export async function temporaryDirectory(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'millrace-broker-'))
+  onTestFinished(() => rm(directory, { recursive: true, force: true }))
+  return directory
+}
+
+/** Starts a broker that is stopped when the test ends. */
+export async function runBroker(options: RunOptions = {}): Promise<RunningBroker> {
+  const directory = options.directory ?? (await temporaryDirectory())
+  const log = new LogCapture()
+  const environment = createPortableEnvironment({ memoryBytes: options.memoryBytes ?? MEMORY_BYTES, logger: log })
+  const disk = options.disk ?? newMemoryDisk()
+  const store = new MemoryLogStore(environment, disk, options.store)
+  const halted: unknown[] = []
+  const config = {
+    dataDirectory: directory,
+    port: 0,
+    onHalt: (error: unknown) => halted.push(error),
+    ...options.config,
+  }
+  try {
+    const broker = await startBroker(environment, config, async () => store)
+    onTestFinished(async () => {
+      await broker.stop({ timeoutMs: 200 })
+      await environment.close()
+    })
+    return { broker, environment, store, disk, directory, log, halted }
+  } catch (error) {
+    await environment.close()
+    throw error
+  }
+}
