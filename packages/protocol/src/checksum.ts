@@ -4,6 +4,7 @@
 /**
  * Computes or continues a CRC-32.
  * @param seed 0 to begin, or the result over the bytes before these.
+ * Over no bytes the result is the seed. (`zlib.crc32` returns 0 then: keep empty ranges away from it.)
  * @returns an unsigned 32-bit integer.
  */
 export type ChecksumFunction = (bytes: Uint8Array, seed: number) => number

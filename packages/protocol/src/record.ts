@@ -180,6 +180,11 @@ export class RecordReader {
     return this.valueStart < 0 ? null : this.bytes.subarray(this.valueStart, this.valueEnd)
   }
 
+  /** Where the current record ends in `bytes`; the next one begins there. */
+  get recordEnd(): number {
+    return this.#recordEnd
+  }
+
   get hasHeaders(): boolean {
     return this.#headersStart >= 0
   }

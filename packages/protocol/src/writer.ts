@@ -30,6 +30,7 @@ export class Writer {
     return this.#bytes.subarray(0, this.#at)
   }
 
+  /** Where to write `length` bytes. May replace `#bytes` and `#view`, so call it before either is looked at. */
   #room(length: number): number {
     const at = this.#at
     if (at + length > this.#bytes.length) {
@@ -44,19 +45,22 @@ export class Writer {
 
   u8(value: number): this {
     if ((value & 0xff) !== value) refuse('a u8', value)
-    this.#view.setUint8(this.#room(1), value)
+    const at = this.#room(1)
+    this.#view.setUint8(at, value)
     return this
   }
 
   u16(value: number): this {
     if ((value & 0xffff) !== value) refuse('a u16', value)
-    this.#view.setUint16(this.#room(2), value, true)
+    const at = this.#room(2)
+    this.#view.setUint16(at, value, true)
     return this
   }
 
   u32(value: number): this {
     if (value >>> 0 !== value) refuse('a u32', value)
-    this.#view.setUint32(this.#room(4), value, true)
+    const at = this.#room(4)
+    this.#view.setUint32(at, value, true)
     return this
   }
 
