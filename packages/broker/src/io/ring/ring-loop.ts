@@ -129,6 +129,7 @@ export class RingLoop implements CompletionSink {
     const ring = this.ring
     ring.beginTurn()
     if (!woken) this.runDeferred()
+    else if (this.holdsForDeferred) ring.requestTurn()
     if (this.closed) return
     if (woken || ring.unsubmitted > 0 || ring.wantsEnter) this.enter()
     ring.reap(this)
