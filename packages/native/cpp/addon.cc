@@ -25,12 +25,6 @@ LoopCoupling* Instance::Couple(Ring* ring, napi_value callback) {
   return coupling;
 }
 
-bool Instance::HasIoInFlight() const {
-  bool any = false;
-  rings.ForEach([&](const OpenRing& open) { any = any || open.ring->InFlight() > 0; });
-  return any;
-}
-
 bool Instance::Detach(napi_ref* buffer) {
   napi_value value;
   if (*buffer == nullptr) return true;
@@ -41,8 +35,9 @@ bool Instance::Detach(napi_ref* buffer) {
   return detached;
 }
 
-uint32_t Instance::Close(OpenRing* open, Ring::Clock::time_point deadline, bool environmentEnds) {
-  uint32_t inFlight = open->ring->Drain(deadline);
+uint32_t Instance::Close(uint64_t handle, Ring::Clock::time_point deadline, bool environmentEnds) {
+  const auto open = rings.Take(handle);
+  const uint32_t inFlight = open->ring->Drain(deadline);
   if (open->coupling != nullptr) open->coupling->Close(environmentEnds);
   // When the environment ends no JavaScript runs any more, and its views go away unread.
   bool detached = true;
@@ -51,7 +46,7 @@ uint32_t Instance::Close(OpenRing* open, Ring::Clock::time_point deadline, bool 
       detached = Detach(buffer) && detached;
     }
   }
-  if (inFlight > 0) leakedRings++;
+  if (inFlight > 0) leaked_.insert(handle);
   if (inFlight > 0 || !detached) open->ring->Leak();
   return inFlight;
 }
@@ -61,9 +56,10 @@ void Instance::OnEnvironmentEnds(napi_async_cleanup_hook_handle hook, void* data
   instance->ending_ = true;
   const auto deadline = Ring::Clock::now() + std::chrono::seconds(2);
   uint32_t inFlight = 0;
-  for (auto& open : instance->rings.TakeAll()) inFlight += instance->Close(open.get(), deadline, true);
-  for (auto& arena : instance->arenas.TakeAll()) {
-    if (instance->leakedRings > 0) arena->Leak();
+  for (const uint64_t ring : instance->rings.Handles()) inFlight += instance->Close(ring, deadline, true);
+  for (const uint64_t handle : instance->arenas.Handles()) {
+    const auto arena = instance->arenas.Take(handle);
+    if (instance->HasLeaked(arena->ring)) arena->Leak();
   }
   if (inFlight > 0) {
     fprintf(stderr, "millrace: %u I/O operations did not end within 2 s; their ring and memory stay until the process ends\n",
@@ -101,10 +97,8 @@ constexpr EntryPoint kEntryPoints[] = {
     {"descriptorClose", DescriptorClose},
     {"fileLock", FileLock},
     {"fileOpen", FileOpen},
-    {"fileSize", FileSize},
     {"fileSystem", FileSystem},
     {"fileSystemSync", FileSystemSync},
-    {"fileTruncate", FileTruncate},
     {"kernelFeatures", KernelFeatures},
     {"layout", Layout},
     {"ringClose", RingClose},

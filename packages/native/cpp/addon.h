@@ -4,6 +4,7 @@
 #include <node_api.h>
 
 #include <memory>
+#include <set>
 
 #include "arena.h"
 #include "convert.h"
@@ -34,14 +35,13 @@ class Instance {
   /** Takes the memory behind an ArrayBuffer back from JavaScript; false when the engine does not allow it. */
   bool Detach(napi_ref* buffer);
   /** Stops a ring and frees it, or leaks it when anything is in flight; how much was. */
-  uint32_t Close(OpenRing* open, Ring::Clock::time_point deadline, bool environmentEnds);
-  bool HasIoInFlight() const;
+  uint32_t Close(uint64_t handle, Ring::Clock::time_point deadline, bool environmentEnds);
+  bool HasLeaked(uint64_t ring) const { return leaked_.count(ring) > 0; }
   LoopCoupling* Couple(Ring* ring, napi_value callback);
 
   napi_env env = nullptr;
   Slab<OpenRing> rings;
   Slab<Arena> arenas;
-  uint32_t leakedRings = 0;
 
  private:
   static void OnEnvironmentEnds(napi_async_cleanup_hook_handle hook, void* data);
@@ -51,6 +51,7 @@ class Instance {
   napi_async_cleanup_hook_handle hook_ = nullptr;
   int couplings_ = 0;
   bool ending_ = false;
+  std::set<uint64_t> leaked_;
 };
 
 }  // namespace millrace

@@ -25,7 +25,8 @@ std::unique_ptr<Arena> Arena::Open(size_t bytes) {
   std::unique_ptr<Arena> arena(new Arena());
   arena->memory_ = start + before;
   arena->bytes_ = bytes;
-  arena->hugePages_ = madvise(arena->memory_, bytes, MADV_HUGEPAGE) == 0;
+  // Cheaper to register and to use; a kernel without huge pages refuses, and nothing is lost.
+  madvise(arena->memory_, bytes, MADV_HUGEPAGE);
   madvise(arena->memory_, bytes, MADV_DONTFORK);
   return arena;
 }
@@ -36,8 +37,11 @@ Arena::~Arena() {
 
 napi_value ArenaOpen(napi_env env, napi_callback_info info) {
   const Arguments args(env, info, "arenaOpen");
-  uint64_t bytes;
-  if (!args.Unsigned(0, "bytes", Arena::kMostBytes, &bytes)) return nullptr;
+  uint64_t bytes, ring;
+  if (!args.Unsigned(0, "bytes", Arena::kMostBytes, &bytes) ||
+      !args.Unsigned(1, "ring", Slab<OpenRing>::kMostHandle, &ring)) {
+    return nullptr;
+  }
   if (bytes == 0 || bytes % 4096 != 0) {
     ThrowRange(env, "arenaOpen: bytes must be a multiple of 4096 above zero");
     return nullptr;
@@ -52,10 +56,10 @@ napi_value ArenaOpen(napi_env env, napi_callback_info info) {
     ThrowSystem(env, "napi_create_external_arraybuffer", ENOTSUP);
     return nullptr;
   }
+  arena->ring = ring;
   Napi::Object result = Napi::Object::New(env);
   result.Set("address", static_cast<double>(reinterpret_cast<uintptr_t>(arena->At(0))));
   result.Set("buffer", buffer);
-  result.Set("hugePages", arena->hugePages());
   result.Set("handle", static_cast<double>(Instance::Of(args)->arenas.Add(std::move(arena))));
   return result;
 }
@@ -64,16 +68,16 @@ napi_value ArenaClose(napi_env env, napi_callback_info info) {
   const Arguments args(env, info, "arenaClose");
   Instance* instance = Instance::Of(args);
   uint64_t handle;
-  if (ArenaOf(args, 0) == nullptr || !args.Unsigned(0, "arena", Slab<Arena>::kMostHandle, &handle)) return nullptr;
-  // The kernel may be writing into it: the ring has to be closed, and so drained, first.
-  if (instance->HasIoInFlight()) {
+  const Arena* named = ArenaOf(args, 0);
+  if (named == nullptr || !args.Unsigned(0, "arena", Slab<Arena>::kMostHandle, &handle)) return nullptr;
+  const OpenRing* user = instance->rings.Find(named->ring);
+  if (user != nullptr && user->ring->InFlight() > 0) {
+    // The kernel may be writing into it: the ring has to be closed, and so drained, first.
     ThrowSystem(env, "arenaClose", EBUSY);
     return nullptr;
   }
   auto arena = instance->arenas.Take(handle);
-  const bool detached = instance->Detach(&arena->buffer);
-  // A ring that leaked may still write into any arena of this environment, and so may views that could not be taken.
-  const bool kept = !detached || instance->leakedRings > 0;
+  const bool kept = !instance->Detach(&arena->buffer) || instance->HasLeaked(arena->ring);
   if (kept) arena->Leak();
   return Napi::Boolean::New(env, !kept);
 }

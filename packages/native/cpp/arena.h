@@ -20,7 +20,7 @@ class Arena {
 
   /** Null with errno set when the kernel refuses. */
   static std::unique_ptr<Arena> Open(size_t bytes);
-  /** Unmaps. Invariant: no ring has I/O on it in flight, and no ArrayBuffer over it is attached; or `Leak` was called. */
+  /** Unmaps. Invariant: its ring has nothing in flight, and no ArrayBuffer over it is attached; or `Leak` was called. */
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -28,18 +28,18 @@ class Arena {
   bool Contains(uint64_t offset, uint64_t length) const { return offset <= bytes_ && length <= bytes_ - offset; }
   uint8_t* At(uint64_t offset) const { return memory_ + offset; }
   size_t bytes() const { return bytes_; }
-  bool hugePages() const { return hugePages_; }
   void Leak() { leaked_ = true; }
 
   /** The ArrayBuffer JavaScript sees; detached before the memory goes. */
   napi_ref buffer = nullptr;
+  /** The ring whose operations use this memory, or 0. */
+  uint64_t ring = 0;
 
  private:
   Arena() = default;
 
   uint8_t* memory_ = nullptr;
   size_t bytes_ = 0;
-  bool hugePages_ = false;
   bool leaked_ = false;
 };
 
@@ -47,9 +47,12 @@ class Arguments;
 /** The open arena an argument names; null with an exception pending. */
 Arena* ArenaOf(const Arguments& args, size_t index);
 
-/** arenaOpen(bytes) -> { handle, address, buffer, hugePages } */
+/** arenaOpen(bytes, ring) -> { handle, address, buffer }: memory for the operations of one ring, or of none (0). */
 napi_value ArenaOpen(napi_env env, napi_callback_info info);
-/** arenaClose(handle) -> boolean: false when the memory could not be taken back from JavaScript and stays mapped. */
+/**
+ * arenaClose(handle) -> boolean: false when the memory stays mapped, because its ring was leaked or JavaScript could
+ * not be made to give it back. Throws EBUSY while its ring has operations in flight.
+ */
 napi_value ArenaClose(napi_env env, napi_callback_info info);
 /** checksum(arena, offset, length, seed) -> CRC-32 */
 napi_value ArenaChecksum(napi_env env, napi_callback_info info);

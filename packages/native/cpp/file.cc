@@ -67,24 +67,6 @@ napi_value FileLock(napi_env env, napi_callback_info info) {
   return Answer(env, fcntl(descriptor, F_OFD_SETLK, &lock));
 }
 
-napi_value FileSize(napi_env env, napi_callback_info info) {
-  const Arguments args(env, info, "fileSize");
-  int descriptor;
-  if (!args.Descriptor(0, "descriptor", &descriptor)) return nullptr;
-  struct stat status = {};
-  return Answer(env, fstat(descriptor, &status) == 0 ? static_cast<double>(status.st_size) : -1);
-}
-
-napi_value FileTruncate(napi_env env, napi_callback_info info) {
-  const Arguments args(env, info, "fileTruncate");
-  int descriptor;
-  uint64_t bytes;
-  if (!args.Descriptor(0, "descriptor", &descriptor) || !args.Unsigned(1, "bytes", kMaxSafeInteger, &bytes)) {
-    return nullptr;
-  }
-  return Answer(env, ftruncate(descriptor, static_cast<off_t>(bytes)));
-}
-
 napi_value FileSystem(napi_env env, napi_callback_info info) {
   const Arguments args(env, info, "fileSystem");
   int descriptor;

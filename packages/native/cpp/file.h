@@ -11,10 +11,6 @@ napi_value FileOpen(napi_env env, napi_callback_info info);
 napi_value DescriptorClose(napi_env env, napi_callback_info info);
 /** fileLock(descriptor) -> 0 or negative errno: an exclusive lock of the open file description, without waiting. */
 napi_value FileLock(napi_env env, napi_callback_info info);
-/** fileSize(descriptor) -> bytes or negative errno */
-napi_value FileSize(napi_env env, napi_callback_info info);
-/** fileTruncate(descriptor, bytes) -> 0 or negative errno */
-napi_value FileTruncate(napi_env env, napi_callback_info info);
 /** fileSystem(descriptor) -> { type, blockBytes, freeBytes, totalBytes, deviceMajor, deviceMinor } or negative errno */
 napi_value FileSystem(napi_env env, napi_callback_info info);
 /** fileSystemSync(descriptor) -> promise of 0 or a negative errno: syncfs on a thread of the pool. */

@@ -66,7 +66,7 @@ napi_value RingOpen(napi_env env, napi_callback_info info) {
   SetWords(&result, ring->params());
   open->ring = std::move(ring);
   if (!shared) {
-    instance->Close(open.get(), Ring::Clock::now(), false);
+    instance->Close(instance->rings.Add(std::move(open)), Ring::Clock::now(), false);
     ThrowSystem(env, "napi_create_external_arraybuffer", ENOTSUP);
     return nullptr;
   }
@@ -152,10 +152,8 @@ napi_value RingClose(napi_env env, napi_callback_info info) {
       !args.Unsigned(1, "waitMs", 60000, &waitMs)) {
     return nullptr;
   }
-  Instance* instance = Instance::Of(args);
-  const auto open = instance->rings.Take(handle);
   const auto deadline = Ring::Clock::now() + std::chrono::milliseconds(waitMs);
-  return Number(env, instance->Close(open.get(), deadline, false));
+  return Number(env, Instance::Of(args)->Close(handle, deadline, false));
 }
 
 }  // namespace millrace

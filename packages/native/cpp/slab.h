@@ -34,19 +34,12 @@ class Slab {
     return std::move(slot.object);
   }
 
-  std::vector<std::unique_ptr<T>> TakeAll() {
-    std::vector<std::unique_ptr<T>> all;
-    for (Slot& slot : slots_) {
-      if (slot.object) all.push_back(std::move(slot.object));
+  std::vector<uint64_t> Handles() const {
+    std::vector<uint64_t> handles;
+    for (size_t i = 0; i < slots_.size(); i++) {
+      if (slots_[i].object) handles.push_back((uint64_t{slots_[i].generation} << 20) | i);
     }
-    return all;
-  }
-
-  template <typename Visit>
-  void ForEach(Visit visit) const {
-    for (const Slot& slot : slots_) {
-      if (slot.object) visit(*slot.object);
-    }
+    return handles;
   }
 
  private:

@@ -1,5 +1,6 @@
 // Memory of the addon that the kernel may use while I/O is in flight, mapped into JavaScript once.
 import { type Binding, binding } from './binding.js'
+import type { Ring } from './ring.js'
 
 export class Arena {
   readonly handle: number
@@ -8,23 +9,25 @@ export class Arena {
   readonly byteLength: number
   /** Length 0 after `close`. */
   readonly buffer: ArrayBuffer
-  readonly hugePages: boolean
   private readonly native: Binding
 
-  /** @param byteLength a multiple of 4,096, at most 1 GiB. @throws with code ERR_MILLRACE_SYSTEM when memory is refused. */
-  constructor(byteLength: number) {
+  /**
+   * @param byteLength a multiple of 4,096, at most 1 GiB.
+   * @param ring whose operations will use the memory, which then stays mapped as long as they may; null for none.
+   * @throws with code ERR_MILLRACE_SYSTEM when memory is refused.
+   */
+  constructor(byteLength: number, ring: Ring | null) {
     this.native = binding()
-    const opened = this.native.arenaOpen(byteLength)
+    const opened = this.native.arenaOpen(byteLength, ring?.handle ?? 0)
     this.handle = opened.handle
     this.address = opened.address
     this.buffer = opened.buffer
-    this.hugePages = opened.hugePages
     this.byteLength = byteLength
   }
 
   /**
-   * Takes the memory back from JavaScript and unmaps it; false when it has to stay mapped because a ring was leaked.
-   * @throws with errno EBUSY while a ring of this thread has I/O in flight: close the ring first.
+   * Takes the memory back from JavaScript and unmaps it; false when it stays mapped because its ring was leaked.
+   * @throws with errno EBUSY while its ring has operations in flight: close the ring first.
    */
   close(): boolean {
     return this.native.arenaClose(this.handle)

@@ -33,7 +33,6 @@ export interface OpenedArena {
   /** Exact as a number: user addresses have 47 bits. */
   readonly address: number
   readonly buffer: ArrayBuffer
-  readonly hugePages: boolean
 }
 
 export interface FileSystemFacts {
@@ -64,7 +63,7 @@ export interface RawKernelFeatures {
 /** The entry points of the addon; the header files in cpp/ say what each does. Negative answers are errnos. */
 export interface Binding {
   arenaClose(arena: number): boolean
-  arenaOpen(bytes: number): OpenedArena
+  arenaOpen(bytes: number, ring: number): OpenedArena
   checksum(arena: number, offset: number, length: number, seed: number): number
   checksumBytes(bytes: Uint8Array, seed: number): number
   checksumBytesWith(method: string, bytes: Uint8Array, seed: number): number | undefined
@@ -79,10 +78,8 @@ export interface Binding {
   descriptorClose(descriptor: number): number
   fileLock(descriptor: number): number
   fileOpen(path: string, flags: number, mode: number): number
-  fileSize(descriptor: number): number
   fileSystem(descriptor: number): FileSystemFacts | number
   fileSystemSync(descriptor: number): Promise<number>
-  fileTruncate(descriptor: number, bytes: number): number
   kernelFeatures(): RawKernelFeatures
   layout(): Readonly<Record<string, number>>
   ringClose(ring: number, waitMs: number): number

@@ -21,16 +21,6 @@ export function tryLockFile(descriptor: number): boolean {
   throw refused
 }
 
-/** Bytes. @throws SystemError */
-export function fileSize(descriptor: number): number {
-  return checkAnswer('fstat', binding().fileSize(descriptor))
-}
-
-/** @throws SystemError */
-export function truncateFile(descriptor: number, byteLength: number): void {
-  checkAnswer('ftruncate', binding().fileTruncate(descriptor, byteLength))
-}
-
 /** @throws SystemError */
 export function fileSystemOf(descriptor: number): FileSystemFacts {
   const answer = binding().fileSystem(descriptor)

@@ -5,11 +5,9 @@ export { BufferRing, type BufferRingOptions } from './buffer-ring.js'
 export { checkAnswer, errnoName, type NativeErrorCode, SystemError } from './errors.js'
 export {
   closeDescriptor,
-  fileSize,
   fileSystemOf,
   openFile,
   syncFileSystem,
-  truncateFile,
   tryLockFile,
 } from './file.js'
 export { type Finding, type KernelReport, probeKernel } from './kernel-features.js'

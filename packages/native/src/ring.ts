@@ -17,7 +17,7 @@ export interface CompletionSink {
   complete(slot: number, generation: number, result: number, flags: number): void
 }
 
-/** User data of submissions whose completions interest nobody. */
+/** The slot in the user data of submissions whose completions interest nobody. */
 export const NO_SLOT = 0xffffffff
 
 const WORDS_PER_SQE = layout.SQE_BYTES / 4
@@ -40,7 +40,7 @@ export class Ring {
   readonly entries: number
   closed = false
   private readonly native: Binding
-  private readonly handle: number
+  readonly handle: number
   private readonly words: Uint32Array
   private readonly results: Int32Array
   private readonly sqes: Uint32Array
@@ -275,8 +275,10 @@ export class Ring {
 
   /** Cancels the submission with the given user data, if it is found in time. Its own completion is not reported. */
   cancel(slot: number, generation: number): void {
-    const userData = generation * TWO_TO_32 + slot
-    this.put(layout.OP_ASYNC_CANCEL, -1, 0, userData, 0, 0, NO_SLOT, 0, 0)
+    const at = this.put(layout.OP_ASYNC_CANCEL, -1, 0, 0, 0, 0, NO_SLOT, 0, 0)
+    // The user data stands where other operations have an address; as one number it would not be exact.
+    this.target[at + 4] = slot
+    this.target[at + 5] = generation
   }
 
   /** Cancels everything in flight. Its own completion is not reported. */
@@ -314,7 +316,7 @@ export class Ring {
     slot: number,
     generation: number,
     buffer: number,
-  ): void {
+  ): number {
     const at = this.nextEntry()
     const words = this.target
     words[at] = operation
@@ -329,6 +331,7 @@ export class Ring {
     words[at + 9] = generation
     words[at + 10] = buffer
     words[at + 11] = 0
+    return at
   }
 
   private nextEntry(): number {

@@ -22,8 +22,7 @@ const GRACE_MS = 500
 export function createRingEnvironment(options: RingEnvironmentOptions): Environment {
   const { logger } = options
   const loop = new RingLoop(logger)
-  const memory = new RingMemory(options.memoryBytes, loop.ring, logger, options.registerBuffers ?? true)
-  const buffers = new StreamBuffers(loop.ring)
+  const { memory, buffers } = openMemory(loop, options)
   const disk = new RingDisk(loop, memory)
   const network = new RingNetwork({ loop, memory, buffers }, logger)
   let closing: Promise<void> | null = null
@@ -60,6 +59,19 @@ export function createRingEnvironment(options: RingEnvironmentOptions): Environm
       closing ??= closeOnce()
       return closing
     },
+  }
+}
+
+function openMemory(loop: RingLoop, options: RingEnvironmentOptions): { memory: RingMemory; buffers: StreamBuffers } {
+  try {
+    const register = options.registerBuffers ?? true
+    return {
+      memory: new RingMemory(options.memoryBytes, loop.ring, options.logger, register),
+      buffers: new StreamBuffers(loop.ring),
+    }
+  } catch (cause) {
+    loop.ring.close(0)
+    throw cause
   }
 }
 

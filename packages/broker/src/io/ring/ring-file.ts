@@ -1,6 +1,7 @@
 // One open file of a ring volume: reads and writes are operations of the ring, with fixed buffers where registered.
 import assert from 'node:assert/strict'
-import { closeDescriptor, fileSize, SystemError, truncateFile } from '@millrace/native'
+import { fstatSync, ftruncateSync } from 'node:fs'
+import { closeDescriptor, SystemError } from '@millrace/native'
 import { BLOCK_BYTES, type Block, DiskError, type DiskFile } from '../../environment.js'
 import { diskErrorFrom } from '../portable/disk-errors.js'
 import { OperationGate } from '../portable/operation-gate.js'
@@ -160,13 +161,13 @@ export class RingFile implements DiskFile {
     assert(Number.isSafeInteger(byteLength) && byteLength > 0, 'a file is allocated to a length above zero')
     return this.operation('allocating', async () => {
       const { loop } = this.context
-      const before = fileSize(this.descriptor)
+      const before = fstatSync(this.descriptor).size
       const answer = await loop.call((slot, generation) =>
         loop.ring.allocate(this.descriptor, 0, byteLength, slot, generation),
       )
       if (answer >= 0) return
       // What was reserved before the space ran out is given back: nothing has changed for the caller.
-      if (fileSize(this.descriptor) > before) truncateFile(this.descriptor, before)
+      if (fstatSync(this.descriptor).size > before) ftruncateSync(this.descriptor, before)
       throw diskErrorOf(`allocating ${this.name}`, answer)
     })
   }
@@ -190,7 +191,7 @@ export class RingFile implements DiskFile {
   }
 
   size(): Promise<number> {
-    return this.operation('examining', async () => fileSize(this.descriptor))
+    return this.operation('examining', async () => fstatSync(this.descriptor).size)
   }
 
   close(): Promise<void> {

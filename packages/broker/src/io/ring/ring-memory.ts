@@ -192,7 +192,7 @@ export class RingMemory implements Memory {
 
   private openArena(byteLength: number): Arena | null {
     try {
-      return new Arena(byteLength)
+      return new Arena(byteLength, this.ring)
     } catch (cause) {
       // The machine gives less than the budget promises: from now on that is the budget, as for any caller.
       this.exhausted = true

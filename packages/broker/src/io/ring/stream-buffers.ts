@@ -25,9 +25,9 @@ export class StreamBuffers {
   private readonly freeSendBuffers: SendBuffer[] = []
   private sendBytes = 0
 
-  constructor(ring: Ring) {
+  constructor(private readonly ring: Ring) {
     const receiveBytes = BufferRing.byteLength(RECEIVE_BUFFERS)
-    const arena = new Arena(receiveBytes + MessageHeaders.BYTES)
+    const arena = new Arena(receiveBytes + MessageHeaders.BYTES, ring)
     this.arenas.push(arena)
     this.received = new BufferRing(ring, arena, 0, RECEIVE_BUFFERS)
     this.messages = new MessageHeaders(ring, arena, receiveBytes)
@@ -50,7 +50,7 @@ export class StreamBuffers {
 
   private addSendBuffers(): void {
     if (this.sendBytes + SEND_CHUNK_BYTES > MOST_SEND_BYTES) return
-    const arena = new Arena(SEND_CHUNK_BYTES)
+    const arena = new Arena(SEND_CHUNK_BYTES, this.ring)
     this.arenas.push(arena)
     this.sendBytes += SEND_CHUNK_BYTES
     for (let offset = SEND_CHUNK_BYTES - SEND_BUFFER_BYTES; offset >= 0; offset -= SEND_BUFFER_BYTES) {
