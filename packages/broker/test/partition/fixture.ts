@@ -1,0 +1,142 @@
+// A partition over an in-memory log, with a clock the test moves and sinks that remember.
+import { type BatchIdentity, type CodecName, crc32, type Durability } from '@millrace/protocol'
+import type { Block, Clock, Memory, Timer } from '#src/environment.js'
+import { Metrics } from '#src/metrics.js'
+import { Partition } from '#src/partition/partition.js'
+import { PartitionState } from '#src/partition/partition-state.js'
+import { type BatchSink, PendingBatch, type Refusal } from '#src/partition/pending-batch.js'
+import { batchOf, type TestRecord } from '../server/batches.js'
+import { blockOf, type MemoryDisk, type MemoryLog, MemoryLogStore, newMemoryDisk } from './memory-log.js'
+
+export class TestClock implements Clock {
+  nowMs = 1_000
+  wall = 1_700_000_000_000
+  readonly #deferred: (() => void)[] = []
+  #timers: { at: number; callback: () => void }[] = []
+
+  monotonicMs(): number {
+    return this.nowMs
+  }
+  wallMs(): number {
+    return this.wall
+  }
+  timer(delayMs: number, callback: () => void): Timer {
+    const timer = { at: this.nowMs + delayMs, callback }
+    this.#timers.push(timer)
+    return { cancel: () => void this.#timers.splice(this.#timers.indexOf(timer) >>> 0, 1) }
+  }
+  defer(callback: () => void): void {
+    this.#deferred.push(callback)
+  }
+  /** Ends the turn, and those that follow from it. */
+  turn(): void {
+    while (this.#deferred.length > 0) for (const callback of this.#deferred.splice(0)) callback()
+  }
+  /** Lets time pass: timers that are due fire, each in a turn of its own. */
+  advance(ms: number): void {
+    const until = this.nowMs + ms
+    while (true) {
+      const due = this.#timers.filter(({ at }) => at <= until).sort((a, b) => a.at - b.at)[0]
+      if (due === undefined) break
+      this.#timers.splice(this.#timers.indexOf(due), 1)
+      this.nowMs = Math.max(this.nowMs, due.at)
+      due.callback()
+      this.turn()
+    }
+    this.nowMs = until
+  }
+}
+
+/** Memory of unlimited size on the heap. */
+export const heapMemory: Memory = {
+  budgetBytes: Number.MAX_SAFE_INTEGER,
+  usedBytes: 0,
+  allocate: (byteLength) => blockOf(new Uint8Array(Math.ceil(byteLength / 4096) * 4096)),
+  release: () => {},
+  checksum: (block, offset, length, seed) => crc32(block.bytes.subarray(offset, offset + length), seed),
+  copyWithChecksum: (target, targetOffset, source, sourceOffset, length, seed) => {
+    const bytes = source.bytes.subarray(sourceOffset, sourceOffset + length)
+    target.bytes.set(bytes, targetOffset)
+    return crc32(bytes, seed)
+  },
+}
+
+/** What became of one batch. */
+export class Outcome implements BatchSink {
+  taken_ = 0
+  refusal: Refusal | null = null
+  baseOffset: number | null = null
+  appendTime = 0
+  settledTimes = 0
+
+  taken(): void {
+    this.taken_++
+  }
+  settled(batch: PendingBatch, refusal: Refusal | null): void {
+    this.settledTimes++
+    this.refusal = refusal
+    this.baseOffset = batch.baseOffset
+    this.appendTime = batch.appendTime
+  }
+  get code(): string {
+    if (this.settledTimes === 0) return 'pending'
+    return this.refusal?.code ?? 'OK'
+  }
+}
+
+export interface PartitionFixture {
+  readonly partition: Partition
+  readonly log: MemoryLog
+  readonly store: MemoryLogStore
+  readonly state: PartitionState
+  readonly clock: TestClock
+  readonly metrics: Metrics
+  /** Sends bytes as a batch. */
+  sendBytes(bytes: Uint8Array, options?: { expiresAtMs?: number; length?: number }): Outcome
+  /** Sends a well-formed batch. */
+  send(sequence: number, identity?: Partial<BatchIdentity>, records?: readonly TestRecord[] | number): Outcome
+}
+
+export async function openPartition(
+  options: {
+    durability?: Durability
+    codecs?: readonly CodecName[]
+    disk?: MemoryDisk
+    term?: number
+    flush?: 'turn' | 'manual'
+  } = {},
+): Promise<PartitionFixture> {
+  const clock = new TestClock()
+  const store = new MemoryLogStore({ clock }, options.disk ?? newMemoryDisk(), { flush: options.flush ?? 'manual' })
+  const state = new PartitionState()
+  const log = await store.open({ topicId: 1, partition: 0, lane: 0 }, state)
+  const metrics = new Metrics()
+  const partition = new Partition({
+    log,
+    state,
+    route: { nodeId: 1, shard: 0, placement: 0, term: options.term ?? 1 },
+    durability: options.durability ?? 'flushed',
+    codecs: options.codecs ?? ['none', 'gzip'],
+    clock,
+    memory: heapMemory,
+    metrics,
+  })
+  const sendBytes: PartitionFixture['sendBytes'] = (bytes, { expiresAtMs, length } = {}) => {
+    const outcome = new Outcome()
+    const block: Block = blockOf(bytes)
+    partition.append(
+      new PendingBatch(outcome, 0, block, 0, length ?? bytes.length, expiresAtMs ?? Number.POSITIVE_INFINITY),
+    )
+    return outcome
+  }
+  return {
+    partition,
+    log,
+    store,
+    state,
+    clock,
+    metrics,
+    sendBytes,
+    send: (sequence, identity = {}, records = 1) => sendBytes(batchOf(records, { sequence, ...identity })),
+  }
+}
