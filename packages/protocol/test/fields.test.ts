@@ -224,7 +224,6 @@ describe('ids', () => {
 
 describe('seeded random numbers', () => {
   it('repeat with their seed and differ without', () => {
-    const draw = (seed: number) => Array.from({ length: 8 }, (_, _i, random = new SeededRandom(seed)) => random.u32())
     const series = (seed: number) => {
       const random = new SeededRandom(seed)
       return Array.from({ length: 8 }, () => random.u32())
@@ -232,7 +231,6 @@ describe('seeded random numbers', () => {
     expect(series(1)).toEqual(series(1))
     expect(series(1)).not.toEqual(series(2))
     expect(new Set(series(0)).size).toBe(8)
-    expect(new Set(draw(3)).size).toBe(1)
   })
 
   it('are what they were: a failing seed still replays', () => {
