@@ -19,7 +19,7 @@ export default [
     languageOptions: {
       parser: tseslint.parser,
       parserOptions: {
-        project: ['packages/*/tsconfig.json', 'packages/*/tsconfig.dev.json', 'examples/*/tsconfig.json'],
+        project: ['packages/*/tsconfig*.json', 'examples/*/tsconfig*.json'],
         tsconfigRootDir: import.meta.dirname,
       },
     },
