@@ -112,7 +112,7 @@ constexpr Number64 kNumbers[] = {
     {"SQ_TASKRUN", abi::kSqTaskrun}, {"ENTER_GET_EVENTS", abi::kEnterGetEvents},
     {"SETUP_SINGLE_ISSUER", abi::kSetupSingleIssuer}, {"SETUP_DEFER_TASKRUN", abi::kSetupDeferTaskrun},
     {"SETUP_TASKRUN_FLAG", abi::kSetupTaskrunFlag}, {"SETUP_COOP_TASKRUN", abi::kSetupCoopTaskrun},
-    {"SETUP_NO_SQ_ARRAY", abi::kSetupNoSqArray},
+    {"SETUP_NO_SQ_ARRAY", abi::kSetupNoSqArray}, {"MSG_WAITALL", MSG_WAITALL}, {"SOCK_CLOEXEC", SOCK_CLOEXEC},
 };
 
 }  // namespace

@@ -11,8 +11,11 @@ export type NativeErrorCode =
   | 'ERR_MILLRACE_CLOSED'
   | 'ERR_MILLRACE_SYSTEM'
 
+/** Some numbers have two names, such as EAGAIN and EWOULDBLOCK: the first in the alphabet is the usual one. */
 const NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(constants.errno).map(([name, value]) => [value, name]),
+  Object.entries(constants.errno)
+    .sort(([a], [b]) => (a < b ? 1 : -1))
+    .map(([name, value]) => [value, name]),
 )
 
 /** The name of an errno, such as `ENOSPC`; a negative answer of the kernel is taken as well. */

@@ -1,7 +1,7 @@
 // One open file of a ring volume: reads and writes are operations of the ring, with fixed buffers where registered.
 import assert from 'node:assert/strict'
 import { fstatSync, ftruncateSync } from 'node:fs'
-import { closeDescriptor, SystemError } from '@millrace/native'
+import { closeDescriptor, fileSystemOf, SystemError } from '@millrace/native'
 import { BLOCK_BYTES, type Block, DiskError, type DiskFile } from '../../environment.js'
 import { diskErrorFrom } from '../portable/disk-errors.js'
 import { OperationGate } from '../portable/operation-gate.js'
@@ -161,13 +161,19 @@ export class RingFile implements DiskFile {
     assert(Number.isSafeInteger(byteLength) && byteLength > 0, 'a file is allocated to a length above zero')
     return this.operation('allocating', async () => {
       const { loop } = this.context
-      const before = fstatSync(this.descriptor).size
+      const { size, blocks } = fstatSync(this.descriptor)
+      // Asked first: a kernel that finds out on the way takes all free space from everybody for a moment.
+      const missing = byteLength - Math.min(byteLength, blocks * 512)
+      const { freeBytes } = fileSystemOf(this.descriptor)
+      if (missing > freeBytes) {
+        throw new DiskError('NO_SPACE', `${this.name} needs ${missing} bytes and the file system has ${freeBytes}`)
+      }
       const answer = await loop.call((slot, generation) =>
         loop.ring.allocate(this.descriptor, 0, byteLength, slot, generation),
       )
       if (answer >= 0) return
       // What was reserved before the space ran out is given back: nothing has changed for the caller.
-      if (fstatSync(this.descriptor).size > before) ftruncateSync(this.descriptor, before)
+      if (fstatSync(this.descriptor).size > size) ftruncateSync(this.descriptor, size)
       throw diskErrorOf(`allocating ${this.name}`, answer)
     })
   }

@@ -96,7 +96,7 @@ async function tryDirect(directory: string, context: FileContext): Promise<strin
     return block.bytes.every((byte) => byte === 0x5a) ? null : 'a direct read gives back other bytes than were written'
   } catch (cause) {
     const refusal = cause instanceof DiskError && cause.cause instanceof SystemError ? cause.cause : cause
-    if (!(refusal instanceof SystemError) || !['EINVAL', 'EOPNOTSUPP'].includes(refusal.code)) throw cause
+    if (!(refusal instanceof SystemError) || !['EINVAL', 'ENOTSUP'].includes(refusal.code)) throw cause
     return 'the file system refuses O_DIRECT; buffered I/O, made durable by a sync'
   } finally {
     context.memory.release(block)
