@@ -10,7 +10,8 @@ export const handleMapSubscribe: Handler = (peer, request, { payload }) => {
   mapSubscribe.decode(new Reader(payload))
   const { map } = peer.context
   const former = subscriptions.get(peer)
-  if (former !== undefined) map.unsubscribe(former)
+  if (former === undefined) peer.onceClosed(() => stopFollowing(peer))
+  else map.unsubscribe(former)
   const subscriber: MapSubscriber = {
     onSnapshot: (snapshot) => peer.send(mapSnapshot, snapshot, request.id),
     onDelta: (delta) => peer.send(mapDelta, delta, request.id),
@@ -18,7 +19,11 @@ export const handleMapSubscribe: Handler = (peer, request, { payload }) => {
   }
   subscriptions.set(peer, subscriber)
   peer.isFollowing = true
-  peer.onceClosed(() => map.unsubscribe(subscriber))
   map.subscribe(subscriber)
   peer.finish(request)
+}
+
+function stopFollowing(peer: Peer): void {
+  const subscriber = subscriptions.get(peer)
+  if (subscriber !== undefined) peer.context.map.unsubscribe(subscriber)
 }
