@@ -11,7 +11,10 @@ export interface LogKey {
 
 /** Where a log's state machine stands; written with checkpoints and given back at recovery. */
 export interface LogState {
-  /** The owner's state (producer sessions, applied metadata) after the batch `index`. Opaque to storage. */
+  /**
+   * The owner's state (producer sessions, applied metadata) after every batch appended so far, flushed or not. Opaque
+   * to storage, which asks for it between turns (never inside `append`) and copies it at once.
+   */
   encodeState(): Uint8Array
   /** Recovery begins from this state (null: from nothing, at the log start). */
   restoreState(state: Uint8Array | null): void
@@ -23,7 +26,7 @@ export interface LogState {
 export interface LogEnd {
   /** Index of the last batch; 0 when there is none. */
   readonly index: number
-  /** Offset the next record would get. */
+  /** Offset the next record would get. Control batches take no offset. */
   readonly nextOffset: number
   /** Term of the last batch; 0 when there is none. */
   readonly term: number
@@ -94,7 +97,7 @@ export interface PartitionLog {
   ): boolean
   /** Whether `bytes` more can be appended now; false when memory or pre-written slots are short (then `onRoom`). */
   hasRoom(bytes: number): boolean
-  /** Calls back once when room may have come up. */
+  /** Calls back once when room may have come up, or appends have come to fail. */
   onRoom(callback: () => void): void
 
   /**
@@ -120,6 +123,12 @@ export interface LogStoreOptions {
   readonly diskId: string
 }
 
+/** A slot of another cluster, node, disk or format version lies in the directory. Nothing has been changed. */
+export class ForeignSlotError extends Error {
+  override readonly name = 'ForeignSlotError'
+}
+
+/** Fills up as logs are opened; complete once `found` is empty. */
 export interface RecoveryReport {
   readonly logs: number
   readonly replayedBytes: number

@@ -1,0 +1,220 @@
+// The reading side of one log: the tail from memory, everything older through the frame cache.
+import { DiskError } from '../environment.js'
+import { FrameWindow } from './frame-window.js'
+import type { Group } from './group.js'
+import { keyText } from './group-envelope.js'
+import { type LogKey, type LogRead, StorageError } from './log-store.js'
+import type { LogWriter } from './log-writer.js'
+import { endOffsetOf, groupOfOffset, type Piece, ReadSelection } from './read-selection.js'
+import type { Segment } from './segment.js'
+import { indexOf } from './segment-index.js'
+import { SegmentWalk } from './segment-walk.js'
+import type { SparseIndex } from './sparse-index.js'
+import type { StorageContext } from './storage-context.js'
+
+const SMALLEST_READ_BYTES = 64 * 1024
+
+function emptyRead(offset: number): LogRead {
+  return { pieces: [], byteLength: 0, batchCount: 0, decodedBytes: 0, nextOffset: offset, release: () => {} }
+}
+
+function readOf(selection: ReadSelection, pieces: readonly Piece[], give: () => void): LogRead {
+  const { byteLength, batchCount, decodedBytes, nextOffset } = selection
+  let released = false
+  const release = (): void => {
+    if (released) throw new Error('a read is released once')
+    released = true
+    give()
+  }
+  return { pieces, byteLength, batchCount, decodedBytes, nextOffset, release }
+}
+
+/** A stretch of the slot file, from and to. */
+type Run = [number, number]
+
+export class LogReader {
+  constructor(
+    private readonly context: StorageContext,
+    private readonly key: LogKey,
+    private readonly writer: LogWriter,
+  ) {}
+
+  async read(offset: number, maxBytes: number, limitIndex: number): Promise<LogRead> {
+    const { filled } = this.writer
+    if (offset >= filled.nextOffset || limitIndex <= 0) return emptyRead(offset)
+    const selection = new ReadSelection(offset, maxBytes, Math.min(limitIndex, filled.index))
+    return this.isInTail(offset) ? this.readTail(selection) : this.readDisk(selection)
+  }
+
+  isInTail(offset: number): boolean {
+    const oldest = this.writer.tail[0]
+    return oldest !== undefined && offset >= oldest.firstOffset
+  }
+
+  private readTail(selection: ReadSelection): LogRead {
+    const { tail } = this.writer
+    const { appendMemory } = this.context
+    const pieces: Piece[] = []
+    const held: Group[] = []
+    for (let i = groupOfOffset(tail, selection.offset); i < tail.length; i++) {
+      const group = tail[i]!
+      const { piece, ended } = selection.takeFrom(group)
+      if (piece !== null) {
+        appendMemory.hold(group.extent)
+        held.push(group)
+        pieces.push(piece)
+      }
+      if (ended) break
+    }
+    if (pieces.length === 0) return emptyRead(selection.offset)
+    return readOf(selection, pieces, () => {
+      for (const group of held) appendMemory.drop(group.extent)
+    })
+  }
+
+  /** Position up to which the log has to be, and can be, read from disk. */
+  diskEnd(): number {
+    const oldest = this.writer.tail[0]
+    return oldest === undefined || oldest.segment === null ? this.writer.flushedPosition : oldest.position
+  }
+
+  private async readDisk(wanted: ReadSelection): Promise<LogRead> {
+    const { frameBytes, frameCount } = this.context.frames
+    const most = Math.floor(frameCount / 4) * frameBytes
+    let bytes = Math.max(Math.min(wanted.maxBytes, most), SMALLEST_READ_BYTES)
+    while (true) {
+      // What so many bytes touch at worst, wherever they begin.
+      const reserved = Math.min(frameCount, Math.ceil(bytes / frameBytes) + 2)
+      const selection = new ReadSelection(wanted.offset, Math.min(wanted.maxBytes, bytes), wanted.limitIndex)
+      await this.context.frames.reserve(reserved)
+      const result = await this.readReserved(selection, reserved)
+      if (result === 'next') return this.read(wanted.offset, wanted.maxBytes, wanted.limitIndex)
+      if (typeof result !== 'number') return result
+      bytes = result
+    }
+  }
+
+  /**
+   * Reads with a reservation, which it or its result gives back. The bytes of the first batch when that needs a larger
+   * one; 'next' when the segment ends before the offset.
+   */
+  private async readReserved(selection: ReadSelection, reserved: number): Promise<LogRead | number | 'next'> {
+    const { frames } = this.context
+    let window: FrameWindow | null = null
+    const release = (): void => {
+      window?.releaseAll()
+      frames.unreserve(reserved)
+    }
+    try {
+      const segment = this.segmentOf(selection.offset)
+      const index = await this.indexOf(segment)
+      window = this.windowOf(segment)
+      const selected = await this.select(segment, index, window, selection, reserved)
+      if (typeof selected === 'number') {
+        release()
+        return selected
+      }
+      if (selected.length > 0) {
+        const open = window
+        const pieces = selected.flatMap(([from, to]) => open.pieces(from, to))
+        return readOf(selection, pieces, release)
+      }
+      release()
+      return this.goesOn(segment, selection.offset) ? 'next' : emptyRead(selection.offset)
+    } catch (cause) {
+      release()
+      if (cause instanceof DiskError) throw this.unreadable(cause)
+      throw cause
+    }
+  }
+
+  /** Whether the offset, not found in a segment, is now to be found elsewhere: the tail was flushed meanwhile. */
+  private goesOn(segment: Segment, offset: number): boolean {
+    return this.isInTail(offset) || this.segmentOf(offset) !== segment
+  }
+
+  /** The segment that holds an offset of the log. @throws StorageError DAMAGED when it is missing. */
+  segmentOf(offset: number): Segment {
+    const { segments } = this.writer.chain
+    let low = 0
+    let high = segments.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (segments[middle]!.owner.baseOffset <= offset) low = middle + 1
+      else high = middle
+    }
+    const found = segments[low - 1]
+    if (found === undefined) {
+      throw new StorageError('DAMAGED', `log ${keyText(this.key)} has no segment for offset ${offset}`)
+    }
+    return found
+  }
+
+  /** The sparse index of a segment. The caller has a reservation. @throws StorageError, DiskError, ProtocolError. */
+  async indexOf(segment: Segment): Promise<SparseIndex> {
+    const { segments } = this.writer.chain
+    return indexOf(this.context, this.key, segment, segments[segments.indexOf(segment) + 1])
+  }
+
+  windowOf(segment: Segment): FrameWindow {
+    const { frames, environment } = this.context
+    return new FrameWindow(frames, environment.memory, segment.source, segment.filePositionOf(this.endOf(segment)))
+  }
+
+  endOf(segment: Segment): number {
+    return Math.min(segment.endPosition ?? Number.POSITIVE_INFINITY, this.diskEnd())
+  }
+
+  /** The runs of whole batches selected, pinned; or the bytes of a first batch that needs a larger reservation. */
+  private async select(
+    segment: Segment,
+    index: SparseIndex,
+    window: FrameWindow,
+    selection: ReadSelection,
+    reserved: number,
+  ): Promise<Run[] | number> {
+    const { frameBytes } = this.context.frames
+    const start = index.at(index.findOffset(selection.offset))?.position ?? segment.basePosition
+    const end = this.endOf(segment)
+    const from = segment.filePositionOf(start)
+    // Loaded at once instead of one by one; all of it is inside the reservation.
+    await window.pin(from, Math.min(segment.filePositionOf(end), from + Math.max(selection.maxBytes, frameBytes)))
+    const walk = new SegmentWalk(window, this.key, segment)
+    const runs: Run[] = []
+    let tooLarge = 0
+    await walk.run(start, end, {
+      enter: () => true,
+      mayLoad: (byteLength) => selection.mayTake(byteLength),
+      mayPin: (pinFrom, pinTo) => {
+        const needed = FrameWindow.framesOf(frameBytes, Math.min(walk.keepFrom, pinFrom), pinTo)
+        if (needed <= reserved) return true
+        if (runs.length === 0) tooLarge = pinTo - pinFrom
+        return false
+      },
+      visit: ({ part, header, filePosition, byteLength }) => {
+        const endOffset = endOffsetOf(part.baseOffset, header)
+        const offered = selection.offer(part.index, endOffset, byteLength, header.decodedBytes)
+        if (offered === 'taken') {
+          walk.keepFrom = Math.min(walk.keepFrom, filePosition)
+          addToRuns(runs, filePosition, byteLength)
+        }
+        return offered !== 'end'
+      },
+    })
+    if (tooLarge > 0) return tooLarge
+    const last = runs.at(-1)
+    if (last !== undefined) window.releaseAfter(last[1])
+    return runs
+  }
+
+  private unreadable(cause: DiskError): StorageError {
+    return new StorageError('DAMAGED', `log ${keyText(this.key)} cannot be read: ${cause.message}`, { cause })
+  }
+}
+
+/** Batches of one group touch; between groups stands an envelope. */
+function addToRuns(runs: Run[], from: number, length: number): void {
+  const last = runs.at(-1)
+  if (last !== undefined && last[1] === from) last[1] = from + length
+  else runs.push([from, from + length])
+}

@@ -1,0 +1,303 @@
+// Finds out where a log ends: walks its groups from the last checkpoint, and tells a torn end from damage.
+import { ProtocolError } from '@millrace/protocol'
+import { DiskError } from '../environment.js'
+import { type Checkpoint, decodeCheckpoint, FIRST_LOG_START, type LogStart } from './checkpoint.js'
+import { checkGroup } from './group-check.js'
+import { ENVELOPE_BYTES, GROUP_KINDS, type GroupEnvelope } from './group-envelope.js'
+import { type FoundGroup, GroupSource } from './group-source.js'
+import type { LogEnd, LogKey, LogState } from './log-store.js'
+import { endOffsetOf } from './read-selection.js'
+import { Segment } from './segment.js'
+import { indexIntervalOf, padded } from './slot-layout.js'
+import type { OwnedSlot } from './slot-scan.js'
+import { SparseIndex } from './sparse-index.js'
+import type { StorageContext } from './storage-context.js'
+import { TermTable } from './term-table.js'
+
+export interface Damage {
+  readonly position: number
+  readonly reason: string
+}
+
+export interface RecoveredLog {
+  readonly segments: readonly Segment[]
+  /** Taken by the log, but beyond its end: to be given back. */
+  readonly surplus: readonly Segment[]
+  /** First of the segments that were walked: what stands in it and behind has to be flushed to count. */
+  readonly firstWalked: number
+  readonly filled: LogEnd
+  readonly position: number
+  readonly previous: number
+  readonly terms: TermTable
+  readonly maxTimestamp: number
+  readonly logStart: LogStart
+  /** Position behind the last checkpoint; 0 without one. */
+  readonly checkpointEnd: number
+  readonly replayedBytes: number
+  /** Where the log was cut, if anything of a group stood behind its end. */
+  readonly tornAt: number | null
+  readonly damage: Damage | null
+}
+
+/** @param clean the store was closed in order: nothing was under way. */
+export async function recoverLog(
+  context: StorageContext,
+  key: LogKey,
+  slots: readonly OwnedSlot[],
+  state: LogState,
+  clean: boolean,
+): Promise<RecoveredLog> {
+  const { memory, clock } = context.environment
+  const source = new GroupSource(memory, clock, key)
+  try {
+    return await new LogRecovery(context, source, slots, state, clean).run()
+  } finally {
+    source.close()
+  }
+}
+
+interface FoundCheckpoint {
+  readonly segmentNumber: number
+  readonly checkpoint: Checkpoint
+  readonly envelope: GroupEnvelope
+}
+
+class LogRecovery {
+  private readonly segments: Segment[] = []
+  /** Every byte before this position was flushed once, by the word of a header. */
+  private watermark = 0
+  private current = 0
+  private position = 0
+  private previous = 0
+  private session = 0
+  private index = 0
+  private nextOffset = 0
+  private term = 0
+  private terms = new TermTable()
+  private maxTimestamp = 0
+  private logStart = FIRST_LOG_START
+  private checkpointEnd = 0
+  private damage: Damage | null = null
+  private tornAt: number | null = null
+
+  constructor(
+    private readonly context: StorageContext,
+    private readonly source: GroupSource,
+    private readonly slots: readonly OwnedSlot[],
+    private readonly state: LogState,
+    private readonly clean: boolean,
+  ) {}
+
+  async run(): Promise<RecoveredLog> {
+    this.collect()
+    const found = await this.findCheckpoint()
+    if (found === null) this.beginAtStart()
+    else this.beginAt(found)
+    const firstWalked = this.current
+    this.checkOlderSegments()
+    await this.walk()
+    if (this.damage === null) await this.judgeEnd()
+    return {
+      segments: this.segments.slice(0, this.current + 1),
+      surplus: this.damage === null ? this.segments.slice(this.current + 1) : [],
+      firstWalked,
+      filled: { index: this.index, nextOffset: this.nextOffset, term: this.term },
+      position: this.position,
+      previous: this.previous,
+      terms: this.terms,
+      maxTimestamp: this.maxTimestamp,
+      logStart: this.logStart,
+      checkpointEnd: this.checkpointEnd,
+      replayedBytes: this.source.bytesRead,
+      tornAt: this.tornAt,
+      damage: this.damage,
+    }
+  }
+
+  private collect(): void {
+    const ordered = [...this.slots].sort((a, b) => a.owner.basePosition - b.owner.basePosition)
+    for (const { slot, owner, sequence, copies } of ordered) {
+      this.segments.push(new Segment(slot, slot.generation, owner, sequence, false))
+      for (const copy of copies) this.watermark = Math.max(this.watermark, copy.watermark)
+    }
+    for (const [i, segment] of this.segments.entries()) {
+      segment.endPosition = this.segments[i + 1]?.basePosition ?? null
+    }
+  }
+
+  /** The last checkpoint that can be read. A header naming none, or a lost one, only makes the walk longer. */
+  private async findCheckpoint(): Promise<FoundCheckpoint | null> {
+    for (let i = this.segments.length - 1; i >= 0; i--) {
+      const segment = this.segments[i]!
+      const { copies } = this.slots.find(({ slot }) => slot === segment.slot)!
+      for (const { checkpointPosition } of copies) {
+        if (checkpointPosition === null || checkpointPosition < segment.basePosition) continue
+        const found = await this.checkpointAt(segment, checkpointPosition)
+        if (found !== null) return { segmentNumber: i, ...found }
+      }
+    }
+    return null
+  }
+
+  private async checkpointAt(
+    segment: Segment,
+    position: number,
+  ): Promise<{ checkpoint: Checkpoint; envelope: GroupEnvelope } | null> {
+    const group = await this.groupAt(segment, position)
+    if (group === null || group === 'unreadable' || group.envelope.kind !== GROUP_KINDS.checkpoint) return null
+    const { block, at, envelope } = group
+    if (checkGroup(block, at, envelope, this.context.environment.memory) === null) return null
+    const content = block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length)
+    try {
+      const checkpoint = decodeCheckpoint(content, indexIntervalOf(segment.slot.byteLength))
+      const fits = checkpoint.slotIndex.isWithin(segment.basePosition, position)
+      return fits && checkpoint.index === envelope.firstIndex - 1 ? { checkpoint, envelope } : null
+    } catch (cause) {
+      if (cause instanceof ProtocolError) return null
+      throw cause
+    }
+  }
+
+  private beginAt({ segmentNumber, checkpoint, envelope }: FoundCheckpoint): void {
+    this.current = segmentNumber
+    this.segments[segmentNumber]!.index = checkpoint.slotIndex
+    this.segments[segmentNumber]!.checkpointPosition = envelope.position
+    this.position = envelope.position + padded(envelope.length)
+    this.checkpointEnd = this.position
+    this.previous = envelope.checksum
+    this.session = envelope.session
+    this.index = checkpoint.index
+    this.nextOffset = checkpoint.nextOffset
+    this.term = checkpoint.term
+    this.terms = checkpoint.terms
+    this.maxTimestamp = checkpoint.maxTimestamp
+    this.logStart = checkpoint.logStart
+    this.state.restoreState(checkpoint.state)
+  }
+
+  private beginAtStart(): void {
+    const first = this.segments[0]!
+    const { basePosition, baseIndex, baseOffset, previous, maxTimestampBefore } = first.owner
+    if (basePosition !== FIRST_LOG_START.position) {
+      this.damage = { position: 0, reason: `everything before position ${basePosition} is missing` }
+    }
+    first.index = newIndex(first)
+    this.position = basePosition
+    this.previous = previous
+    this.index = baseIndex - 1
+    this.nextOffset = baseOffset
+    this.maxTimestamp = maxTimestampBefore
+    this.state.restoreState(null)
+  }
+
+  /** Segments before the checkpoint are not read; that none is missing shows in their headers. */
+  private checkOlderSegments(): void {
+    for (let i = 0; i < this.current; i++) {
+      const segment = this.segments[i]!
+      const { basePosition } = this.segments[i + 1]!
+      if (basePosition > segment.basePosition && basePosition <= segment.limit) continue
+      this.damage ??= { position: segment.basePosition, reason: `the segment behind ${slotText(segment)} is missing` }
+    }
+    const first = this.segments[0]!
+    if (first.basePosition > this.logStart.position) {
+      this.damage ??= { position: this.logStart.position, reason: 'the first segments are missing' }
+    }
+  }
+
+  private async walk(): Promise<void> {
+    while (true) {
+      const segment = this.segments[this.current]!
+      const next = this.segments[this.current + 1]
+      if (next !== undefined && next.basePosition === this.position && next.owner.previous === this.previous) {
+        this.current++
+        next.index = newIndex(next)
+        continue
+      }
+      const group = await this.groupAt(segment, this.position)
+      if (group === 'unreadable') {
+        this.damage ??= { position: this.position, reason: 'the disk reports an error when it is read' }
+        return
+      }
+      if (group === null || !this.accept(segment, group)) return
+    }
+  }
+
+  private async groupAt(segment: Segment, position: number): Promise<FoundGroup | null | 'unreadable'> {
+    try {
+      return await this.source.groupAt(segment, position)
+    } catch (cause) {
+      if (cause instanceof DiskError && cause.code === 'INPUT_OUTPUT') return 'unreadable'
+      throw cause
+    }
+  }
+
+  /** Takes a group in if it is whole and the next one of the log. One that follows another group is stale. */
+  private accept(segment: Segment, { block, at, envelope }: FoundGroup): boolean {
+    if (envelope.previous !== this.previous) return false
+    const batches = checkGroup(block, at, envelope, this.context.environment.memory)
+    if (batches === null) {
+      this.tornAt = this.position
+      return false
+    }
+    if (envelope.firstIndex !== this.index + 1 || envelope.firstOffset !== this.nextOffset) return false
+    for (const { part, header } of batches) {
+      this.terms.note(part.term, part.baseOffset)
+      this.index = part.index
+      this.term = part.term
+      this.nextOffset = endOffsetOf(part.baseOffset, header)
+      this.state.replay(part, header)
+    }
+    if (envelope.kind === GROUP_KINDS.batches) segment.index?.note(envelope)
+    this.maxTimestamp = Math.max(this.maxTimestamp, envelope.lastTimestamp)
+    this.previous = envelope.checksum
+    this.session = envelope.session
+    this.position += padded(envelope.length)
+    if (envelope.kind === GROUP_KINDS.checkpoint) this.checkpointEnd = this.position
+    return true
+  }
+
+  /** No group of the log stands at its end: was one torn there by a crash, or has a flushed one been damaged? */
+  private async judgeEnd(): Promise<void> {
+    const end = this.position
+    if (this.watermark > end) {
+      const reason = `the log was flushed up to ${this.watermark} and ends at ${end}`
+      this.damage = { position: end, reason }
+      return
+    }
+    if (this.clean) return
+    for (const segment of this.segments.slice(this.current)) {
+      await this.lookAhead(segment, end)
+      if (this.damage !== null) return
+    }
+    if (this.current + 1 < this.segments.length) this.tornAt = end
+  }
+
+  /**
+   * A group that was submitted when the end was flushed proves damage. Nothing is written farther ahead of what is
+   * flushed than the header says, so what was written much later need not be looked at.
+   */
+  private async lookAhead(segment: Segment, end: number): Promise<void> {
+    const from = Math.max(end, segment.basePosition)
+    const to = Math.min(segment.limit, Math.max(end + segment.owner.lookAheadBytes, from + 1))
+    try {
+      await this.source.search(segment, from, to, ({ position, durableTo, session }) => {
+        if (session === this.session) this.tornAt = end
+        if (durableTo <= end) return false
+        const reason = `the group at ${position} was written when the log was flushed up to ${durableTo}`
+        this.damage = { position: end, reason }
+        return true
+      })
+    } catch (cause) {
+      if (!(cause instanceof DiskError) || cause.code !== 'INPUT_OUTPUT') throw cause
+      this.damage = { position: end, reason: 'the disk reports an error behind the end of the log' }
+    }
+  }
+}
+
+function newIndex(segment: Segment): SparseIndex {
+  return new SparseIndex(indexIntervalOf(segment.slot.byteLength))
+}
+
+function slotText(segment: Segment): string {
+  return `${segment.slot.file.name} (position ${segment.basePosition})`
+}

@@ -1,0 +1,95 @@
+// Opens all logs of one volume: scans the slots, says which logs there are, and opens, drops and closes them.
+import { assert } from '@millrace/protocol'
+import type { Environment, Volume } from '../environment.js'
+import { AppendMemory } from '../memory/append-memory.js'
+import { FrameCache } from '../memory/frame-cache.js'
+import { Flusher } from './flusher.js'
+import { Latch } from './latch.js'
+import type { LogStore, LogStoreOptions } from './log-store.js'
+import { Room } from './room.js'
+import { MAX_CLUSTER_ID_BYTES } from './slot-header.js'
+import { SlotPool } from './slot-pool.js'
+import type { ScannedSlot } from './slot-scan.js'
+import type { StorageContext } from './storage-context.js'
+import { StorageCounters } from './storage-counters.js'
+import { type StorageLimits, storageLimits } from './storage-limits.js'
+import { StoredLogs } from './stored-logs.js'
+import { VolumeRecord } from './volume-record.js'
+import { scanVolume } from './volume-scan.js'
+
+/**
+ * @param limits replace some of the defaults.
+ * @throws ForeignSlotError when the volume holds slots of another cluster, node, disk or format; DiskError.
+ */
+export async function openLogStore(
+  environment: Environment,
+  volume: Volume,
+  options: LogStoreOptions,
+  limits: Partial<StorageLimits> = {},
+): Promise<LogStore> {
+  const startedMs = environment.clock.monotonicMs()
+  assert(/^[0-9a-f]{32}$/.test(options.diskId), 'a disk id has 32 hexadecimal digits')
+  assert(new TextEncoder().encode(options.clusterId).length <= MAX_CLUSTER_ID_BYTES, 'a cluster id is at most 64 bytes')
+  const context = makeContext(environment, volume, options, storageLimits(limits))
+  const record = await VolumeRecord.load(volume)
+  const scanned = await scanVolume(environment, volume, context.identity, context.limits.maxUnflushedBytes)
+  const store = new StoredLogs(context, record, startedMs)
+  for (const slot of scanned) await takeIn(context, store, slot)
+  await store.begin()
+  return store
+}
+
+function makeContext(
+  environment: Environment,
+  volume: Volume,
+  options: LogStoreOptions,
+  limits: StorageLimits,
+): StorageContext {
+  const { clock, memory, log } = environment
+  const counters = new StorageCounters()
+  const latch = new Latch()
+  const room = new Room(clock)
+  const { clusterId, nodeId, diskId } = options
+  const identity = { clusterId, nodeId, diskId }
+  const appendMemory = new AppendMemory(memory, limits.appendMemoryBytes)
+  const frames = new FrameCache(memory, clock, limits.frameBytes, limits.cacheBytes, counters)
+  appendMemory.reclaim = () => frames.reclaim()
+  appendMemory.onReleased = () => room.wake()
+  return {
+    environment,
+    volume,
+    identity,
+    session: environment.random.uint32(),
+    limits,
+    counters,
+    latch,
+    room,
+    pool: new SlotPool({ volume, memory, clock, log, latch, room, limits, identity, counters }),
+    flusher: new Flusher(volume, clock, latch, limits.flushIntervalMs, counters),
+    appendMemory,
+    frames,
+  }
+}
+
+async function takeIn({ pool, environment }: StorageContext, store: StoredLogs, scanned: ScannedSlot): Promise<void> {
+  switch (scanned.kind) {
+    case 'free':
+      pool.found(scanned.slot.id)
+      return pool.add(scanned.slot)
+    case 'owned':
+      pool.found(scanned.slot.id)
+      pool.slots.add(scanned.slot)
+      return store.addFound(scanned)
+    case 'unfinished':
+      pool.found(scanned.id)
+      await scanned.file.close()
+      return pool.foundUnfinished(scanned.id)
+    case 'unreadable':
+      pool.found(scanned.id)
+      await scanned.file.close()
+      environment.log.error(
+        { file: scanned.file.name, reason: scanned.reason },
+        'a segment file cannot be read and is left as it is; logs that miss it are reported as damaged',
+      )
+  }
+}

@@ -1,0 +1,173 @@
+// The segments of one log in order, and the slots it will need next.
+import { LOG_PART_BYTES } from '@millrace/protocol'
+import type { Group } from './group.js'
+import { ENVELOPE_BYTES, GROUP_KINDS } from './group-envelope.js'
+import type { LogKey } from './log-store.js'
+import { Segment } from './segment.js'
+import type { Slot } from './slot.js'
+import { maxGroupBytesOf, padded, unflushedWindowOf } from './slot-layout.js'
+import type { SlotWish } from './slot-pool.js'
+import type { StorageContext } from './storage-context.js'
+
+export class SegmentChain {
+  readonly segments: Segment[] = []
+  /** Position behind the last group that has its place. */
+  end = 0
+  /** Greatest timestamp of all records in groups that have their place. */
+  maxTimestamp = 0
+  private nextSlot: Slot | null = null
+  private wish: SlotWish | null = null
+  private makingUnwritten = false
+  private classNumber = 0
+  private rolledAtMs: number
+
+  constructor(
+    private readonly context: StorageContext,
+    private readonly key: LogKey,
+  ) {
+    this.rolledAtMs = context.environment.clock.monotonicMs()
+  }
+
+  get current(): Segment | undefined {
+    return this.segments.at(-1)
+  }
+
+  get bytesOnDisk(): number {
+    return this.segments.reduce((bytes, segment) => bytes + segment.slot.byteLength, 0)
+  }
+
+  /** Takes over what recovery found; `end` is set already. */
+  adopt(segments: readonly Segment[], maxTimestamp: number): void {
+    this.segments.push(...segments)
+    this.maxTimestamp = maxTimestamp
+    const { current } = this
+    if (current === undefined) return
+    current.endPosition = null
+    const { slotBytes } = this.context.limits
+    this.classNumber = slotBytes.reduce((found, bytes, i) => (bytes <= current.slot.byteLength ? i : found), 0)
+  }
+
+  /** The most bytes a group may have, whatever slot it goes to. */
+  get maxGroupBytes(): number {
+    return this.context.limits.maxGroupBytes
+  }
+
+  /** Whether a group would fit behind `position` of the current segment. */
+  fits(position: number, groupBytes: number): boolean {
+    const { current } = this
+    if (current === undefined || groupBytes > maxGroupBytesOf(current.slot.byteLength)) return false
+    return position + groupBytes <= current.dataLimit
+  }
+
+  /** The largest group that may begin at the end of the chain; 0 when a new segment is due. */
+  get remainingBytes(): number {
+    const { current } = this
+    if (current === undefined) return 0
+    return Math.min(current.dataLimit - this.end, maxGroupBytesOf(current.slot.byteLength))
+  }
+
+  /** Whether a slot for such a group is at hand; otherwise it is asked for. */
+  ensureSlot(groupBytes: number, allowUnwritten: boolean): boolean {
+    const held = this.nextSlot
+    if (held !== null) {
+      if (maxGroupBytesOf(held.byteLength) >= groupBytes) return true
+      this.nextSlot = null
+      this.context.pool.add(held)
+    }
+    const { pool } = this.context
+    const slotBytes = pool.slotBytesFor(groupBytes, this.nextClass())
+    this.nextSlot = pool.take(groupBytes, slotBytes, allowUnwritten)
+    if (this.nextSlot !== null) {
+      if (this.wish !== null) pool.withdraw(this.wish)
+      this.wish = null
+      return true
+    }
+    this.ask(slotBytes, true)
+    if (allowUnwritten) this.askForUnwritten(slotBytes)
+    return false
+  }
+
+  /** Gives back what was asked for and not used. */
+  giveUp(): void {
+    if (this.wish !== null) this.context.pool.withdraw(this.wish)
+    this.wish = null
+    if (this.nextSlot !== null) this.context.pool.add(this.nextSlot)
+    this.nextSlot = null
+  }
+
+  /** Begins a segment in the slot that `ensureSlot` found, at the end of the chain. */
+  roll(firstIndex: number, firstOffset: number): Segment {
+    const { environment } = this.context
+    const slot = this.nextSlot!
+    this.nextSlot = null
+    this.classNumber = this.nextClass()
+    this.rolledAtMs = environment.clock.monotonicMs()
+    const last = this.current
+    if (last !== undefined) last.endPosition = this.end
+    slot.generation++
+    const owner = {
+      key: this.key,
+      previous: 0,
+      basePosition: this.end,
+      baseIndex: firstIndex,
+      baseOffset: firstOffset,
+      maxTimestampBefore: this.maxTimestamp,
+      indexPosition: last?.indexPosition ?? 0,
+      checkpointPosition: null,
+      watermark: 0,
+      lookAheadBytes: this.windowOf(slot) + maxGroupBytesOf(slot.byteLength),
+    }
+    const segment = new Segment(slot, slot.generation, owner, 0, true)
+    this.segments.push(segment)
+    return segment
+  }
+
+  /** The group has its final length and its place at the end of the chain. */
+  placed(group: Group): void {
+    this.end = group.end
+    const segment = group.segment!
+    if (group.kind !== GROUP_KINDS.batches) return
+    if (group.lastTimestamp > this.maxTimestamp) this.maxTimestamp = group.lastTimestamp
+    segment.index?.note(group)
+    const halfway = segment.basePosition + (segment.dataLimit - segment.basePosition) / 2
+    if (this.end > halfway && this.nextSlot === null) this.ask(this.likelySlotBytes(group), false)
+  }
+
+  windowOf(slot: Slot): number {
+    return unflushedWindowOf(slot.byteLength, this.context.limits.maxUnflushedBytes)
+  }
+
+  private likelySlotBytes(group: Group): number {
+    return this.context.pool.slotBytesFor(padded(ENVELOPE_BYTES + LOG_PART_BYTES + group.length), this.nextClass())
+  }
+
+  private ask(slotBytes: number, urgent: boolean): void {
+    if (this.wish !== null && this.wish.slotBytes === slotBytes) {
+      if (urgent && !this.wish.urgent) {
+        this.wish.urgent = true
+        this.context.pool.wish(this.wish)
+      }
+      return
+    }
+    if (this.wish !== null) this.context.pool.withdraw(this.wish)
+    this.wish = { slotBytes, urgent }
+    this.context.pool.wish(this.wish)
+  }
+
+  private askForUnwritten(slotBytes: number): void {
+    if (this.makingUnwritten) return
+    this.makingUnwritten = true
+    void this.context.pool.makeUnwritten(slotBytes).then(() => {
+      this.makingUnwritten = false
+    })
+  }
+
+  /** A log that fills its slots fast gets larger ones, a slow one smaller ones. */
+  private nextClass(): number {
+    const { quickRollMs, slowRollMs, slotBytes } = this.context.limits
+    if (this.segments.length === 0) return 0
+    const tookMs = this.context.environment.clock.monotonicMs() - this.rolledAtMs
+    if (tookMs < quickRollMs) return Math.min(this.classNumber + 1, slotBytes.length - 1)
+    return tookMs > slowRollMs ? Math.max(0, this.classNumber - 1) : this.classNumber
+  }
+}

@@ -1,0 +1,47 @@
+// Where things stand in a slot file, as constants of the disk format. docs/DISK-FORMAT.md draws the picture.
+import { BLOCK_BYTES } from '../environment.js'
+
+/** Block 0: the header of a free slot, written when the slot is filled and each time it is given back. */
+export const FREE_HEADER_POSITION = 0
+/** Blocks 1 and 2: headers written with checkpoints, in turn, so that a torn one leaves the one before. */
+export const CHECKPOINT_HEADER_POSITIONS = [BLOCK_BYTES, 2 * BLOCK_BYTES] as const
+/** Block 3: the header written when a log takes the slot. */
+export const ROLL_HEADER_POSITION = 3 * BLOCK_BYTES
+/** Groups begin here. */
+export const SLOT_DATA_START = 4 * BLOCK_BYTES
+
+/** The sparse index has an entry for at least every so many bytes of log, and at most MAX_INDEX_ENTRIES a slot. */
+export const MIN_INDEX_INTERVAL_BYTES = 64 * 1024
+export const MAX_INDEX_ENTRIES = 256
+export const INDEX_ENTRY_BYTES = 32
+/** Bytes of an index or checkpoint group before its entries; more than enough. */
+const INDEX_OVERHEAD_BYTES = 256
+
+export function padded(byteLength: number): number {
+  return Math.ceil(byteLength / BLOCK_BYTES) * BLOCK_BYTES
+}
+
+export function indexIntervalOf(slotBytes: number): number {
+  return Math.max(MIN_INDEX_INTERVAL_BYTES, Math.ceil(slotBytes / MAX_INDEX_ENTRIES))
+}
+
+/** Room kept free at the end of a slot for its index group. */
+export function indexReserveOf(slotBytes: number): number {
+  const entries = Math.ceil(slotBytes / indexIntervalOf(slotBytes))
+  return padded(INDEX_OVERHEAD_BYTES + entries * INDEX_ENTRY_BYTES)
+}
+
+/** File position where the groups of batches end at the latest. */
+export function dataLimitOf(slotBytes: number): number {
+  return slotBytes - indexReserveOf(slotBytes)
+}
+
+/** The largest group a slot takes: a slot holds at least two, but for what its headers and index take. */
+export function maxGroupBytesOf(slotBytes: number): number {
+  return Math.floor(slotBytes / 2 / BLOCK_BYTES) * BLOCK_BYTES
+}
+
+/** How far a log may write in a slot beyond what it knows to be flushed. */
+export function unflushedWindowOf(slotBytes: number, maxUnflushedBytes: number): number {
+  return Math.min(maxUnflushedBytes, Math.max(BLOCK_BYTES, Math.floor(slotBytes / 4)))
+}

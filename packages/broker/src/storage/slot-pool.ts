@@ -1,0 +1,249 @@
+// The slots nobody owns: a reserve of written ones, filled in the background as logs come to need them.
+import { type Clock, DiskError, type Logger, type Memory, type Volume } from '../environment.js'
+import type { Latch } from './latch.js'
+import type { Room } from './room.js'
+import { type Slot, slotName } from './slot.js'
+import { SlotFiller } from './slot-filler.js'
+import type { SlotIdentity } from './slot-header.js'
+import { maxGroupBytesOf } from './slot-layout.js'
+import type { StorageCounters } from './storage-counters.js'
+import type { StorageLimits } from './storage-limits.js'
+
+export interface SlotPoolOptions {
+  readonly volume: Volume
+  readonly memory: Memory
+  readonly clock: Clock
+  readonly log: Logger
+  readonly latch: Latch
+  readonly room: Room
+  readonly limits: StorageLimits
+  readonly identity: SlotIdentity
+  readonly counters: StorageCounters
+}
+
+/** What a log asks of the pool ahead of time; withdrawn when it has its slot. */
+export interface SlotWish {
+  readonly slotBytes: number
+  /** Whether the log's appends wait for it. */
+  urgent: boolean
+}
+
+export class SlotPool {
+  /** Set while the disk has no room for a slot of the smallest class. */
+  full = false
+  /** Every slot of the volume, whoever owns it. */
+  readonly slots = new Set<Slot>()
+  private readonly free: Slot[] = []
+  private readonly unwritten: Slot[] = []
+  private readonly wishes = new Set<SlotWish>()
+  private readonly filler: SlotFiller
+  /** Classes above this one found no space; the last one normally. */
+  private largestClass: number
+  private nextId = 1
+  private readonly unfinished: number[] = []
+  private working: Promise<void> | null = null
+  private closed = false
+  private retrying = false
+
+  constructor(private readonly options: SlotPoolOptions) {
+    this.filler = new SlotFiller(options)
+    this.largestClass = options.limits.slotBytes.length - 1
+  }
+
+  get freeCount(): number {
+    return this.free.length + this.unwritten.length
+  }
+
+  /** Takes note of a slot file found at start. */
+  found(id: number): void {
+    if (id >= this.nextId) this.nextId = id + 1
+  }
+
+  /** A slot file found at start that was never owned: filled anew when a slot is needed. */
+  foundUnfinished(id: number): void {
+    this.unfinished.push(id)
+  }
+
+  /** Puts in a free slot whose header says so durably. */
+  add(slot: Slot): void {
+    this.slots.add(slot)
+    if (slot.writtenThrough) this.free.push(slot)
+    else this.unwritten.push(slot)
+    this.options.room.wake()
+  }
+
+  /**
+   * A slot that holds `groupBytes`, near to `slotBytes` in size, or null. Slots that were not written through only when
+   * `allowUnwritten`.
+   */
+  take(groupBytes: number, slotBytes: number, allowUnwritten: boolean): Slot | null {
+    const slot = takeBest(this.free, groupBytes, slotBytes)
+    if (slot !== null) {
+      this.work()
+      return slot
+    }
+    return allowUnwritten ? takeBest(this.unwritten, groupBytes, slotBytes) : null
+  }
+
+  wish(wish: SlotWish): void {
+    this.wishes.add(wish)
+    this.work()
+  }
+
+  withdraw(wish: SlotWish): void {
+    this.wishes.delete(wish)
+  }
+
+  /** Whether no slot for such a group can be had until the disk has space again. */
+  isFullFor(groupBytes: number): boolean {
+    return this.full || maxGroupBytesOf(this.options.limits.slotBytes[this.largestClass]!) < groupBytes
+  }
+
+  /** The size class that holds a group, and is not below `classNumber`. */
+  slotBytesFor(groupBytes: number, classNumber: number): number {
+    const { slotBytes } = this.options.limits
+    let chosen = Math.min(classNumber, slotBytes.length - 1)
+    while (chosen < slotBytes.length - 1 && maxGroupBytesOf(slotBytes[chosen]!) < groupBytes) chosen++
+    return slotBytes[chosen]!
+  }
+
+  /** Begins filling the reserve. */
+  start(): void {
+    this.work()
+  }
+
+  /**
+   * Makes slots that were never written available to `write` logs at once: space reserved, nothing filled.
+   */
+  async makeUnwritten(slotBytes: number): Promise<void> {
+    if (this.closed || this.options.latch.failure !== null) return
+    await this.attempt(slotBytes, async (id) => {
+      this.add(await this.filler.createUnwritten(id, slotBytes))
+    })
+  }
+
+  /** Writes a free header over the slot of a log that is gone; the slot is in the pool when this resolves. */
+  async release(slot: Slot): Promise<void> {
+    try {
+      if (!slot.writtenThrough) await this.filler.fill(slot.file, slot.byteLength, () => true)
+      slot.writtenThrough = true
+      slot.generation += slot.generation % 2 === 0 ? 2 : 1
+      await this.filler.writeFreeHeader(slot)
+      await slot.file.sync()
+    } catch (cause) {
+      this.options.latch.fail(`giving back ${slotName(slot.id)}`, cause)
+      throw cause
+    }
+    this.add(slot)
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+    await this.working
+  }
+
+  /** The class most in need of another slot, or null. */
+  private neededClass(): { slotBytes: number; urgent: boolean } | null {
+    const { slotBytes, reserveSlots } = this.options.limits
+    let needed: { slotBytes: number; urgent: boolean } | null = null
+    for (let i = 0; i <= this.largestClass; i++) {
+      let wanted = i === 0 ? reserveSlots : 0
+      let urgent = false
+      for (const wish of this.wishes) {
+        if (wish.slotBytes !== slotBytes[i] && !(i === this.largestClass && wish.slotBytes > slotBytes[i]!)) continue
+        wanted++
+        urgent ||= wish.urgent
+      }
+      const have = this.free.reduce((count, slot) => count + (slot.byteLength === slotBytes[i] ? 1 : 0), 0)
+      if (have >= wanted) continue
+      if (urgent) return { slotBytes: slotBytes[i]!, urgent }
+      needed ??= { slotBytes: slotBytes[i]!, urgent }
+    }
+    return needed
+  }
+
+  private work(): void {
+    if (this.working !== null || this.closed || this.full) return
+    this.working = this.fillNeeded().finally(() => {
+      this.working = null
+    })
+  }
+
+  private async fillNeeded(): Promise<void> {
+    while (!this.closed && !this.full && this.options.latch.failure === null) {
+      const needed = this.neededClass()
+      if (needed === null) return
+      const isUrgent = () => this.closed || this.hasUrgentWish()
+      await this.attempt(needed.slotBytes, async (id) => {
+        this.add(await this.filler.create(id, needed.slotBytes, isUrgent))
+      })
+    }
+  }
+
+  private hasUrgentWish(): boolean {
+    for (const wish of this.wishes) if (wish.urgent) return true
+    return false
+  }
+
+  /** Makes a slot; a full disk is taken note of, anything else that fails falls into the latch. */
+  private async attempt(slotBytes: number, make: (id: number) => Promise<void>): Promise<void> {
+    const id = this.unfinished.pop() ?? this.nextId++
+    try {
+      await make(id)
+      this.options.room.wake()
+    } catch (cause) {
+      if (!(cause instanceof DiskError) || cause.code !== 'NO_SPACE') {
+        this.options.latch.fail(`making ${slotName(id)}`, cause)
+      } else this.becomeFull(slotBytes)
+    }
+  }
+
+  /** The disk has no space for a slot of this class; smaller ones may do. */
+  becomeFull(slotBytes: number): void {
+    const { limits, log, room } = this.options
+    const failed = limits.slotBytes.findIndex((bytes) => bytes >= slotBytes)
+    this.largestClass = Math.max(0, Math.min(this.largestClass, failed - 1))
+    if (failed <= 0 && !this.full) {
+      this.full = true
+      log.error({ slotBytes }, 'the disk is full: appends that need a new segment are refused until there is space')
+    }
+    room.wake()
+    this.retryLater()
+  }
+
+  private retryLater(): void {
+    if (this.retrying) return
+    this.retrying = true
+    this.options.clock.timer(this.options.limits.spaceRetryMs, () => {
+      this.retrying = false
+      if (!this.closed) void this.lookForSpace()
+    })
+  }
+
+  private async lookForSpace(): Promise<void> {
+    const { volume, limits, log, room } = this.options
+    const { freeBytes } = await volume.space().catch(() => ({ freeBytes: 0 }))
+    // With less, the next slot would fail again.
+    if (freeBytes < 2 * limits.slotBytes[0]!) return this.retryLater()
+    if (this.full) log.info({ freeBytes }, 'the disk has space again')
+    this.full = false
+    this.largestClass = limits.slotBytes.length - 1
+    room.wake()
+    this.work()
+  }
+}
+
+/** The slot nearest in size: the wanted class, then a little larger, then the largest smaller one that will do. */
+function takeBest(slots: Slot[], groupBytes: number, slotBytes: number): Slot | null {
+  let best = -1
+  for (const [i, slot] of slots.entries()) {
+    if (maxGroupBytesOf(slot.byteLength) < groupBytes || slot.byteLength > slotBytes * 8) continue
+    if (best < 0 || isNearer(slot.byteLength, slots[best]!.byteLength, slotBytes)) best = i
+  }
+  return best < 0 ? null : slots.splice(best, 1)[0]!
+}
+
+function isNearer(candidate: number, best: number, wanted: number): boolean {
+  if (candidate >= wanted) return best < wanted || candidate < best
+  return best < wanted && candidate > best
+}

@@ -1,0 +1,217 @@
+// The logs of one volume: found, opened, dropped, and closed together.
+import { assert } from '@millrace/protocol'
+import { keyText } from './group-envelope.js'
+import { type RecoveredLog, recoverLog } from './log-recovery.js'
+import {
+  type LogKey,
+  type LogState,
+  type LogStore,
+  type PartitionLog,
+  type RecoveryReport,
+  StorageError,
+  type StorageStatistics,
+} from './log-store.js'
+import type { Slot } from './slot.js'
+import type { OwnedSlot } from './slot-scan.js'
+import type { StorageContext } from './storage-context.js'
+import { StoredLog } from './stored-log.js'
+import type { VolumeRecord } from './volume-record.js'
+
+interface FoundLog {
+  readonly key: LogKey
+  readonly slots: OwnedSlot[]
+}
+
+interface OpenLog {
+  readonly log: StoredLog
+  /** Slots of a damaged log behind the damage: kept as they are. */
+  readonly keptSlots: readonly Slot[]
+}
+
+class Report implements RecoveryReport {
+  logs = 0
+  replayedBytes = 0
+  durationMs = 0
+  readonly torn: { readonly key: LogKey; readonly position: number }[] = []
+  readonly damaged: { readonly key: LogKey; readonly position: number; readonly reason: string }[] = []
+}
+
+export class StoredLogs implements LogStore {
+  readonly recovery = new Report()
+  private readonly foundLogs = new Map<string, FoundLog>()
+  private readonly opening = new Map<string, Promise<PartitionLog>>()
+  private readonly logs = new Map<string, OpenLog>()
+  private readonly dropping = new Set<Promise<void>>()
+  /** Whether the store was closed in order the last time: then nothing was under way. */
+  private readonly wasClean: boolean
+  private closing: Promise<void> | null = null
+
+  constructor(
+    private readonly context: StorageContext,
+    private readonly record: VolumeRecord,
+    private readonly startedMs: number,
+  ) {
+    this.wasClean = record.clean
+  }
+
+  get found(): readonly LogKey[] {
+    return [...this.foundLogs.values()].map(({ key }) => key)
+  }
+
+  addFound(slot: OwnedSlot): void {
+    const { key } = slot.owner
+    const found = this.foundLogs.get(keyText(key))
+    if (found !== undefined) found.slots.push(slot)
+    else this.foundLogs.set(keyText(key), { key, slots: [slot] })
+  }
+
+  /** Finishes drops that a crash interrupted, notes that the volume is in use, and begins to fill the reserve. */
+  async begin(): Promise<void> {
+    for (const name of this.record.dropped.keys()) {
+      const slots = this.foundLogs.get(name)?.slots ?? []
+      this.foundLogs.delete(name)
+      for (const { slot } of slots) await this.context.pool.release(slot)
+    }
+    this.record.dropped.clear()
+    this.record.clean = false
+    await this.record.save()
+    this.recovery.logs = this.foundLogs.size
+    this.recovery.durationMs = this.context.environment.clock.monotonicMs() - this.startedMs
+    this.context.pool.start()
+  }
+
+  open(key: LogKey, state: LogState): Promise<PartitionLog> {
+    this.assertOpen()
+    const name = keyText(key)
+    assert(!this.logs.has(name) && !this.opening.has(name), `log ${name} is opened once`)
+    const opening = this.openOne(key, state).finally(() => this.opening.delete(name))
+    this.opening.set(name, opening)
+    return opening
+  }
+
+  private async openOne(key: LogKey, state: LogState): Promise<PartitionLog> {
+    const name = keyText(key)
+    const found = this.foundLogs.get(name)
+    if (found === undefined) {
+      state.restoreState(null)
+      const log = new StoredLog(this.context, key, state, null)
+      this.logs.set(name, { log, keptSlots: [] })
+      return log
+    }
+    const recovered = await recoverLog(this.context, key, found.slots, state, this.wasClean)
+    const log = new StoredLog(this.context, key, state, recovered)
+    if (recovered.damage === null) await this.settle(log, found, recovered)
+    this.report(key, recovered)
+    const used = new Set(recovered.segments.map(({ slot }) => slot))
+    const keptSlots = recovered.damage === null ? [] : found.slots.map(({ slot }) => slot).filter((s) => !used.has(s))
+    this.foundLogs.delete(name)
+    this.logs.set(name, { log, keptSlots })
+    return log
+  }
+
+  /**
+   * Makes what was found count: slots beyond the end are given back, lost headers written again, and everything that
+   * was walked is flushed, since it may have been read from a volatile cache.
+   */
+  private async settle(log: StoredLog, found: FoundLog, recovered: RecoveredLog): Promise<void> {
+    const { pool, flusher } = this.context
+    for (const { slot } of recovered.surplus) await pool.release(slot)
+    if (this.wasClean) return
+    for (const segment of recovered.segments.slice(recovered.firstWalked)) {
+      const scanned = found.slots.find(({ slot }) => slot === segment.slot)
+      if (scanned?.needsHeader) await log.writer.headers.writeRollHeader(segment)
+      flusher.wrote(segment.slot)
+    }
+    await flusher.flushed()
+  }
+
+  private report(key: LogKey, { replayedBytes, tornAt, damage }: RecoveredLog): void {
+    const { recovery } = this
+    recovery.replayedBytes += replayedBytes
+    recovery.durationMs = this.context.environment.clock.monotonicMs() - this.startedMs
+    if (damage !== null) recovery.damaged.push({ key, ...damage })
+    else if (tornAt !== null) recovery.torn.push({ key, position: tornAt })
+  }
+
+  async drop(key: LogKey): Promise<void> {
+    this.assertOpen()
+    const dropping = this.dropOne(key)
+    this.dropping.add(dropping)
+    try {
+      await dropping
+    } finally {
+      this.dropping.delete(dropping)
+    }
+  }
+
+  private async dropOne(key: LogKey): Promise<void> {
+    const name = keyText(key)
+    await this.opening.get(name)
+    if (this.context.latch.failure !== null) throw this.context.latch.failure
+    const open = this.logs.get(name)
+    const found = this.foundLogs.get(name)
+    if (open === undefined && found === undefined) return
+    this.logs.delete(name)
+    this.foundLogs.delete(name)
+    // From here on the log is gone, whatever its slots say, also after a crash.
+    this.record.dropped.set(name, key)
+    await this.record.save()
+    const slots: Slot[] = found === undefined ? [] : found.slots.map(({ slot }) => slot)
+    if (open !== undefined) {
+      await open.log.stop()
+      for (const segment of open.log.writer.chain.segments) {
+        this.context.frames.drop(segment.source)
+        slots.push(segment.slot)
+      }
+      slots.push(...open.keptSlots)
+    }
+    for (const slot of slots) await this.context.pool.release(slot)
+    // Saved with whatever is saved next: until then a restart finds nothing to give back.
+    this.record.dropped.delete(name)
+  }
+
+  close(): Promise<void> {
+    this.closing ??= this.closeOnce()
+    return this.closing
+  }
+
+  private async closeOnce(): Promise<void> {
+    const { pool, flusher, appendMemory, frames, latch } = this.context
+    await Promise.allSettled([...this.opening.values(), ...this.dropping])
+    const closed = await Promise.allSettled([...this.logs.values()].map(({ log }) => log.close()))
+    await pool.close()
+    const inOrder = closed.every(({ status }) => status === 'fulfilled') && latch.failure === null
+    if (inOrder) {
+      await flusher.flushed()
+      this.record.clean = this.foundLogs.size === 0 && this.recovery.damaged.length === 0
+      await this.record.save()
+    }
+    while (appendMemory.forgetOldest()) {
+      // Until none is left.
+    }
+    while (frames.reclaim()) {
+      // Frames still pinned go when their reads are released.
+    }
+    await Promise.all([...pool.slots].map(({ file }) => file.close()))
+  }
+
+  get statistics(): StorageStatistics {
+    const { bytesAppended, bytesWritten, groups, flushes, copiedBytes, cacheHits, cacheMisses } = this.context.counters
+    const { slots, freeCount } = this.context.pool
+    return {
+      bytesAppended,
+      bytesWritten,
+      groups,
+      flushes,
+      copiedBytes,
+      cacheHits,
+      cacheMisses,
+      slots: slots.size,
+      freeSlots: freeCount,
+    }
+  }
+
+  private assertOpen(): void {
+    if (this.closing !== null) throw new StorageError('CLOSED', 'the log store is closed')
+  }
+}
