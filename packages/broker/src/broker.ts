@@ -4,7 +4,7 @@ import { MapPublisher } from './cluster/map-publisher.js'
 import { MetadataLog } from './cluster/metadata-log.js'
 import { Topics } from './cluster/topics.js'
 import type { Environment, LogFields, Volume } from './environment.js'
-import { claimIdentity, type Identity } from './identity.js'
+import { claimIdentity, countStart, type Identity } from './identity.js'
 import { DEFAULT_STOP_TIMEOUT_MS } from './limits.js'
 import { isLoopback } from './loopback.js'
 import { Metrics } from './metrics.js'
@@ -14,6 +14,7 @@ import { frameMemoryOf, Server } from './server/server.js'
 import { Shard } from './shard.js'
 import { StartError, startErrorFrom } from './start-error.js'
 import type { LogStore, LogStoreOptions } from './storage/log-store.js'
+import { openLogStore } from './storage/open-log-store.js'
 import { SOFTWARE, VERSION } from './version.js'
 
 export interface BrokerConfig {
@@ -64,7 +65,7 @@ export const DEFAULT_PORT = 7420
 export async function startBroker(
   environment: Environment,
   config: BrokerConfig,
-  openStore: OpenLogStore,
+  openStore: OpenLogStore = openLogStore,
 ): Promise<Broker> {
   checkAddress(config)
   const closers: (() => Promise<void>)[] = []
@@ -101,9 +102,11 @@ async function start(
   closers.push(() => volume.close())
   const bootstrap = config.bootstrap ?? isLoopback(host)
   const expected = { clusterId: config.clusterId, nodeId: config.nodeId, bootstrap }
-  const identity = await claimIdentity(volume, environment.random, expected)
-  const store = await openStore(environment, volume, identity)
+  const found = await claimIdentity(volume, environment.random, expected)
+  const store = await openStore(environment, volume, found)
   closers.push(() => store.close())
+  // Only now is it certain that the data is ours: until here an existing directory is as it was.
+  const identity = await countStart(volume, found)
 
   const node = await openNode(environment, store, identity, volume, config)
   const server = new Server(node.context)

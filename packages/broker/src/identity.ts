@@ -26,17 +26,23 @@ export interface ExpectedIdentity {
 const NODE_OF_NEW_CLUSTER = 1
 
 /**
- * Reads the identity of a data directory, or makes one for an empty directory, and counts this start. What is returned
- * is on disk; nothing is written before everything has been checked.
+ * Reads the identity of a data directory, or writes one into an empty directory. Nothing is written before everything
+ * has been checked.
  * @throws StartError DATA_FOREIGN, DATA_OF_ANOTHER, DATA_OF_NEWER_VERSION, DATA_CORRUPT, NOT_BOOTSTRAPPED; DiskError.
  */
 export async function claimIdentity(volume: Volume, random: Random, expected: ExpectedIdentity): Promise<Identity> {
   const bytes = await volume.readSmall(IDENTITY_FILE)
-  const known = bytes === null ? await newIdentity(volume, random, expected) : parseIdentity(bytes, volume.directory)
-  checkExpected(known, expected, volume.directory)
-  const identity = { ...known, starts: known.starts + 1 }
-  await volume.writeSmall(IDENTITY_FILE, encodeIdentity(identity))
+  const identity = bytes === null ? await newIdentity(volume, random, expected) : parseIdentity(bytes, volume.directory)
+  checkExpected(identity, expected, volume.directory)
+  if (bytes === null) await volume.writeSmall(IDENTITY_FILE, encodeIdentity(identity))
   return identity
+}
+
+/** Counts a start; what is returned is on disk. @throws DiskError */
+export async function countStart(volume: Volume, identity: Identity): Promise<Identity> {
+  const counted = { ...identity, starts: identity.starts + 1 }
+  await volume.writeSmall(IDENTITY_FILE, encodeIdentity(counted))
+  return counted
 }
 
 async function newIdentity(volume: Volume, random: Random, expected: ExpectedIdentity): Promise<Identity> {

@@ -23,7 +23,11 @@ it('behaves like an array, over any sequence of calls', () => {
       expect(queue.drain()).toEqual(model)
       model = []
     }
-    if (random.oneIn(100)) same(queue.some((item) => item === step), model.includes(step))
+    if (random.oneIn(100))
+      same(
+        queue.some((item) => item === step),
+        model.includes(step),
+      )
     same(queue.length, model.length)
     same(queue.peek(), model[0])
   }

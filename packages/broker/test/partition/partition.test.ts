@@ -180,7 +180,7 @@ describe('sequences', () => {
 
 describe('a batch is refused and changes nothing', () => {
   const good = batchOf(3)
-  const cases: readonly (readonly [string, Uint8Array, string, number?])[] = [
+  const cases: [name: string, bytes: Uint8Array, code: string, length?: number][] = [
     ['when a record byte is damaged', flipped(good, good.length - 1), 'CORRUPT_BATCH'],
     ['when the checksum is damaged', flipped(good, 0), 'CORRUPT_BATCH'],
     ['when the magic is damaged', flipped(good, 8), 'CORRUPT_BATCH'],
@@ -221,7 +221,7 @@ describe('a batch is refused and changes nothing', () => {
     view.setUint32(52, count - 1, true)
   }
 
-  it.each(cases)('%s', async (_name, bytes, code, length) => {
+  it.each(cases)('%s', async (...[_name, bytes, code, length]: (typeof cases)[number]) => {
     const { sendBytes, send, log, partition } = await openPartition()
     const refused = sendBytes(bytes, length === undefined ? {} : { length })
     // A batch cut short has a checksum that cannot hold either.
