@@ -78,6 +78,12 @@ export class DiskImage {
     return directory
   }
 
+  get hasUnflushed(): boolean {
+    for (const { files } of this.directories.values())
+      for (const file of files.values()) if (file.hasUnflushed) return true
+    return false
+  }
+
   get usedBytes(): number {
     let bytes = 0
     for (const { files } of this.directories.values()) for (const { size } of files.values()) bytes += size

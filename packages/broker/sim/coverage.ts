@@ -1,0 +1,47 @@
+// Counts how often a run came to states worth coming to: many seeds mean little if they all stay on the lawn.
+
+export const RARE_STATES = [
+  'broker started',
+  'broker killed',
+  'broker killed while starting',
+  'power cut',
+  'power cut while starting',
+  'power cut with unflushed pages',
+  'broker stopped in order',
+  'connection lost',
+  'connection went silent',
+  'disk slow',
+  'disk error',
+  'disk full',
+  'event loop stalled',
+  'wall clock set',
+  'client killed',
+  'topic created',
+  'topic deleted',
+  'send failed',
+  'send unknown',
+  'acknowledged without offset',
+  'buffer full',
+  'session completed',
+  'session failed',
+  'session unsubscribed',
+  'session resumed after a break',
+  'tail of a buffered topic lost',
+  'start refused',
+] as const
+
+export type RareState = (typeof RARE_STATES)[number]
+
+export type CoverageCounts = Record<string, number>
+
+export class Coverage {
+  readonly counts: CoverageCounts = {}
+
+  count(state: RareState): void {
+    this.counts[state] = (this.counts[state] ?? 0) + 1
+  }
+}
+
+export function addCoverage(sum: CoverageCounts, counts: CoverageCounts): void {
+  for (const [state, count] of Object.entries(counts)) sum[state] = (sum[state] ?? 0) + count
+}

@@ -1,0 +1,381 @@
+// The real log store on the simulated disk, crashed again and again: each crash is an image, each start a check.
+
+import { crc32 } from 'node:zlib'
+import { LOG_PART_BYTES, logPartIsValid, readBatchHeader, readLogPart } from '@millrace/protocol'
+import type { Block, Volume } from '#src/environment.js'
+import { type LogKey, type LogStore, type PartitionLog, StorageError } from '#src/storage/log-store.js'
+import { openLogStore } from '#src/storage/open-log-store.js'
+import { storageLimits } from '#src/storage/storage-limits.js'
+import { drawBatch, HashState, LogModel } from './crash-model.js'
+import { drawStorage } from './options.js'
+import { goodNetwork } from './pipe.js'
+import { SeededRandom } from './random.js'
+import { Scheduler } from './scheduler.js'
+import { type SimulatedEnvironment, SimulatedMachine } from './simulated-environment.js'
+import { SimulatedNetwork } from './simulated-network.js'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const CRASHES = 6
+const IDENTITY = { clusterId: 'c'.repeat(32), nodeId: 1, diskId: 'd'.repeat(32) }
+
+export interface CrashFailure {
+  readonly invariant: 'lost' | 'phantom' | 'state' | 'damage-claimed' | 'exception' | 'stuck' | 'memory'
+  readonly message: string
+}
+
+export interface CrashRunResult {
+  readonly seed: number
+  readonly images: number
+  readonly failure: CrashFailure | null
+  readonly coverage: Readonly<Record<string, number>>
+  readonly traceHash: string
+}
+
+class CheckFailed extends Error {
+  constructor(
+    readonly invariant: CrashFailure['invariant'],
+    message: string,
+  ) {
+    super(message)
+  }
+}
+
+interface OpenLog {
+  readonly model: LogModel
+  readonly state: HashState
+  readonly log: PartitionLog
+}
+
+/** One machine with one store, through several lives. */
+class CrashRun {
+  readonly coverage: Record<string, number> = {}
+  readonly scheduler = new Scheduler()
+  images = 0
+  private readonly random: SeededRandom
+  private readonly machine: SimulatedMachine
+  private readonly models = new Map<string, LogModel>()
+  private readonly logs: OpenLog[] = []
+  private environment!: SimulatedEnvironment
+  private store!: LogStore
+  private term = 0
+  private sequence = 0
+  private misuse: Error | null = null
+  private readonly limits
+
+  constructor(seed: number) {
+    this.random = new SeededRandom(`crash/${seed}`)
+    const plan = drawStorage(this.random.split('storage'))
+    this.limits = storageLimits({
+      ...plan,
+      slotBytes: this.random.pick([
+        [128 * KIB, 512 * KIB, MIB],
+        [256 * KIB, MIB],
+      ]),
+      maxGroupBytes: 256 * KIB,
+      gatherBytes: Math.min(plan.gatherBytes, 64 * KIB),
+      extentBytes: 64 * KIB,
+      appendMemoryBytes: 8 * MIB,
+      cacheBytes: 4 * MIB,
+      frameBytes: 64 * KIB,
+      maxUnflushedBytes: this.random.pick([256 * KIB, 2 * MIB]),
+      quickRollMs: this.random.pick([0, 1, 10_000]),
+    })
+    const network = new SimulatedNetwork(this.scheduler, goodNetwork(), this.random.split('network'))
+    this.machine = new SimulatedMachine(this.scheduler, network, this.random.split('machine'), {
+      host: 'broker',
+      diskBytes: 256 * MIB,
+      memoryBytes: 64 * MIB,
+      onLog: () => {},
+      onMisuse: (_, misuse) => {
+        this.misuse = misuse
+      },
+      watcher: { onFlush: () => this.count('flush'), onError: () => this.count('disk error') },
+    })
+  }
+
+  async run(): Promise<void> {
+    for (let life = 0; life <= CRASHES; life++) {
+      if (!(await this.boot())) continue
+      await this.checkAll()
+      if (life === CRASHES) break
+      await this.work(this.random.integer(5, 60))
+      this.crash()
+    }
+    await this.turn(this.store.close())
+    this.mustBeClean()
+  }
+
+  /** Opens everything; false when the machine was crashed again before it had finished. */
+  private async boot(): Promise<boolean> {
+    this.environment = this.machine.start()
+    this.logs.length = 0
+    this.term++
+    const crashAfter = this.term > 1 && this.random.chance(0.25) ? this.random.integer(1, 60) : Number.POSITIVE_INFINITY
+    const opening = this.openAll()
+    let opened = false
+    let failed: unknown = null
+    opening.then(
+      () => {
+        opened = true
+      },
+      (error: unknown) => {
+        failed = error
+      },
+    )
+    const lastEvent = this.scheduler.eventsRun + crashAfter
+    const over = () => opened || failed !== null || this.scheduler.eventsRun >= lastEvent
+    await this.runUntil(over)
+    if (failed !== null) throw failed
+    if (opened) return true
+    this.count('crash during recovery')
+    this.crash()
+    return false
+  }
+
+  private async openAll(): Promise<void> {
+    const volume: Volume = await this.environment.disk.openVolume('/data', { requireDirect: true })
+    this.store = await openLogStore(this.environment, volume, IDENTITY, this.limits)
+    for (const key of [...this.store.found]) {
+      const model = this.models.get(nameOf(key))
+      if (model === undefined) throw new CheckFailed('phantom', `recovery found a log nobody made: ${nameOf(key)}`)
+      if (model.dropped) await this.store.drop(key)
+      else await this.openOne(model)
+    }
+    for (const model of this.models.values()) {
+      if (!model.dropped && !this.logs.some((open) => open.model === model)) await this.openOne(model)
+    }
+  }
+
+  private async openOne(model: LogModel): Promise<OpenLog> {
+    const state = new HashState()
+    const log = await this.store.open(model.key, state)
+    const open = { model, state, log }
+    this.logs.push(open)
+    log.onAdvance = () => {
+      model.written = Math.max(model.written, log.writtenIndex)
+      model.flushed = Math.max(model.flushed, log.flushedIndex)
+    }
+    return open
+  }
+
+  // ------------------------------------------------------------ what is done to the store
+
+  private async work(steps: number): Promise<void> {
+    for (let step = 0; step < steps; step++) {
+      const draw = this.random.fraction()
+      if (this.logs.length === 0 || (draw < 0.05 && this.models.size < 6)) await this.makeLog()
+      else if (draw < 0.85) this.append(this.random.pick(this.logs))
+      else if (draw < 0.9) await this.readSome(this.random.pick(this.logs))
+      else if (draw < 0.92) void this.random.pick(this.logs).log.flush().catch(ignoreStorage)
+      else if (draw < 0.93 && this.logs.length > 1) this.dropLog()
+      else await this.advance(this.random.exponential(this.random.pick([0.05, 1, 30])))
+    }
+    if (this.random.chance(0.5)) await this.advance(this.random.exponential(5))
+  }
+
+  private async makeLog(): Promise<void> {
+    const key = { topicId: this.models.size + 1, partition: 0, lane: 0 }
+    const model = new LogModel(key)
+    this.models.set(nameOf(key), model)
+    await this.turn(this.openOne(model))
+  }
+
+  private append({ model, state, log }: OpenLog): void {
+    const bytes = drawBatch(this.random, model.key, this.sequence++, this.random.pick([100, 5000, 30_000]))
+    if (!log.hasRoom(bytes.byteLength)) {
+      this.count('no room')
+      return
+    }
+    const { memory } = this.environment
+    const source = memory.allocate(bytes.byteLength)
+    if (source === null) throw new CheckFailed('memory', 'the run has used up its memory')
+    source.bytes.set(bytes)
+    const header = readBatchHeader(source.view, 0)
+    const index = log.filled.index + 1
+    const stamp = { term: this.term, baseOffset: model.nextOffset, index, appendTime: 5 }
+    try {
+      if (!log.append(source, 0, header, stamp, this.random.chance(0.6) ? 'flush' : 'write')) {
+        throw new CheckFailed('state', 'a good batch was refused for its checksum')
+      }
+      model.batches.push({
+        index,
+        baseOffset: stamp.baseOffset,
+        recordCount: header.recordCount,
+        term: this.term,
+        bytes,
+      })
+      state.add(index, header.checksum)
+      this.count('append')
+    } catch (error) {
+      ignoreStorage(error)
+    } finally {
+      memory.release(source)
+    }
+  }
+
+  private dropLog(): void {
+    const [open] = this.logs.splice(this.random.integer(0, this.logs.length - 1), 1)
+    open!.model.dropped = true
+    this.count('drop')
+    void this.store.drop(open!.model.key).catch(ignoreStorage)
+  }
+
+  private crash(): void {
+    this.images++
+    if (this.random.chance(0.35)) {
+      this.count('process killed')
+      this.machine.killProcess()
+      for (const model of this.models.values()) model.written = Math.max(model.written, model.flushed)
+      return
+    }
+    this.count('power cut')
+    for (const model of this.models.values()) model.written = model.flushed
+    this.machine.cutPower({
+      garbage: this.random.pick([0, 0.05]),
+      zero: this.random.pick([0, 0.05]),
+      newer: this.random.pick([0.1, 0.5, 0.9]),
+    })
+  }
+
+  // ------------------------------------------------------------ what must be true
+
+  private async checkAll(): Promise<void> {
+    const { damaged } = this.store.recovery
+    if (damaged.length > 0)
+      throw new CheckFailed('damage-claimed', `whole data is called damaged: ${damaged[0]?.reason}`)
+    for (const open of this.logs) await this.check(open)
+  }
+
+  private async check({ model, state, log }: OpenLog): Promise<void> {
+    const where = `log ${nameOf(model.key)}`
+    const promised = model.written
+    const { index, nextOffset } = log.filled
+    if (index < promised) {
+      throw new CheckFailed(
+        'lost',
+        `${where} ends at batch ${index}, and ${promised} was promised (of ${model.batches.length})`,
+      )
+    }
+    if (index > model.batches.length) {
+      throw new CheckFailed(
+        'phantom',
+        `${where} ends at batch ${index}, and only ${model.batches.length} were appended`,
+      )
+    }
+    if (index < model.batches.length) this.count('unpromised tail lost')
+    if (index > promised) this.count('unpromised tail kept')
+    model.cutTo(index)
+    if (nextOffset !== model.nextOffset)
+      throw new CheckFailed('phantom', `${where} goes on at ${nextOffset}, not ${model.nextOffset}`)
+    if (state.index !== index || state.hash !== model.hashAfter(index)) {
+      throw new CheckFailed(
+        'state',
+        `${where}: the state after recovery is not that of its batches (at ${state.index} of ${index})`,
+      )
+    }
+    await this.readAndCompare(model, log, 0, index)
+    // As the broker does: what was found counts again once it is flushed.
+    await this.turn(log.flush())
+    model.flushed = index
+    model.written = index
+  }
+
+  private async readSome({ model, log }: OpenLog): Promise<void> {
+    if (model.batches.length === 0) return
+    const from = this.random.integer(0, model.batches.length - 1)
+    await this.readAndCompare(model, log, from, model.batches.length)
+  }
+
+  private async readAndCompare(model: LogModel, log: PartitionLog, from: number, to: number): Promise<void> {
+    let next = from
+    while (next < to) {
+      const read = await this.turn(log.read(model.batches[next]!.baseOffset, this.random.pick([1, 65_536, MIB]), to))
+      const bytes = Buffer.concat(read.pieces.map(({ block, offset, length }) => view(block, offset, length)))
+      read.release()
+      if (read.batchCount === 0)
+        throw new CheckFailed('lost', `log ${nameOf(model.key)}: reading stops before batch ${next + 1}`)
+      next = this.compare(model, bytes, next)
+    }
+  }
+
+  private compare(model: LogModel, bytes: Uint8Array, first: number): number {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    let next = first
+    for (let at = 0; at < bytes.byteLength; next++) {
+      const batch = model.batches[next]
+      const part = readLogPart(view, at)
+      const client = bytes.subarray(at + LOG_PART_BYTES, at + LOG_PART_BYTES + part.clientLength)
+      const same =
+        batch !== undefined &&
+        logPartIsValid(bytes, view, at, crc32) &&
+        part.index === batch.index &&
+        part.baseOffset === batch.baseOffset &&
+        part.term === batch.term &&
+        Buffer.compare(client, batch.bytes) === 0
+      if (!same)
+        throw new CheckFailed('phantom', `log ${nameOf(model.key)}: batch ${next + 1} is not what was appended`)
+      at += LOG_PART_BYTES + part.clientLength
+    }
+    return next
+  }
+
+  private mustBeClean(): void {
+    this.environment.memory.check()
+    if (this.misuse !== null) throw this.misuse
+  }
+
+  // ------------------------------------------------------------ turning the world
+
+  private count(what: string): void {
+    this.coverage[what] = (this.coverage[what] ?? 0) + 1
+  }
+
+  private async runUntil(done: () => boolean): Promise<void> {
+    const deadlineMs = this.scheduler.nowMs + 600_000
+    const end = await this.scheduler.run(() => done() || this.misuse !== null, { deadlineMs, events: 500_000 })
+    if (this.misuse !== null) throw this.misuse
+    if (end !== 'done') throw new CheckFailed('stuck', `the store waits for nothing (${end})`)
+  }
+
+  private async turn<T>(promise: Promise<T>): Promise<T> {
+    let settled = false
+    const mark = () => {
+      settled = true
+    }
+    promise.then(mark, mark)
+    await this.runUntil(() => settled)
+    return promise
+  }
+
+  private advance(delayMs: number): Promise<void> {
+    return this.turn(this.scheduler.sleep(delayMs))
+  }
+}
+
+function nameOf({ topicId, partition }: LogKey): string {
+  return `${topicId}/${partition}`
+}
+
+function view(block: Block, offset: number, length: number): Uint8Array {
+  return block.bytes.subarray(offset, offset + length)
+}
+
+function ignoreStorage(error: unknown): void {
+  if (!(error instanceof StorageError)) throw error
+}
+
+export async function runCrashes(seed: number): Promise<CrashRunResult> {
+  const run = new CrashRun(seed)
+  let failure: CrashFailure | null = null
+  try {
+    await run.run()
+  } catch (error) {
+    const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    failure =
+      error instanceof CheckFailed
+        ? { invariant: error.invariant, message: error.message }
+        : { invariant: 'exception', message }
+  }
+  return { seed, images: run.images, failure, coverage: run.coverage, traceHash: run.scheduler.trace.digest() }
+}

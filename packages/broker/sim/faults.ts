@@ -1,0 +1,172 @@
+// Breaks things at times of the seed's choosing, until it is told to stop; then everything is made whole again.
+import type { BrokerNode } from './broker-node.js'
+import type { Coverage, RareState } from './coverage.js'
+import type { FaultPlan } from './options.js'
+import { goodNetwork } from './pipe.js'
+import type { SeededRandom } from './random.js'
+import type { Scheduler } from './scheduler.js'
+import { healthyDisk } from './simulated-disk.js'
+import type { SimulatedNetwork } from './simulated-network.js'
+
+export interface FaultTargets {
+  readonly scheduler: Scheduler
+  readonly network: SimulatedNetwork
+  readonly node: BrokerNode
+  readonly coverage: Coverage
+  onPowerCut(): void
+  killSomeClient(random: SeededRandom): boolean
+}
+
+export class Faults {
+  private active = true
+
+  constructor(
+    private readonly targets: FaultTargets,
+    private readonly plan: FaultPlan,
+    private readonly random: SeededRandom,
+  ) {}
+
+  begin(): void {
+    const { plan } = this
+    this.every(plan.killMs, 'kill', (random) => this.kill(random))
+    this.every(plan.powerCutMs, 'power', (random) => this.cutPower(random))
+    this.every(plan.gracefulStopMs, 'stop', (random) => this.stop(random))
+    this.every(plan.connectionLossMs, 'loss', (random) => this.loseConnection(random))
+    this.every(plan.silenceMs, 'silence', (random) => this.silence(random))
+    this.every(plan.slowDiskMs, 'slow disk', (random) => this.slowDisk(random))
+    this.every(plan.diskErrorMs, 'disk error', (random) => this.diskErrors(random))
+    this.every(plan.fullDiskMs, 'full disk', (random) => this.fullDisk(random))
+    this.every(plan.stallMs, 'stall', (random) => this.stall(random))
+    this.every(plan.clockJumpMs, 'clock', (random) => this.setClock(random))
+    this.every(plan.clientKillMs, 'client kill', (random) => this.killClient(random))
+  }
+
+  /** No more faults; what is broken is repaired and what is off is started. */
+  heal(): void {
+    this.active = false
+    const { network, node } = this.targets
+    Object.assign(network.conditions, goodNetwork())
+    Object.assign(node.machine.diskConditions, healthyDisk())
+    // A volume that has met an error takes no writes until its broker starts anew.
+    if (this.diskHasFailed) node.kill()
+    node.start()
+  }
+
+  private diskHasFailed = false
+
+  private every(meanGapMs: number | null, name: string, strike: (random: SeededRandom) => void): void {
+    if (meanGapMs === null) return
+    const random = this.random.split(name)
+    const next = () => {
+      this.targets.scheduler.schedule(null, random.exponential(meanGapMs), `fault ${name}`, () => {
+        if (!this.active) return
+        strike(random)
+        next()
+      })
+    }
+    next()
+  }
+
+  private later(delayMs: number, name: string, work: () => void): void {
+    this.targets.scheduler.schedule(null, delayMs, name, () => {
+      if (this.active) work()
+    })
+  }
+
+  private kill(random: SeededRandom): void {
+    const { node, coverage } = this.targets
+    if (node.state === 'off') return
+    coverage.count(node.state === 'starting' ? 'broker killed while starting' : 'broker killed')
+    node.kill()
+    this.restartLater(random)
+  }
+
+  private cutPower(random: SeededRandom): void {
+    const { node, coverage } = this.targets
+    if (node.state === 'off') return
+    coverage.count(node.state === 'starting' ? 'power cut while starting' : 'power cut')
+    if (node.machine.disk.hasUnflushed) coverage.count('power cut with unflushed pages')
+    this.targets.onPowerCut()
+    node.cutPower(this.plan.tear)
+    this.restartLater(random)
+  }
+
+  private stop(random: SeededRandom): void {
+    this.targets.node.stop(() => {
+      this.targets.coverage.count('broker stopped in order')
+      this.restartLater(random)
+    })
+  }
+
+  /** Now and then at once, and now and then in the middle of the start that follows another crash does. */
+  private restartLater(random: SeededRandom): void {
+    const downMs = random.chance(0.3) ? 0 : random.between(0, this.plan.longestDownMs)
+    this.later(downMs, 'start', () => this.targets.node.start())
+    if (random.chance(0.1)) this.later(downMs + random.between(0.05, 10), 'kill', () => this.kill(random))
+  }
+
+  private loseConnection(random: SeededRandom): void {
+    const connections = [...this.targets.network.connections]
+    if (connections.length === 0) return
+    this.targets.coverage.count('connection lost')
+    if (random.chance(0.2)) for (const connection of connections) connection.lose()
+    else random.pick(connections).lose()
+  }
+
+  private silence(random: SeededRandom): void {
+    const connections = [...this.targets.network.connections]
+    if (connections.length === 0) return
+    this.targets.coverage.count('connection went silent')
+    random.pick(connections).goSilent(this.targets.scheduler)
+  }
+
+  private slowDisk(random: SeededRandom): void {
+    this.window(random, 'disk slow', { slowness: random.logBetween(10, 1000) })
+  }
+
+  private diskErrors(random: SeededRandom): void {
+    const rate = random.logBetween(1e-3, 0.3)
+    const rates = random.pick([
+      { writeErrorRate: rate },
+      { flushErrorRate: rate },
+      { readErrorRate: rate },
+      { writeErrorRate: rate, flushErrorRate: rate },
+    ])
+    this.diskHasFailed = true
+    this.window(random, 'disk error', rates)
+    this.later(2000, 'replace after disk error', () => {
+      if (this.targets.node.state !== 'off') this.targets.node.kill()
+      this.targets.node.start()
+    })
+  }
+
+  private fullDisk(random: SeededRandom): void {
+    this.window(random, 'disk full', { full: true })
+  }
+
+  /** Bad conditions for some time. */
+  private window(random: SeededRandom, state: RareState, bad: Partial<ReturnType<typeof healthyDisk>>): void {
+    const conditions = this.targets.node.machine.diskConditions
+    this.targets.coverage.count(state)
+    Object.assign(conditions, bad)
+    this.later(random.logBetween(10, 1500), 'disk heals', () => Object.assign(conditions, healthyDisk()))
+  }
+
+  private stall(random: SeededRandom): void {
+    const process = this.targets.node.machine.environment?.process
+    if (process === undefined) return
+    this.targets.coverage.count('event loop stalled')
+    process.stalledUntilMs = this.targets.scheduler.nowMs + random.logBetween(50, 3000)
+  }
+
+  private setClock(random: SeededRandom): void {
+    this.targets.coverage.count('wall clock set')
+    const dayMs = 24 * 60 * 60 * 1000
+    const offset = random.chance(0.3) ? random.between(-dayMs, dayMs) : random.between(-500, 500)
+    this.targets.node.machine.setWallClock(Math.round(offset))
+  }
+
+  private killClient(random: SeededRandom): void {
+    if (this.targets.killSomeClient(random)) this.targets.coverage.count('client killed')
+  }
+}

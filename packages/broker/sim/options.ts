@@ -1,0 +1,190 @@
+// A seed becomes a run: every size, rate and fault is drawn here, so that a run can be described and repeated.
+import type { TearOdds } from './file-image.js'
+import type { NetworkConditions } from './pipe.js'
+import { SeededRandom } from './random.js'
+
+export type Durability = 'flushed' | 'buffered'
+export type Acks = 'all' | 'leader' | 'none'
+export type Codec = 'none' | 'gzip'
+
+export interface TopicOptions {
+  readonly name: string
+  readonly partitions: number
+  readonly durability: Durability
+}
+
+export interface ProducerPlan {
+  readonly topic: string
+  readonly acks: Acks
+  readonly codec: Codec
+  readonly batchBytes: number
+  readonly inFlightBatches: number
+  readonly deliveryTimeoutMs: number
+  readonly keys: number
+  readonly records: number
+  readonly burst: number
+  readonly meanGapMs: number
+  readonly largestValueBytes: number
+  /** Of a record to have no key, no value, or an explicit timestamp. */
+  readonly nullRate: number
+}
+
+/** How a consumer finishes records: the shipped operators, plain `next`, or `for await`. */
+export type Consumption = 'processEach' | 'settle' | 'plain' | 'iterate'
+
+export interface ConsumerPlan {
+  readonly topic: string
+  readonly from: 'earliest' | 'latest'
+  readonly untilEnd: boolean
+  readonly consumption: Consumption
+  readonly concurrency: number
+  readonly inFlightBytes: number
+  readonly meanWorkMs: number
+  /** Sessions follow each other; each lasts about so long before it is unsubscribed. */
+  readonly meanSessionMs: number
+}
+
+/** Mean gaps between faults in virtual milliseconds; null is never. */
+export interface FaultPlan {
+  readonly killMs: number | null
+  readonly powerCutMs: number | null
+  readonly gracefulStopMs: number | null
+  readonly connectionLossMs: number | null
+  readonly silenceMs: number | null
+  readonly slowDiskMs: number | null
+  readonly diskErrorMs: number | null
+  readonly fullDiskMs: number | null
+  readonly stallMs: number | null
+  readonly clockJumpMs: number | null
+  readonly clientKillMs: number | null
+  readonly topicChurnMs: number | null
+  readonly longestDownMs: number
+  readonly tear: TearOdds
+}
+
+/** Sizes of storage that reach its rare states within a short run. */
+export interface StoragePlan {
+  readonly slotBytes: readonly number[]
+  readonly reserveSlots: number
+  readonly checkpointBytes: number
+  readonly writesInFlight: number
+  readonly gatherBytes: number
+  readonly quickRollMs: number
+}
+
+export interface SimulationOptions {
+  readonly seed: number
+  /** How long faults and workload go on, in virtual time. */
+  readonly workMs: number
+  readonly brokerMemoryBytes: number
+  readonly network: NetworkConditions
+  readonly topics: readonly TopicOptions[]
+  readonly producers: readonly ProducerPlan[]
+  readonly consumers: readonly ConsumerPlan[]
+  readonly faults: FaultPlan
+  readonly storage: StoragePlan
+}
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+export function optionsOf(seed: number): SimulationOptions {
+  const random = new SeededRandom(`simulation/${seed}`)
+  const topics = drawTopics(random.split('topics'))
+  const producers = random.split('producers')
+  const consumers = random.split('consumers')
+  const workMs = random.between(1500, 6000)
+  return {
+    seed,
+    workMs,
+    brokerMemoryBytes: random.pick([192, 256, 512]) * MIB,
+    network: drawNetwork(random.split('network')),
+    topics,
+    producers: Array.from({ length: producers.integer(1, 4) }, () => drawProducer(producers, topics, workMs)),
+    consumers: Array.from({ length: consumers.integer(1, 3) }, () => drawConsumer(consumers, topics, workMs)),
+    faults: drawFaults(random.split('faults')),
+    storage: drawStorage(random.split('storage')),
+  }
+}
+
+function drawTopics(random: SeededRandom): TopicOptions[] {
+  return Array.from({ length: random.integer(1, 3) }, (_, i) => ({
+    name: `topic-${i}`,
+    partitions: random.integer(1, 4),
+    durability: random.chance(0.65) ? 'flushed' : 'buffered',
+  }))
+}
+
+function drawNetwork(random: SeededRandom): NetworkConditions {
+  return {
+    minLatencyMs: random.pick([0, 0.05, 1]),
+    meanLatencyMs: random.logBetween(0.05, 5),
+    shredRate: random.pick([0, 0.1, 0.5]),
+  }
+}
+
+function drawProducer(random: SeededRandom, topics: readonly TopicOptions[], workMs: number): ProducerPlan {
+  const records = Math.floor(random.logBetween(40, 700))
+  const burst = Math.floor(random.logBetween(1, 60))
+  return {
+    topic: random.pick(topics).name,
+    acks: random.pick(['all', 'all', 'all', 'leader', 'none']),
+    codec: random.pick(['none', 'none', 'gzip']),
+    batchBytes: random.pick([256, 2 * KIB, 16 * KIB, 256 * KIB]),
+    inFlightBatches: random.integer(1, 8),
+    deliveryTimeoutMs: random.chance(0.25) ? random.logBetween(200, 3000) : 120_000,
+    keys: random.pick([1, 3, 20, 200]),
+    records,
+    burst,
+    meanGapMs: (workMs * burst) / records,
+    largestValueBytes: random.pick([20, 200, 2 * KIB, 20 * KIB]),
+    nullRate: random.pick([0, 0.1]),
+  }
+}
+
+function drawConsumer(random: SeededRandom, topics: readonly TopicOptions[], workMs: number): ConsumerPlan {
+  return {
+    topic: random.pick(topics).name,
+    from: random.chance(0.8) ? 'earliest' : 'latest',
+    untilEnd: random.chance(0.3),
+    consumption: random.pick(['processEach', 'processEach', 'settle', 'plain', 'iterate']),
+    concurrency: random.pick([1, 4, 64]),
+    inFlightBytes: random.pick([4 * KIB, 64 * KIB, 8 * MIB]),
+    meanWorkMs: random.pick([0, 0.05, 1]),
+    meanSessionMs: random.pick([workMs / 4, workMs, workMs * 100]),
+  }
+}
+
+/** Each kind of fault is on in half of the runs: what is off lets what is on come through (swarm testing). */
+function drawFaults(random: SeededRandom): FaultPlan {
+  const gap = (from: number, to: number, probability = 0.5) =>
+    random.chance(probability) ? random.logBetween(from, to) : null
+  return {
+    killMs: gap(300, 4000),
+    powerCutMs: gap(500, 4000),
+    gracefulStopMs: gap(800, 6000, 0.3),
+    connectionLossMs: gap(100, 3000),
+    silenceMs: gap(1000, 8000, 0.25),
+    slowDiskMs: gap(500, 4000),
+    diskErrorMs: gap(1500, 8000, 0.2),
+    fullDiskMs: gap(1500, 8000, 0.15),
+    stallMs: gap(500, 4000, 0.3),
+    clockJumpMs: gap(500, 4000, 0.2),
+    clientKillMs: gap(1000, 6000, 0.3),
+    topicChurnMs: gap(300, 3000, 0.3),
+    longestDownMs: random.logBetween(5, 1500),
+    tear: { garbage: random.pick([0, 0.05]), zero: random.pick([0, 0.05]), newer: random.pick([0.1, 0.5, 0.9]) },
+  }
+}
+
+export function drawStorage(random: SeededRandom): StoragePlan {
+  const smallest = random.pick([128 * KIB, 256 * KIB, MIB])
+  return {
+    slotBytes: [smallest, smallest * 2, 8 * MIB],
+    reserveSlots: random.integer(1, 4),
+    checkpointBytes: random.pick([16 * KIB, 128 * KIB, MIB]),
+    writesInFlight: random.pick([1, 4]),
+    gatherBytes: random.pick([8 * KIB, 128 * KIB]),
+    quickRollMs: random.pick([0, 10_000]),
+  }
+}

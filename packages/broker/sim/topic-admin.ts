@@ -1,0 +1,38 @@
+// Topics of a simulated cluster, made and unmade with the product's own administration, whatever is broken meanwhile.
+import type { Mill } from '@millrace/client'
+import { admin } from '@millrace/client/admin'
+import { mustBeMillraceError } from './app-context.js'
+import type { TopicOptions } from './options.js'
+
+const RETRY_MS = 30
+
+export interface AdminContext {
+  readonly mill: Mill
+  readonly sleep: (delayMs: number) => Promise<void>
+}
+
+/** Resolves when the topic is there: an answer that got lost is asked for again. */
+export async function createTopic(context: AdminContext, topic: TopicOptions): Promise<void> {
+  const { name, partitions, durability } = topic
+  await persist(context, 'ERR_MILLRACE_TOPIC_EXISTS', () =>
+    admin(context.mill).createTopic(name, { partitions, durability }),
+  )
+}
+
+export async function deleteTopic(context: AdminContext, name: string): Promise<void> {
+  await persist(context, 'ERR_MILLRACE_UNKNOWN_TOPIC', () => admin(context.mill).deleteTopic(name))
+}
+
+/** Repeats until it has worked, or an earlier attempt turns out to have. */
+async function persist({ sleep }: AdminContext, done: string, work: () => Promise<unknown>): Promise<void> {
+  for (;;) {
+    try {
+      await work()
+      return
+    } catch (error) {
+      mustBeMillraceError(error)
+      if (error.code === done) return
+    }
+    await sleep(RETRY_MS)
+  }
+}
