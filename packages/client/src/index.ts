@@ -1,1 +1,33 @@
-export {}
+// The public face of @millrace/client.
+export { connect } from './connect.js'
+export { Consumer } from './consumer.js'
+export type { BatchDelivery, Delivery, RecordOutcome } from './delivery.js'
+export { BatchDeliveryError } from './delivery.js'
+export {
+  BufferFullError,
+  ConnectionError,
+  DeliveryError,
+  type DeliveryFailure,
+  ERROR_CODES,
+  type ErrorContext,
+  type ErrorDescription,
+  type FailedAttempt,
+  type FailedOutcome,
+  MillraceError,
+  type MillraceErrorCode,
+} from './errors.js'
+export { type ClusterView, Mill, type Whereabouts } from './mill.js'
+export type { ConnectOptions, ConsumerOptions, ProducerOptions, RetryOptions } from './options.js'
+export { type CloseOptions, Producer, type SendOptions, type SendRecord } from './producer.js'
+export { ConsumerRecord } from './record.js'
+export type { Scratch } from './scratch.js'
+export { bytes, json, type Serde, utf8 } from './serde.js'
+export type { SchemaIssue, SchemaResult, StandardSchemaV1 } from './standard-schema.js'
+export type { ClientStatistics, MillStatus, StatusKind } from './status.js'
+export { type ProcessOptions, processEach } from './streams/process-each.js'
+export { RecordStream } from './streams/record-stream.js'
+export { settle } from './streams/settle.js'
+export { type ToAsyncIterableOptions, toAsyncIterable } from './streams/to-async-iterable.js'
+export type { From, SubscribeOptions, Until } from './subscribe-options.js'
+export { type Topic, topic } from './topic.js'
+export type { Logger } from './warnings.js'

@@ -1,0 +1,58 @@
+// Admin payloads: MessagePack maps, read with suspicion, since a broker of another version wrote them.
+import { copyBytes } from './copy-bytes.js'
+import { MillraceError } from './errors.js'
+import { Packr } from './vendor/msgpackr.js'
+
+export type AdminFields = Readonly<Record<string, unknown>>
+
+const packer = new Packr({ useRecords: false, moreTypes: false, int64AsType: 'number', mapsAsObjects: true })
+
+export function encodeFields(fields: object): Uint8Array {
+  // The packer goes on using its buffer: what is kept must be a copy.
+  return copyBytes(packer.pack(fields))
+}
+
+/** @throws MillraceError CORRUPT_FRAME for anything but a map. */
+export function decodeFields(bytes: Uint8Array): AdminFields {
+  let value: unknown
+  try {
+    value = packer.unpack(bytes)
+  } catch (cause) {
+    throw corrupt('it is not MessagePack', cause)
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw corrupt('it is no map')
+  return value as AdminFields
+}
+
+export function number(fields: AdminFields, name: string): number {
+  const value = field(fields, name)
+  if (typeof value !== 'number' || !Number.isFinite(value)) throw corrupt(`${name} is no number`)
+  return value
+}
+
+export function text(fields: AdminFields, name: string): string {
+  const value = field(fields, name)
+  if (typeof value !== 'string') throw corrupt(`${name} is no text`)
+  return value
+}
+
+export function choice<T extends string>(fields: AdminFields, name: string, choices: readonly T[]): T {
+  const value = text(fields, name)
+  const found = choices.find((candidate) => candidate === value)
+  if (found === undefined) throw corrupt(`${name} is ${value}, not one of ${choices.join(', ')}`)
+  return found
+}
+
+export function list<T>(fields: AdminFields, name: string, read: (value: unknown) => T): readonly T[] {
+  const value = field(fields, name)
+  if (!Array.isArray(value)) throw corrupt(`${name} is no list`)
+  return value.map(read)
+}
+
+function field(fields: unknown, name: string): unknown {
+  if (typeof fields !== 'object' || fields === null) throw corrupt(`there is no map around ${name}`)
+  return (fields as AdminFields)[name]
+}
+
+const corrupt = (detail: string, cause?: unknown): MillraceError =>
+  new MillraceError('ERR_MILLRACE_CORRUPT_FRAME', `the answer of the broker cannot be read: ${detail}`, { cause })

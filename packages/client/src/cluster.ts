@@ -1,0 +1,214 @@
+// The cluster as this client knows it: the map, the control connection that keeps it fresh, and one data connection to
+// each core in use. Whoever routes asks here.
+import { ClusterMap, type Route, type TopicInfo } from '@millrace/protocol'
+import { type Address, showAddress } from './address.js'
+import { Backoff } from './backoff.js'
+import { BrokerLink, type LinkOwner } from './broker-link.js'
+import type { Connection } from './connection.js'
+import { Control, type ControlOwner, noContact } from './control.js'
+import type { ClientEnvironment, ClientTimer } from './environment.js'
+import { closedError, type MillraceError } from './errors.js'
+import { Notifier } from './notifier.js'
+import type { ResolvedConnectOptions } from './options.js'
+import type { MillStatus, MutableStatistics, StatusKind } from './status.js'
+
+/** Waits for the first map, or for a fresh one. */
+export interface MapWaiter {
+  onMap(): void
+  /** The first contact failed, or the client was closed. */
+  onNoMap(error: MillraceError): void
+}
+
+export class Cluster implements LinkOwner, ControlOwner {
+  readonly map = new ClusterMap()
+  /** Fires after every change of the map. */
+  readonly changes = new Notifier<void>()
+  readonly status = new Notifier<MillStatus>()
+  readonly statistics: MutableStatistics = { misroutes: 0, refusals: 0, refreshes: 0, reconnects: 0 }
+  readonly clientId: string
+  readonly connectTimeoutMs: number
+  readonly requestTimeoutMs: number
+  readonly bootstrap: readonly Address[]
+  readonly #control: Control
+  readonly #links = new Map<string, BrokerLink>()
+  #firstWaiters: MapWaiter[] = []
+  #snapshotWaiters: MapWaiter[] = []
+  #laterSnapshotWaiters: MapWaiter[] = []
+  #contactTimer: ClientTimer | null = null
+  #wasConnected = false
+  #closed = false
+
+  constructor(
+    readonly environment: ClientEnvironment,
+    readonly options: ResolvedConnectOptions,
+  ) {
+    this.clientId = options.clientId ?? environment.defaultClientId
+    this.connectTimeoutMs = options.connectTimeoutMs
+    this.requestTimeoutMs = options.requestTimeoutMs
+    this.bootstrap = options.bootstrap
+    this.#control = new Control(this)
+  }
+
+  get hasMap(): boolean {
+    return this.map.clusterId !== null
+  }
+
+  get clusterId(): string | null {
+    return this.map.clusterId
+  }
+
+  /** The control connection while it is up, for rare requests. */
+  get controlConnection(): Connection | null {
+    return this.#control.connection
+  }
+
+  newBackoff(): Backoff {
+    return new Backoff(this.environment, this.options.retry)
+  }
+
+  addressOf(nodeId: number): Address | undefined {
+    return this.map.node(nodeId)
+  }
+
+  /** Calls back at once when a map is held, else after the first contact or its failure. */
+  whenMap(waiter: MapWaiter): void {
+    if (this.#closed) {
+      waiter.onNoMap(closedError('the client'))
+      return
+    }
+    if (this.hasMap) {
+      waiter.onMap()
+      return
+    }
+    this.#firstWaiters.push(waiter)
+    this.#control.start()
+    if (this.#contactTimer !== null || this.options.wait) return
+    this.#contactTimer = this.environment.timer(this.connectTimeoutMs, () => this.#giveUp())
+  }
+
+  /** Calls back with a map that was asked for after this call, so that something missing from it is really missing. */
+  whenFresh(waiter: MapWaiter): void {
+    if (!this.hasMap || this.#closed) {
+      this.whenMap(waiter)
+      return
+    }
+    if (this.refresh(true)) this.#snapshotWaiters.push(waiter)
+    else this.#laterSnapshotWaiters.push(waiter)
+  }
+
+  /** Stops waiting without being called back. */
+  forget(waiter: MapWaiter): void {
+    this.#firstWaiters = this.#firstWaiters.filter((other) => other !== waiter)
+    this.#snapshotWaiters = this.#snapshotWaiters.filter((other) => other !== waiter)
+    this.#laterSnapshotWaiters = this.#laterSnapshotWaiters.filter((other) => other !== waiter)
+  }
+
+  /** Asks for the map anew; false when that is under way already or nobody is there to ask. */
+  refresh(again = false): boolean {
+    const asked = this.#control.refresh(again)
+    if (asked) this.statistics.refreshes++
+    return asked
+  }
+
+  /** The link to the leader of a partition as known now; null while it has none. */
+  linkOf(route: Route): BrokerLink | null {
+    if (route.nodeId === 0 || this.#closed) return null
+    const key = `${route.nodeId}/${route.shard}`
+    let link = this.#links.get(key)
+    if (link === undefined) {
+      link = new BrokerLink(this, route.nodeId, route.shard)
+      this.#links.set(key, link)
+    }
+    return link
+  }
+
+  /** Takes a route from a reply or refusal; true when it was news. */
+  learnRoute(topicId: number, partition: number, route: Route): boolean {
+    if (route.term === 0 || !this.map.applyRoute({ topicId, partition, route })) return false
+    this.changes.notify()
+    return true
+  }
+
+  topic(name: string): TopicInfo | undefined {
+    return this.map.topic(name)
+  }
+
+  report(kind: StatusKind, message: string, rest: Partial<MillStatus> = {}): void {
+    this.status.notify({ ...rest, kind, message, timestamp: this.environment.wallMs() })
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#contactTimer?.cancel()
+    this.#control.stop()
+    const error = closedError('the client')
+    for (const link of this.#links.values()) link.close(error)
+    this.#links.clear()
+    const waiters = [...this.#firstWaiters, ...this.#snapshotWaiters, ...this.#laterSnapshotWaiters]
+    this.#firstWaiters = []
+    this.#snapshotWaiters = []
+    this.#laterSnapshotWaiters = []
+    for (const waiter of waiters) waiter.onNoMap(error)
+    this.report('closed', 'the client is closed')
+  }
+
+  // What the control connection tells.
+
+  mapChanged(snapshot: boolean): void {
+    if (snapshot) this.#tookSnapshot()
+    for (const link of [...this.#links.values()]) link.mapChanged()
+    this.changes.notify()
+  }
+
+  controlStatus(kind: StatusKind, message: string, error?: MillraceError, nodeId?: number): void {
+    if (kind === 'connected') {
+      if (this.#wasConnected) this.statistics.reconnects++
+      this.#wasConnected = true
+    }
+    this.report(kind, message, { ...(error && { error }), ...(nodeId && { nodeId }) })
+  }
+
+  // What links tell.
+
+  linkUp({ nodeId, shard }: BrokerLink, again: boolean): void {
+    if (again) this.statistics.reconnects++
+    this.report('link-up', `connected to node ${nodeId}, core ${shard}`, { nodeId, shard })
+  }
+
+  linkLost({ nodeId, shard }: BrokerLink, error: MillraceError): void {
+    this.report('link-lost', error.message, { nodeId, shard, error })
+    // Any transport error makes the routes over this link suspect: nothing is sent there before HELLO is answered
+    // again, and the map is asked for at once.
+    this.refresh()
+  }
+
+  #tookSnapshot(): void {
+    this.#contactTimer?.cancel()
+    this.#contactTimer = null
+    const waiters = [...this.#firstWaiters, ...this.#snapshotWaiters]
+    this.#firstWaiters = []
+    this.#snapshotWaiters = []
+    // Those who came after this snapshot was asked for wait for the next one, if it is asked for already.
+    if (this.#control.asksAgain) this.#snapshotWaiters = this.#laterSnapshotWaiters
+    else waiters.push(...this.#laterSnapshotWaiters)
+    this.#laterSnapshotWaiters = []
+    for (const waiter of waiters) waiter.onMap()
+  }
+
+  #giveUp(): void {
+    this.#contactTimer = null
+    const attempts = this.#control.attempts
+    for (const address of this.bootstrap.map(showAddress)) {
+      if (!attempts.some((attempt) => attempt.address === address)) {
+        attempts.push({ address, error: new Error('not tried in time') })
+      }
+    }
+    const error = noContact(this.connectTimeoutMs, attempts)
+    this.#control.stop()
+    const waiters = this.#firstWaiters
+    this.#firstWaiters = []
+    this.report('unreachable', error.message, { error })
+    for (const waiter of waiters) waiter.onNoMap(error)
+  }
+}

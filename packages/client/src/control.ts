@@ -1,0 +1,288 @@
+// The control connection: finds a broker, subscribes to the cluster map and follows it. When the connection breaks or
+// the map is not confirmed any more, it moves to another broker; after the first contact it knows them all.
+import {
+  adminReply,
+  type ClusterMap,
+  encodeFrame,
+  type FrameHeader,
+  mapDelta,
+  mapHeartbeat,
+  mapSnapshot,
+  mapSubscribe,
+  messageName,
+  ProtocolError,
+  Reader,
+} from '@millrace/protocol'
+import { type Address, showAddress } from './address.js'
+import type { Backoff } from './backoff.js'
+import { Connection, type ConnectionTarget } from './connection.js'
+import type { ClientEnvironment, ClientTimer } from './environment.js'
+import { ConnectionError, closedError, type FailedAttempt, MillraceError } from './errors.js'
+import { MAP_STALE_MS } from './limits.js'
+import type { StatusKind } from './status.js'
+
+export interface ControlOwner {
+  readonly environment: ClientEnvironment
+  readonly clientId: string
+  readonly connectTimeoutMs: number
+  readonly bootstrap: readonly Address[]
+  readonly map: ClusterMap
+  newBackoff(): Backoff
+  /** The map has changed, or has been confirmed by a snapshot. */
+  mapChanged(snapshot: boolean): void
+  controlStatus(kind: StatusKind, message: string, error?: MillraceError, nodeId?: number): void
+}
+
+const WATCH_MS = 1_000
+/** A single address may not use up the whole time for the first contact. */
+const MAX_ATTEMPTS_AT_ONCE = 4
+const MIN_ATTEMPT_MS = 500
+
+export class Control {
+  readonly #owner: ControlOwner
+  readonly #backoff: Backoff
+  readonly #attempts = new Map<string, Error>()
+  #round: ConnectionTarget[] = []
+  #connection: Connection | null = null
+  #retryTimer: ClientTimer | null = null
+  #watchTimer: ClientTimer | null = null
+  #subscriptionId = 0
+  #subscribed = false
+  #refreshing = false
+  #refreshAgain = false
+  #confirmedAtMs = 0
+  #running = false
+
+  constructor(owner: ControlOwner) {
+    this.#owner = owner
+    this.#backoff = owner.newBackoff()
+  }
+
+  /** Every address tried since the last success, with the last cause. */
+  get attempts(): FailedAttempt[] {
+    const attempts = [...this.#attempts].map(([address, error]) => ({ address, error }))
+    const target = this.#connection?.target
+    if (target !== undefined && !this.#attempts.has(showAddress(target))) {
+      attempts.push({ address: showAddress(target), error: new Error('no answer yet') })
+    }
+    return attempts
+  }
+
+  /** The connection while the map subscription is up. */
+  get connection(): Connection | null {
+    return this.#subscribed ? this.#connection : null
+  }
+
+  /** A snapshot is asked for right after the one on its way. */
+  get asksAgain(): boolean {
+    return this.#refreshAgain
+  }
+
+  start(): void {
+    if (this.#running) return
+    this.#running = true
+    this.#owner.controlStatus('connecting', 'looking for a broker')
+    this.#tryNext()
+  }
+
+  /** Asks for a snapshot, unless one is on its way; then another follows it when `again` is set. */
+  refresh(again: boolean): boolean {
+    const connection = this.connection
+    if (connection === null) return false
+    if (this.#refreshing) {
+      this.#refreshAgain ||= again
+      return false
+    }
+    this.#subscribe(connection)
+    return true
+  }
+
+  /** Stops and leaves nothing behind; `start` begins anew. */
+  stop(): void {
+    this.#running = false
+    this.#retryTimer?.cancel()
+    this.#retryTimer = null
+    this.#drop(closedError('the client'))
+    this.#round = []
+    this.#attempts.clear()
+  }
+
+  #drop(error: MillraceError): void {
+    this.#watchTimer?.cancel()
+    this.#watchTimer = null
+    this.#subscribed = false
+    this.#refreshing = false
+    this.#refreshAgain = false
+    const connection = this.#connection
+    this.#connection = null
+    connection?.destroy(error)
+  }
+
+  #candidates(): ConnectionTarget[] {
+    const { map, bootstrap } = this.#owner
+    const { clusterId } = map
+    const known = map.nodes().map(({ host, port, nodeId }) => ({ host, port, clusterId, nodeId, shard: 0 }))
+    const seeds = bootstrap.map(({ host, port }) => ({ host, port, clusterId, nodeId: 0, shard: 0 }))
+    const seen = new Set<string>()
+    return [...this.#shuffle(known), ...this.#shuffle(seeds)].filter((target) => {
+      const address = showAddress(target)
+      return seen.size !== seen.add(address).size
+    })
+  }
+
+  #shuffle<T>(list: readonly T[]): T[] {
+    const shuffled = [...list]
+    for (let i = shuffled.length - 1; i > 0; i--) {
+      const j = Math.floor(this.#owner.environment.random() * (i + 1))
+      ;[shuffled[i], shuffled[j]] = [shuffled[j]!, shuffled[i]!]
+    }
+    return shuffled
+  }
+
+  /** @param avoid address to try last, because it has just failed. */
+  #tryNext(avoid?: string): void {
+    if (!this.#running || this.#connection !== null || this.#retryTimer !== null) return
+    if (this.#round.length === 0) {
+      const all = this.#candidates()
+      this.#round = [
+        ...all.filter((target) => showAddress(target) !== avoid),
+        ...all.filter((target) => showAddress(target) === avoid),
+      ]
+    }
+    const target = this.#round.shift()!
+    const { environment, clientId, connectTimeoutMs, bootstrap } = this.#owner
+    const shares = Math.min(MAX_ATTEMPTS_AT_ONCE, bootstrap.length)
+    const openTimeoutMs = Math.min(connectTimeoutMs, Math.max(MIN_ATTEMPT_MS, Math.floor(connectTimeoutMs / shares)))
+    const connection: Connection = new Connection(
+      environment,
+      target,
+      { clientId, openTimeoutMs },
+      {
+        onReady: () => this.#subscribe(connection),
+        onPush: (header, payload) => this.#push(connection, header, payload),
+        onDrain: () => {},
+        onClosed: (error) => this.#lost(connection, error),
+      },
+    )
+    this.#connection = connection
+  }
+
+  #lost(connection: Connection, error: MillraceError): void {
+    if (this.#connection !== connection) return
+    const wasUp = this.#subscribed
+    this.#drop(error)
+    this.#attempts.set(connection.address, error)
+    if (wasUp) this.#owner.controlStatus('control-lost', error.message, error, connection.target.nodeId)
+    if (wasUp) this.#round = []
+    if (wasUp || this.#round.length > 0) {
+      this.#tryNext(connection.address)
+      return
+    }
+    this.#retryTimer = this.#owner.environment.timer(this.#backoff.next(), () => {
+      this.#retryTimer = null
+      this.#tryNext()
+    })
+  }
+
+  #subscribe(connection: Connection): void {
+    this.#subscriptionId = connection.nextId()
+    this.#refreshing = true
+    this.#confirmedAtMs = this.#owner.environment.monotonicMs()
+    connection.send([encodeFrame(mapSubscribe, {}, { id: this.#subscriptionId })])
+    this.#watch(connection)
+  }
+
+  #push(connection: Connection, header: FrameHeader, payload: Uint8Array): void {
+    const { kind } = header
+    if (kind === adminReply.kind) return
+    if (kind !== mapSnapshot.kind && kind !== mapDelta.kind && kind !== mapHeartbeat.kind) {
+      throw new ProtocolError('UNKNOWN_KIND', `${messageName(kind)} on the control connection`)
+    }
+    // Pushes of a subscription that was replaced by a newer one are late, not wrong.
+    if (header.id !== this.#subscriptionId || connection !== this.#connection) return
+    const reader = new Reader(payload)
+    if (kind === mapSnapshot.kind) this.#takeSnapshot(connection, reader)
+    else if (kind === mapDelta.kind) this.#takeDelta(connection, reader)
+    else this.#takeHeartbeat(reader)
+  }
+
+  #takeSnapshot(connection: Connection, reader: Reader): void {
+    const snapshot = mapSnapshot.decode(reader)
+    this.#owner.map.applySnapshot(snapshot)
+    this.#confirm()
+    this.#refreshing = false
+    const first = !this.#subscribed
+    this.#subscribed = true
+    if (first) {
+      this.#backoff.reset()
+      this.#attempts.clear()
+      this.#round = []
+      this.#owner.controlStatus(
+        'connected',
+        `following the cluster map of ${connection.address}`,
+        undefined,
+        connection.target.nodeId,
+      )
+    }
+    this.#owner.mapChanged(true)
+    if (this.#refreshAgain && this.#connection === connection) {
+      this.#refreshAgain = false
+      this.#subscribe(connection)
+    }
+  }
+
+  #takeDelta(connection: Connection, reader: Reader): void {
+    const delta = mapDelta.decode(reader)
+    if (this.#refreshing) return
+    if (!this.#owner.map.applyDelta(delta)) {
+      this.#subscribe(connection)
+      return
+    }
+    this.#confirm()
+    this.#owner.mapChanged(false)
+  }
+
+  #takeHeartbeat(reader: Reader): void {
+    const { metadataAgeMs } = mapHeartbeat.decode(reader)
+    const nowMs = this.#owner.environment.monotonicMs()
+    this.#confirmedAtMs = Math.max(this.#confirmedAtMs, nowMs - metadataAgeMs)
+  }
+
+  #confirm(): void {
+    this.#confirmedAtMs = this.#owner.environment.monotonicMs()
+  }
+
+  #watch(connection: Connection): void {
+    if (this.#watchTimer !== null) return
+    const { environment } = this.#owner
+    this.#watchTimer = environment.timer(WATCH_MS, () => {
+      this.#watchTimer = null
+      // Timers run before input after the loop was blocked: read what has arrived before judging.
+      environment.defer(() => this.#judge(connection))
+    })
+  }
+
+  #judge(connection: Connection): void {
+    if (this.#connection !== connection || this.#watchTimer !== null) return
+    const ageMs = this.#owner.environment.monotonicMs() - this.#confirmedAtMs
+    if (ageMs <= MAP_STALE_MS) {
+      this.#watch(connection)
+      return
+    }
+    const error = new MillraceError(
+      'ERR_MILLRACE_TIMEOUT',
+      `the map of ${connection.address} is ${Math.round(ageMs)} ms old`,
+    )
+    const wasUp = this.#subscribed
+    this.#drop(error)
+    this.#attempts.set(connection.address, error)
+    if (wasUp) this.#owner.controlStatus('control-stale', error.message, error, connection.target.nodeId)
+    this.#round = []
+    this.#tryNext(connection.address)
+  }
+}
+
+/** What everything pending gets when the first contact fails. */
+export function noContact(timeoutMs: number, attempts: readonly FailedAttempt[]): ConnectionError {
+  return new ConnectionError(`no broker answered within ${timeoutMs} ms`, attempts, { outcome: 'failed' })
+}

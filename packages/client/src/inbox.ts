@@ -1,0 +1,258 @@
+// The batches of one partition between their arrival and their settlement: verified, decoded record by record as they
+// are delivered, counted in decoded bytes until everything of them is finished.
+import {
+  type BatchHeader,
+  type ChecksumFunction,
+  type LoggedBatch,
+  loggedBatches,
+  ProtocolError,
+  RecordReader,
+  readBatchHeader,
+  verifyBatch,
+} from '@millrace/protocol'
+import type { ClientCodec } from './environment.js'
+import { type MillraceError, toMillraceError } from './errors.js'
+import { ConsumerRecord } from './record.js'
+import type { Serde } from './serde.js'
+import type { Topic } from './topic.js'
+
+/** A batch of which something is unfinished. */
+export interface ReceivedBatch {
+  readonly header: BatchHeader
+  /** The client part. */
+  readonly bytes: Uint8Array
+  readonly baseOffset: number
+  /** Claims, and one more until every record was delivered and the one after asked for. */
+  unfinished: number
+}
+
+export interface InboxOwner<K, V> {
+  readonly topic: Topic<K, V>
+  readonly codec: ClientCodec
+  readonly checksum: ChecksumFunction
+  /** Called for a record that cannot be decoded; throws to end the subscription, returns to skip the record. */
+  undecodable(partition: number, offset: number, what: 'key' | 'value', cause: unknown): void
+}
+
+const NO_END = Number.POSITIVE_INFINITY
+
+export class Inbox<K, V> {
+  readonly #owner: InboxOwner<K, V>
+  readonly #onSettled: () => void
+  readonly #key: Serde<K>
+  readonly #value: Serde<V>
+  readonly #topicName: string
+  #batches: ReceivedBatch[] = []
+  #failure: MillraceError | null = null
+  #batch: ReceivedBatch | null = null
+  #records: RecordReader | null = null
+  #recordStart = 0
+  #currentOffset = -1
+  /** Decoded bytes received and not settled. */
+  unsettledBytes = 0
+  /** Where the broker goes on: behind the last batch received. -1 before the first cursor was opened. */
+  fetchOffset = -1
+  /** Term of the last batch received; 0 when none was. */
+  lastTerm = 0
+  /** The offset that ends this partition. */
+  endOffset = NO_END
+  /** The next record to deliver; those below, at the head of the first batch, are dropped. */
+  nextOffset = 0
+
+  constructor(
+    owner: InboxOwner<K, V>,
+    readonly topicId: number,
+    readonly partition: number,
+    onSettled: () => void,
+  ) {
+    this.#owner = owner
+    this.#onSettled = onSettled
+    this.#key = owner.topic.key
+    this.#value = owner.topic.value
+    this.#topicName = owner.topic.name
+  }
+
+  /** Something can be taken, or the end or a failure has been reached. */
+  get hasNews(): boolean {
+    return this.#batch !== null || this.#batches.length > 0 || this.#failure !== null || this.done
+  }
+
+  /** Everything up to the end was delivered. */
+  get done(): boolean {
+    return this.nextOffset >= this.endOffset
+  }
+
+  /** The record last taken, and its batch. */
+  get currentOffset(): number {
+    return this.#currentOffset
+  }
+
+  get currentBatch(): ReceivedBatch | null {
+    return this.#batch
+  }
+
+  /** The first cursor was opened: delivery starts here. */
+  startAt(offset: number): void {
+    this.fetchOffset = offset
+    this.nextOffset = offset
+  }
+
+  /**
+   * Takes a run of batches. Damage ends the subscription, after what came before it was delivered.
+   * @returns the decoded bytes received, whatever becomes of them: what the broker counts against the credit.
+   * @throws ProtocolError CORRUPT_BATCH for batches so damaged that they cannot be counted.
+   */
+  add(batches: Uint8Array): number {
+    let receivedBytes = 0
+    for (const logged of loggedBatches(batches, this.#owner.checksum)) {
+      const bytes = batches.subarray(logged.clientStart, logged.end)
+      const header = readBatchHeader(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0)
+      receivedBytes += header.decodedBytes
+      this.#check(header, logged, bytes)
+      const end = logged.baseOffset + header.lastOffsetDelta + 1
+      if (header.control || end <= this.fetchOffset) continue
+      this.fetchOffset = end
+      this.lastTerm = logged.term
+      this.unsettledBytes += header.decodedBytes
+      this.#batches.push({ header, bytes, baseOffset: logged.baseOffset, unfinished: 1 })
+    }
+    return receivedBytes
+  }
+
+  #check(header: BatchHeader, logged: LoggedBatch, bytes: Uint8Array): void {
+    const at = `the batch at offset ${logged.baseOffset}`
+    if (header.checksum !== logged.clientChecksum || !verifyBatch(bytes, this.#owner.checksum)) {
+      throw new ProtocolError('CORRUPT_BATCH', `the checksum of ${at} is wrong`)
+    }
+    if (header.topicId !== this.topicId || header.partition !== this.partition) {
+      throw new ProtocolError('CORRUPT_BATCH', `${at} belongs to another partition`)
+    }
+    if (!Number.isSafeInteger(logged.baseOffset + header.lastOffsetDelta)) {
+      throw new ProtocolError('CORRUPT_BATCH', `${at} ends above 2^53`)
+    }
+  }
+
+  /** Ends the subscription once everything received before was delivered. */
+  fail(error: MillraceError): void {
+    this.#failure ??= error
+  }
+
+  /**
+   * The next record, or null at the end of each batch (another may follow) and when there is none. Taking a record
+   * finishes the one before, unless it was claimed.
+   * @throws MillraceError what ends the subscription.
+   */
+  take(): ConsumerRecord<K, V> | null {
+    if (this.done) {
+      this.drop()
+      return null
+    }
+    if (this.#records === null && !this.#openBatch()) return null
+    const records = this.#records!
+    const { baseOffset, header } = this.#batch!
+    try {
+      while (records.next()) {
+        const start = this.#recordStart
+        this.#recordStart = records.recordEnd
+        const offset = baseOffset + records.offsetDelta
+        if (offset < this.nextOffset) continue
+        if (offset >= this.endOffset) break
+        this.nextOffset = offset + 1
+        this.#currentOffset = offset
+        const record = this.#decode(records, offset, header.baseTimestamp + records.timestampDelta, start)
+        if (record !== null) return record
+      }
+    } catch (cause) {
+      throw this.#damaged(cause, this.nextOffset)
+    }
+    this.#closeBatch()
+    return null
+  }
+
+  #openBatch(): boolean {
+    const batch = this.#batches.shift()
+    if (batch === undefined) {
+      if (this.#failure !== null) throw this.#failure
+      return false
+    }
+    const { header, bytes } = batch
+    const bodyStart = bytes.length - header.bodyBytes
+    this.#batch = batch
+    try {
+      const body = header.codec === 'gzip' ? this.#gunzip(bytes.subarray(bodyStart), header.decodedBytes) : bytes
+      const start = header.codec === 'gzip' ? 0 : bodyStart
+      this.#recordStart = start
+      this.#records = new RecordReader(body, start, body.length, header.recordCount, header.lastOffsetDelta, header)
+    } catch (cause) {
+      throw this.#damaged(cause, batch.baseOffset)
+    }
+    return true
+  }
+
+  #gunzip(body: Uint8Array, decodedBytes: number): Uint8Array {
+    let decoded: Uint8Array
+    try {
+      decoded = this.#owner.codec.gunzip(body, decodedBytes)
+    } catch (cause) {
+      throw new ProtocolError('INVALID_BATCH', 'the body cannot be decompressed within its decoded size', { cause })
+    }
+    if (decoded.length !== decodedBytes) {
+      throw new ProtocolError('INVALID_BATCH', `${decoded.length} decoded bytes, the header says ${decodedBytes}`)
+    }
+    return decoded
+  }
+
+  /** Null for a record that is to be skipped. */
+  #decode(records: RecordReader, offset: number, timestamp: number, start: number): ConsumerRecord<K, V> | null {
+    let what: 'key' | 'value' = 'key'
+    let key: K | null
+    let value: V | null
+    try {
+      const keyBytes = records.key()
+      key = keyBytes === null ? null : this.#key.decode(keyBytes)
+      what = 'value'
+      const valueBytes = records.value()
+      value = valueBytes === null ? null : this.#value.decode(valueBytes)
+    } catch (cause) {
+      this.#owner.undecodable(this.partition, offset, what, cause)
+      return null
+    }
+    const { bytes, offsetDelta, recordEnd: end } = records
+    const source = records.hasHeaders ? { bytes, start, end, offsetDelta } : null
+    return new ConsumerRecord(this.#topicName, this.partition, offset, timestamp, key, value, source)
+  }
+
+  #damaged(cause: unknown, offset: number): MillraceError {
+    const error = toMillraceError(cause, { topic: this.#topicName, partition: this.partition, offset, fatal: true })
+    this.drop()
+    this.#failure = error
+    return error
+  }
+
+  #closeBatch(): void {
+    const batch = this.#batch!
+    this.#batch = null
+    this.#records = null
+    this.nextOffset = Math.max(this.nextOffset, batch.baseOffset + batch.header.lastOffsetDelta + 1)
+    this.finish(batch)
+  }
+
+  /** One claim on the batch, or its delivery, is over. */
+  finish(batch: ReceivedBatch): void {
+    if (--batch.unfinished > 0) return
+    this.unsettledBytes -= batch.header.decodedBytes
+    this.#onSettled()
+  }
+
+  /** Forgets what was received and not delivered. */
+  drop(): void {
+    const batches = this.#batches
+    this.#batches = []
+    if (this.#batch !== null) {
+      batches.push(this.#batch)
+      this.#batch = null
+      this.#records = null
+    }
+    for (const batch of batches) this.finish(batch)
+  }
+}

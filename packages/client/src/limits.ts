@@ -1,0 +1,35 @@
+// Every limit of the client that is not an option, with its reason.
+import { assert, MAX_FRAME_BYTES, MAX_IN_FLIGHT_BATCHES } from '@millrace/protocol'
+
+/** Port of an address that names none. */
+export const DEFAULT_PORT = 7420
+export const MAX_BOOTSTRAP_ADDRESSES = 1_000
+/** A link that waits for something and has been silent for so long is asked with PING; as long again, and it is dead. */
+export const SILENCE_MS = 5_000
+/** A map not confirmed for so long is stale: the control connection moves to another broker. */
+export const MAP_STALE_MS = 5_000
+/** No produce frame carries more batch bytes than this unless one batch alone does: replies come per frame. */
+export const FRAME_TARGET_BYTES = 1024 * 1024
+/** Bytes handed to one link and not yet sent, above which no further batch is sealed for it. */
+export const UNSENT_LIMIT_BYTES = 1024 * 1024
+/** After so many bytes queued in one turn of the event loop, `ready()` lets the loop turn. */
+export const READY_TURN_BYTES = 1024 * 1024
+/** Synchronous delivery yields to the event loop after so many records, or so many milliseconds. */
+export const DELIVERY_TURN_RECORDS = 1_000
+export const DELIVERY_TURN_MS = 5
+/** The clock is looked at once in so many records. */
+export const DELIVERY_CLOCK_RECORDS = 64
+/** How often a subscription looks after its cursors and its progress. */
+export const WATCH_INTERVAL_MS = 1_000
+/** A cursor with credit from which nothing came for so long, not even a heartbeat, is opened anew. */
+export const CURSOR_SILENCE_MS = 10_000
+/** A record handed out and not settled for so long is worth a warning. */
+export const STALL_WARNING_MS = 30_000
+/** How often the producer looks for batches past `deliveryTimeoutMs`, at most. */
+export const DELIVERY_SWEEP_MS = 1_000
+/** Values of a topic's first lane; others come with lanes. */
+export const LANE = 0
+
+assert(FRAME_TARGET_BYTES < MAX_FRAME_BYTES, 'a frame holds its target')
+assert(SILENCE_MS >= 1_000 && MAP_STALE_MS >= 2_000, 'silence lasts longer than two heartbeats')
+assert(DELIVERY_CLOCK_RECORDS <= DELIVERY_TURN_RECORDS && MAX_IN_FLIGHT_BATCHES >= 5, 'defaults respect the protocol')

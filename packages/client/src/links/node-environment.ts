@@ -1,0 +1,48 @@
+// The Node side of the client's environment: clock, timers, sockets, checksum and compression of the platform.
+import { randomFillSync } from 'node:crypto'
+import { hostname } from 'node:os'
+import * as zlib from 'node:zlib'
+import { type ChecksumFunction, crc32 } from '@millrace/protocol'
+import type { ClientEnvironment, ClientTimer } from '../environment.js'
+import { asyncScheduler } from '../streams/scheduler.js'
+import { dialTcp, plain } from './tcp-link.js'
+
+/** Node has it from 20.15 and 22.2 on. */
+const { crc32: platformCrc32 } = zlib as { readonly crc32?: ChecksumFunction }
+
+class NodeTimer implements ClientTimer {
+  readonly #timeout: NodeJS.Timeout
+
+  constructor(delayMs: number, callback: () => void, keepAlive: boolean) {
+    this.#timeout = setTimeout(callback, delayMs)
+    if (!keepAlive) this.#timeout.unref()
+  }
+
+  cancel(): void {
+    clearTimeout(this.#timeout)
+  }
+}
+
+export function nodeEnvironment(): ClientEnvironment {
+  return {
+    monotonicMs: () => performance.now(),
+    wallMs: () => Date.now(),
+    timer: (delayMs, callback, keepAlive = false) => new NodeTimer(delayMs, callback, keepAlive),
+    defer: (callback) => {
+      setImmediate(callback)
+    },
+    random: () => Math.random(),
+    fillRandom: (bytes) => {
+      randomFillSync(bytes)
+    },
+    dial: dialTcp,
+    checksum: platformCrc32 ?? crc32,
+    codec: {
+      gzip: (bytes) => plain(zlib.gzipSync(bytes)),
+      gunzip: (bytes, maxBytes) => plain(zlib.gunzipSync(bytes, { maxOutputLength: Math.max(1, maxBytes) })),
+    },
+    scheduler: asyncScheduler,
+    emitWarning: (message, code) => process.emitWarning(message, { type: 'MillraceWarning', code }),
+    defaultClientId: `millrace-${hostname()}-${process.pid}`,
+  }
+}

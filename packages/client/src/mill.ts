@@ -1,0 +1,224 @@
+// The client as users see it: one per cluster, from which producers and consumers are made.
+import { partitionOfKey } from '@millrace/protocol'
+import { onAbort } from './abort.js'
+import { showAddress } from './address.js'
+import { BufferBudget } from './buffer-budget.js'
+import { Cluster } from './cluster.js'
+import { Consumer } from './consumer.js'
+import type { ClientEnvironment } from './environment.js'
+import { closedError, DeliveryError, type DeliveryFailure, MillraceError } from './errors.js'
+import { Lifeline } from './lifeline.js'
+import {
+  type ConnectOptions,
+  type ConsumerOptions,
+  type ProducerOptions,
+  resolveConnectOptions,
+  resolveConsumerOptions,
+  resolveProducerOptions,
+} from './options.js'
+import { type CloseOptions, closeTimeout, Producer } from './producer.js'
+import { ProducerCore, type ProducerSurroundings } from './producer-core.js'
+import { Scratch } from './scratch.js'
+import type { ClientStatistics, MillStatus } from './status.js'
+import { type Observed, type ObservedNotifier, observe } from './streams/observe.js'
+import { bytesTopic, type Topic } from './topic.js'
+import { Warnings } from './warnings.js'
+
+/** Where a record with this key goes, as far as it is known. */
+export interface Whereabouts {
+  readonly topic: string
+  readonly partition: number
+  /** 0 while the partition has no leader. */
+  readonly nodeId: number
+  /** The core of that node. */
+  readonly shard: number
+  /** Of the leader. */
+  readonly term: number
+  /** `host:port`; null when the node is not in the map. */
+  readonly address: string | null
+}
+
+/** Looks into the cluster map. */
+export interface ClusterView {
+  /**
+   * Explains the route of a key; `null` stands for partition 0.
+   * @throws MillraceError CONNECTION, UNKNOWN_TOPIC, SERIALIZATION.
+   */
+  whereIs<K, V>(topic: Topic<K, V>, key: K | null): Promise<Whereabouts>
+  whereIs(topic: string, key: Uint8Array | null): Promise<Whereabouts>
+}
+
+interface Closable {
+  close(options: CloseOptions): Promise<void>
+}
+
+/** What `@millrace/client/admin` works with. */
+export interface MillInternals {
+  readonly cluster: Cluster
+  readonly lifeline: Lifeline
+}
+
+const INTERNALS = new WeakMap<Mill, MillInternals>()
+
+/** @throws MillraceError INVALID_ARGUMENT for anything but a client of this package. */
+export function internalsOf(mill: Mill): MillInternals {
+  const internals = INTERNALS.get(mill)
+  if (internals === undefined)
+    throw new MillraceError('ERR_MILLRACE_INVALID_ARGUMENT', 'this is not what connect() returns')
+  return internals
+}
+
+export class Mill {
+  /** What happens to connections and subscriptions; a late subscriber gets the latest. Completes on close. */
+  readonly status$: Observed<MillStatus>
+  readonly cluster: ClusterView
+  readonly #environment: ClientEnvironment
+  readonly #cluster: Cluster
+  readonly #lifeline: Lifeline
+  readonly #warnings: Warnings
+  readonly #budget: BufferBudget
+  readonly #status: ObservedNotifier<MillStatus>
+  readonly #shared: ProducerSurroundings
+  readonly #producers = new Set<Closable>()
+  readonly #consumers = new Set<Closable>()
+  readonly #stopSignal: () => void
+  #closing: Promise<void> | null = null
+
+  /** @internal */
+  constructor(environment: ClientEnvironment, options: ConnectOptions) {
+    const resolved = resolveConnectOptions(options)
+    this.#environment = environment
+    this.#cluster = new Cluster(environment, resolved)
+    this.#lifeline = new Lifeline(environment)
+    this.#warnings = new Warnings(environment, resolved.logger)
+    this.#budget = new BufferBudget(environment, resolved.bufferBytes)
+    this.#status = observe(this.#cluster.status, 1)
+    this.status$ = this.#status.stream
+    this.#shared = { cluster: this.#cluster, budget: this.#budget, lifeline: this.#lifeline, outboxes: new Map() }
+    this.cluster = {
+      whereIs: <K, V>(topic: Topic<K, V> | string, key: K | Uint8Array | null) =>
+        typeof topic === 'string'
+          ? this.#whereIs(bytesTopic(topic), key as Uint8Array | null)
+          : this.#whereIs(topic, key as K | null),
+    }
+    INTERNALS.set(this, { cluster: this.#cluster, lifeline: this.#lifeline })
+    this.#cluster.status.listen((status) => this.#tell(status))
+    this.#stopSignal =
+      resolved.signal === null
+        ? () => {}
+        : onAbort(resolved.signal, () => void this.close({ timeoutMs: 0 }).catch(() => {}))
+  }
+
+  /**
+   * A producer for one topic; a topic given as a string is bytes to bytes.
+   * @throws MillraceError INVALID_ARGUMENT, CLOSED.
+   */
+  producer<K, V>(topic: Topic<K, V>, options?: ProducerOptions): Producer<K, V>
+  producer(topic: string, options?: ProducerOptions): Producer<Uint8Array, Uint8Array>
+  producer<K, V>(
+    topic: Topic<K, V> | string,
+    options: ProducerOptions = {},
+  ): Producer<K, V> | Producer<Uint8Array, Uint8Array> {
+    return typeof topic === 'string' ? this.#producer(bytesTopic(topic), options) : this.#producer(topic, options)
+  }
+
+  #producer<K, V>(topic: Topic<K, V>, options: ProducerOptions): Producer<K, V> {
+    this.#refuseWhenClosed()
+    const core = new ProducerCore(this.#shared, topic.name, resolveProducerOptions(options))
+    const producer = new Producer(core, this.#budget, topic, () => this.#producers.delete(producer))
+    this.#producers.add(producer)
+    return producer
+  }
+
+  /**
+   * A consumer: what its subscriptions have in common.
+   * @throws MillraceError INVALID_ARGUMENT, CLOSED.
+   */
+  consumer(options: ConsumerOptions = {}): Consumer {
+    this.#refuseWhenClosed()
+    const { cluster } = this.#shared
+    const surroundings = { cluster, lifeline: this.#lifeline, warnings: this.#warnings }
+    const consumer = new Consumer(surroundings, resolveConsumerOptions(options), () => this.#consumers.delete(consumer))
+    this.#consumers.add(consumer)
+    return consumer
+  }
+
+  /**
+   * Resolves when the cluster map is held. Nothing needs it, but it tells early that nobody is there.
+   * @throws MillraceError CONNECTION, CLOSED.
+   */
+  ready(): Promise<void> {
+    this.#lifeline.hold()
+    return new Promise<void>((resolve, reject) => {
+      this.#cluster.whenMap({ onMap: resolve, onNoMap: reject })
+    }).finally(() => this.#lifeline.release())
+  }
+
+  /** Counts since `connect()`. */
+  statistics(): ClientStatistics {
+    return { ...this.#cluster.statistics }
+  }
+
+  /**
+   * Completes subscriptions and waits for records being worked on, then waits for sends to be acknowledged, then
+   * leaves nothing behind; after `timeoutMs` (10,000 by default) it does so in any case.
+   * @throws DeliveryError, after everything is closed, when records have failed since the last `flush`.
+   */
+  close(options: CloseOptions = {}): Promise<void> {
+    this.#closing ??= this.#close(closeTimeout(options))
+    return this.#closing
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    const endMs = this.#environment.monotonicMs() + timeoutMs
+    const left = (): CloseOptions => ({ timeoutMs: Math.max(0, Math.ceil(endMs - this.#environment.monotonicMs())) })
+    this.#stopSignal()
+    // Handlers may still send while their records are finished, so producers come second.
+    await Promise.all([...this.#consumers].map((consumer) => consumer.close(left())))
+    const closed = await Promise.allSettled([...this.#producers].map((producer) => producer.close(left())))
+    this.#budget.fail(closedError('the client'))
+    this.#cluster.close()
+    this.#status.end()
+    throwTogether(closed)
+  }
+
+  #refuseWhenClosed(): void {
+    if (this.#closing !== null) throw closedError('the client')
+  }
+
+  /** What a user without a status$ subscription should hear of all the same. */
+  #tell({ kind, message, ...fields }: MillStatus): void {
+    if (kind === 'unreachable') this.#warnings.warn('MILLRACE_UNREACHABLE', message, fields)
+    else if (kind !== 'stalled') this.#warnings.info(message, { kind, ...fields })
+  }
+
+  async #whereIs<K, V>(topic: Topic<K, V>, key: K | null): Promise<Whereabouts> {
+    await this.ready()
+    const info = this.#cluster.topic(topic.name)
+    if (info === undefined) {
+      throw new MillraceError('ERR_MILLRACE_UNKNOWN_TOPIC', `there is no topic ${topic.name}`, { topic: topic.name })
+    }
+    const partition = key === null ? 0 : partitionOfKey(topic.key.encode(key, new Scratch()), info.routes.length)
+    const { nodeId, shard, term } = info.routes[partition]!
+    const node = this.#cluster.map.node(nodeId)
+    const address = node === undefined ? null : showAddress(node)
+    return { topic: topic.name, partition, nodeId, shard, term, address }
+  }
+}
+
+function throwTogether(closed: readonly PromiseSettledResult<void>[]): void {
+  const failures: DeliveryFailure[] = []
+  const counts = { failed: 0, unknown: 0 }
+  for (const result of closed) {
+    if (result.status === 'fulfilled') continue
+    if (!(result.reason instanceof DeliveryError)) throw result.reason
+    failures.push(...result.reason.failures)
+    counts.failed += result.reason.failedRecords
+    counts.unknown += result.reason.unknownRecords
+  }
+  if (counts.failed + counts.unknown > 0) throw new DeliveryError(failures, counts)
+}

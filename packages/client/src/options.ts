@@ -1,0 +1,163 @@
+// The options of connect(), producers and consumers: types, defaults, reasons, checks. README shows the same table.
+import {
+  ACKS_IDS,
+  type Acks,
+  BATCH_HEADER_BYTES,
+  CODEC_IDS,
+  type CodecName,
+  MAX_BATCH_BYTES,
+  MAX_DECODED_BYTES,
+  MAX_IN_FLIGHT_BATCHES,
+  MAX_STRING_BYTES,
+} from '@millrace/protocol'
+import { type Address, parseBootstrap } from './address.js'
+import { invalidArgument } from './errors.js'
+import type { Logger } from './warnings.js'
+
+/** Waits between attempts: a random time up to `initialMs`, doubling up to `maxMs`. */
+export interface RetryOptions {
+  readonly initialMs: number
+  readonly maxMs: number
+}
+
+export interface ConnectOptions {
+  /** Addresses for the first contact: `host`, `host:port`, a comma-separated list, or an array. Port 7420 by default. */
+  readonly bootstrap: string | readonly string[]
+  /** Shown in the brokers' logs and metrics. Default: host name and process id. */
+  readonly clientId?: string
+  /** Bytes of records waiting to be acknowledged, over all producers. Default 32 MiB: bounds memory. */
+  readonly bufferBytes?: number
+  /** How long the first contact may take before everything pending fails. Default 5,000 ms. */
+  readonly connectTimeoutMs?: number
+  /** How long an answer to one request may take. Default 30,000 ms. */
+  readonly requestTimeoutMs?: number
+  /** Wait for the first contact for ever instead of failing. Default false: a wrong address is told at once. */
+  readonly wait?: boolean
+  /** Default 100 ms doubling to 10 s with full jitter: many clients do not come back in step. */
+  readonly retry?: Partial<RetryOptions>
+  /** Gets warnings and news; pino and console fit. Default: warnings go to the process. */
+  readonly logger?: Logger
+  /** Aborting it closes the client at once. */
+  readonly signal?: AbortSignal
+}
+
+export interface ProducerOptions {
+  /** When a send counts: `all` committed (default), `leader` appended by the leader, `none` handed to the socket. */
+  readonly acks?: Acks
+  /** Compression of each batch: `none` (default) or `gzip`; the topic must allow it. */
+  readonly codec?: CodecName
+  /** Bytes at which a batch is closed. Default 256 KiB: large enough for sequential writes, small enough for latency. */
+  readonly batchBytes?: number
+  /** Batches on their way per partition. Default 5; order is kept under retries whatever it is. */
+  readonly inFlightBatches?: number
+  /** How long a record may take in all, retries included. Default 120,000 ms. */
+  readonly deliveryTimeoutMs?: number
+}
+
+export interface ConsumerOptions {
+  /** Decoded bytes delivered and not settled, or on their way, per subscription. Default 8 MiB: bounds memory. */
+  readonly inFlightBytes?: number
+  /** What happens to a record that its serde cannot decode. Default `fail`: nothing is skipped silently. */
+  readonly onDecodeError?: 'fail' | 'skip'
+}
+
+export interface ResolvedConnectOptions {
+  readonly bootstrap: readonly Address[]
+  readonly clientId: string | null
+  readonly bufferBytes: number
+  readonly connectTimeoutMs: number
+  readonly requestTimeoutMs: number
+  readonly wait: boolean
+  readonly retry: RetryOptions
+  readonly logger: Logger | null
+  readonly signal: AbortSignal | null
+}
+
+const MIB = 1024 * 1024
+const MAX_MS = 2 ** 31 - 1
+const MAX_BUFFER_BYTES = 2 ** 40
+
+export function resolveConnectOptions(options: ConnectOptions): ResolvedConnectOptions {
+  onlyKnown('connect()', options, CONNECT_KEYS)
+  const bootstrap = parseBootstrap(options.bootstrap)
+  const retry = { initialMs: 100, maxMs: 10_000, ...options.retry }
+  integer('retry.initialMs', retry.initialMs, 1, MAX_MS)
+  integer('retry.maxMs', retry.maxMs, retry.initialMs, MAX_MS)
+  const clientId = options.clientId ?? null
+  if (clientId !== null && (typeof clientId !== 'string' || clientId.length * 3 > MAX_STRING_BYTES)) {
+    throw invalidArgument('clientId must be a short string')
+  }
+  return {
+    bootstrap,
+    clientId,
+    bufferBytes: integer('bufferBytes', options.bufferBytes ?? 32 * MIB, 1024, MAX_BUFFER_BYTES),
+    connectTimeoutMs: integer('connectTimeoutMs', options.connectTimeoutMs ?? 5_000, 1, MAX_MS),
+    requestTimeoutMs: integer('requestTimeoutMs', options.requestTimeoutMs ?? 30_000, 1, MAX_MS),
+    wait: options.wait ?? false,
+    retry,
+    logger: options.logger ?? null,
+    signal: options.signal ?? null,
+  }
+}
+
+export function resolveProducerOptions(options: ProducerOptions): Required<ProducerOptions> {
+  onlyKnown('producer()', options, PRODUCER_KEYS)
+  const acks = options.acks ?? 'all'
+  if (!Object.hasOwn(ACKS_IDS, acks)) throw invalidArgument(`acks must be all, leader or none, got ${String(acks)}`)
+  const codec = options.codec ?? 'none'
+  if (!Object.hasOwn(CODEC_IDS, codec)) throw invalidArgument(`codec must be none or gzip, got ${String(codec)}`)
+  return {
+    acks,
+    codec,
+    batchBytes: integer('batchBytes', options.batchBytes ?? 256 * 1024, BATCH_HEADER_BYTES + 1, MAX_BATCH_BYTES),
+    inFlightBatches: integer('inFlightBatches', options.inFlightBatches ?? 5, 1, MAX_IN_FLIGHT_BATCHES),
+    deliveryTimeoutMs: integer('deliveryTimeoutMs', options.deliveryTimeoutMs ?? 120_000, 1, MAX_MS),
+  }
+}
+
+export function resolveConsumerOptions(options: ConsumerOptions): Required<ConsumerOptions> {
+  onlyKnown('consumer()', options, CONSUMER_KEYS)
+  const onDecodeError = options.onDecodeError ?? 'fail'
+  if (onDecodeError !== 'fail' && onDecodeError !== 'skip') {
+    throw invalidArgument(`onDecodeError must be fail or skip, got ${String(onDecodeError)}`)
+  }
+  return {
+    inFlightBytes: integer('inFlightBytes', options.inFlightBytes ?? 8 * MIB, 1, 64 * MAX_DECODED_BYTES),
+    onDecodeError,
+  }
+}
+
+const CONNECT_KEYS = [
+  'bootstrap',
+  'clientId',
+  'bufferBytes',
+  'connectTimeoutMs',
+  'requestTimeoutMs',
+  'wait',
+  'retry',
+  'logger',
+  'signal',
+] as const satisfies readonly (keyof ConnectOptions)[]
+const PRODUCER_KEYS = [
+  'acks',
+  'codec',
+  'batchBytes',
+  'inFlightBatches',
+  'deliveryTimeoutMs',
+] as const satisfies readonly (keyof ProducerOptions)[]
+const CONSUMER_KEYS = ['inFlightBytes', 'onDecodeError'] as const satisfies readonly (keyof ConsumerOptions)[]
+
+/** A misspelt option is an error, not a default. */
+export function onlyKnown(where: string, given: unknown, known: readonly string[]): void {
+  if (typeof given !== 'object' || given === null) throw invalidArgument(`${where} takes an object of options`)
+  for (const key of Object.keys(given)) {
+    if (!known.includes(key)) throw invalidArgument(`${where} has no option ${key}; it knows ${known.join(', ')}`)
+  }
+}
+
+export function integer(name: string, value: unknown, min: number, max: number): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < min || value > max) {
+    throw invalidArgument(`${name} must be an integer from ${min} to ${max}, got ${String(value)}`)
+  }
+  return value
+}

@@ -1,0 +1,115 @@
+// One batch on its way from `send` to its outcome: the records, who waits for them, and what is known of its attempts.
+import {
+  BATCH_CHECKSUM_START,
+  type BatchIdentity,
+  type ChecksumFunction,
+  type CodecName,
+  RecordBatchBuilder,
+  type SealOptions,
+} from '@millrace/protocol'
+import { copyBytes } from './copy-bytes.js'
+import type { RecordWaiter } from './delivery.js'
+import type { MillraceError } from './errors.js'
+
+const EPOCH_AT = 40
+const SEQUENCE_AT = 44
+
+export class PendingBatch {
+  readonly builder: RecordBatchBuilder
+  readonly #waiters: RecordWaiter[] = []
+  readonly #tags: number[] = []
+  #bytes: Uint8Array | null = null
+  #doneListeners: (() => void)[] = []
+  sequence = -1
+  epoch = -1
+  /** Bytes it holds of the budget. */
+  heldBytes = 0
+  /** Handed to a link, and neither answered nor known to be lost. */
+  onWire = false
+  /** An attempt may have reached the log without our knowing. */
+  ambiguous = false
+  /** The last refusal was OUT_OF_ORDER_SEQUENCE. */
+  outOfOrder = false
+  done = false
+  lastError: MillraceError | null = null
+
+  constructor(
+    maxBytes: number,
+    readonly createdMs: number,
+  ) {
+    this.builder = new RecordBatchBuilder(maxBytes)
+  }
+
+  get recordCount(): number {
+    return this.#waiters.length
+  }
+
+  /** The sealed batch. */
+  get bytes(): Uint8Array {
+    return this.#bytes ?? new Uint8Array(0)
+  }
+
+  /** What the batch takes in a frame: exact once sealed, an upper bound before. */
+  get frameBytes(): number {
+    return this.#bytes?.length ?? this.builder.byteLength
+  }
+
+  get sealed(): boolean {
+    return this.#bytes !== null
+  }
+
+  /** Whoever appended a record to the builder says here who waits for it. */
+  addWaiter(waiter: RecordWaiter, tag: number): void {
+    this.#waiters.push(waiter)
+    this.#tags.push(tag)
+  }
+
+  /** Seals the batch, or stamps a new epoch and sequence on one sealed before, which surely is in no log. */
+  stamp(
+    identity: BatchIdentity,
+    checksum: ChecksumFunction,
+    codec: CodecName,
+    gzip: (body: Uint8Array) => Uint8Array,
+  ): void {
+    this.epoch = identity.epoch
+    this.sequence = identity.sequence
+    if (this.#bytes === null) {
+      const options: SealOptions =
+        codec === 'none' ? { identity, checksum } : { identity, checksum, compression: { codec, compress: gzip } }
+      this.#bytes = this.builder.seal(options)
+      return
+    }
+    // A copy, because the bytes sent before may not be changed while anybody could still read them.
+    const bytes = copyBytes(this.#bytes)
+    const view = new DataView(bytes.buffer)
+    view.setUint32(EPOCH_AT, identity.epoch, true)
+    view.setUint32(SEQUENCE_AT, identity.sequence, true)
+    view.setUint32(0, checksum(bytes.subarray(BATCH_CHECKSUM_START), 0), true)
+    this.#bytes = bytes
+  }
+
+  onDone(listener: () => void): void {
+    this.#doneListeners.push(listener)
+  }
+
+  acknowledge(partition: number, baseOffset: number | null): void {
+    this.#end()
+    const waiters = this.#waiters
+    for (let i = 0; i < waiters.length; i++) {
+      waiters[i]!.acknowledged(this.#tags[i]!, partition, baseOffset === null ? null : baseOffset + i)
+    }
+    for (const listener of this.#doneListeners) listener()
+  }
+
+  fail(partition: number, error: MillraceError): void {
+    this.#end()
+    const waiters = this.#waiters
+    for (let i = 0; i < waiters.length; i++) waiters[i]!.failed(this.#tags[i]!, partition, error)
+    for (const listener of this.#doneListeners) listener()
+  }
+
+  #end(): void {
+    this.done = true
+    this.#bytes = null
+  }
+}

@@ -1,0 +1,42 @@
+// What the answer to a batch means for it: acknowledged, to be sent again, or over, and whether an attempt that was
+// refused can still be in the log.
+import { ERROR_TABLE, type ErrorName } from '@millrace/protocol'
+
+/**
+ * Refusals given before anything is appended: the attempt is surely not in the log. Not among them is NOT_LEADER: a
+ * leader may have appended the batch before it lost the partition, and the next leader may commit it.
+ */
+const NOTHING_APPENDED: ReadonlySet<ErrorName> = new Set<ErrorName>([
+  'UNKNOWN_TOPIC',
+  'UNKNOWN_PARTITION',
+  'UNKNOWN_LANE',
+  'CORRUPT_BATCH',
+  'INVALID_BATCH',
+  'BATCH_TOO_LARGE',
+  'CODEC_NOT_ALLOWED',
+  'UNKNOWN_PRODUCER',
+  'OUT_OF_ORDER_SEQUENCE',
+  'PRODUCER_FENCED',
+  'OVERLOADED',
+  'DISK_FULL',
+  'DEADLINE_EXCEEDED',
+  'FRAME_TOO_LARGE',
+  'INVALID_REQUEST',
+])
+
+export interface Verdict {
+  /** Send the same batch again, with the same sequence. */
+  readonly retry: boolean
+  /** This attempt may be in the log although it was refused. */
+  readonly ambiguous: boolean
+  /** The session with this partition is over: a new epoch begins. */
+  readonly sessionOver: boolean
+}
+
+/** @param name the row of the error table, or null for a code this version does not know. */
+export function judgeRefusal(name: ErrorName | null): Verdict {
+  if (name === null) return { retry: false, ambiguous: true, sessionOver: false }
+  const sessionOver = name === 'UNKNOWN_PRODUCER'
+  const retry = ERROR_TABLE[name].retriable || sessionOver
+  return { retry, ambiguous: !NOTHING_APPENDED.has(name), sessionOver }
+}

@@ -1,0 +1,248 @@
+// The producer as users see it: encodes what they send and hands it on.
+import { encodeHeaders, type RecordHeader } from '@millrace/protocol'
+import { abortable, abortError } from './abort.js'
+import type { BufferBudget } from './buffer-budget.js'
+import { type BatchDelivery, BatchSend, type Delivery, rejectQuietly, SingleSend } from './delivery.js'
+import type { ClientEnvironment } from './environment.js'
+import { closedError, type DeliveryFailure, invalidArgument, MillraceError, toMillraceError } from './errors.js'
+import { integer, onlyKnown } from './options.js'
+import { type EncodedRecord, type ProducerCore, recordBytes } from './producer-core.js'
+import { Scratch } from './scratch.js'
+import type { Serde } from './serde.js'
+import { type Observed, observe } from './streams/observe.js'
+import type { Topic } from './topic.js'
+
+export interface SendOptions {
+  /** In order; names may repeat. */
+  readonly headers?: readonly RecordHeader[]
+  /** Milliseconds since 1970. Default: now. */
+  readonly timestamp?: number
+  /** Default: the key decides; a record without a key goes where a batch is being filled. */
+  readonly partition?: number
+  /** Aborting rejects the promise at once; a record that was queued may still be delivered. */
+  readonly signal?: AbortSignal
+}
+
+/** One record of a `sendBatch`. */
+export interface SendRecord<K, V> extends Omit<SendOptions, 'signal'> {
+  readonly key: K | null
+  readonly value: V | null
+}
+
+export interface CloseOptions {
+  /** How long to wait for work that is under way. Default 10,000 ms. */
+  readonly timeoutMs?: number
+}
+
+const MAX_TIMESTAMP = Number.MAX_SAFE_INTEGER
+const MAX_PARTITION = 2 ** 31 - 1
+export const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
+
+export class Producer<K, V> {
+  readonly topic: string
+  /** Records that were not acknowledged, as they fail. Never errors; completes when the producer is closed. */
+  readonly failures$: Observed<DeliveryFailure>
+  readonly #core: ProducerCore
+  readonly #budget: BufferBudget
+  readonly #environment: ClientEnvironment
+  readonly #key: Serde<K>
+  readonly #value: Serde<V>
+  readonly #scratch = new Scratch()
+  readonly #endFailures: () => void
+  readonly #onClosed: () => void
+  #closing: Promise<void> | null = null
+
+  /** @internal */
+  constructor(core: ProducerCore, budget: BufferBudget, topic: Topic<K, V>, onClosed: () => void) {
+    this.topic = topic.name
+    this.#core = core
+    this.#budget = budget
+    this.#environment = core.cluster.environment
+    this.#key = topic.key
+    this.#value = topic.value
+    this.#onClosed = onClosed
+    const { stream, end } = observe(core.failures)
+    this.failures$ = stream
+    this.#endFailures = end
+  }
+
+  /**
+   * Sends one record; key and value are encoded and copied before this returns. Resolves when it is acknowledged.
+   * Rejects with a MillraceError whose `outcome` is `failed` (surely not in the log) or `unknown`:
+   * ERR_MILLRACE_BUFFER_FULL at once when the buffer is full, DELIVERY_TIMEOUT, DELIVERY_UNKNOWN, CONNECTION before
+   * the first contact, UNKNOWN_TOPIC, SERIALIZATION, CLOSED, and what the broker refuses with. A rejection that
+   * nobody handles does not end the process; it appears on `failures$` and in `flush` and `close` all the same.
+   */
+  send(key: K | null, value: V | null, options: SendOptions = NO_OPTIONS): Promise<Delivery> {
+    let send: SingleSend
+    try {
+      if (options !== NO_OPTIONS) this.#check(options)
+      this.#scratch.reset()
+      const record = this.#encode(key, value, options)
+      this.#core.admit(recordBytes(record))
+      send = new SingleSend(this.topic, record.timestamp)
+      this.#core.put(record, send, 0)
+    } catch (cause) {
+      return rejectQuietly(this.#refuse(cause, 1))
+    }
+    const { signal } = options
+    if (signal === undefined) return send.promise
+    return abortable(send.promise, signal, () => abortError(signal, { topic: this.topic, outcome: 'unknown' }))
+  }
+
+  /**
+   * Sends many records with one result and no promise for each. Either all are queued or none: BUFFER_FULL and
+   * SERIALIZATION refuse the whole list. Rejects with a BatchDeliveryError when not every record was acknowledged; its
+   * `result` tells the outcome of each.
+   */
+  sendBatch(records: readonly SendRecord<K, V>[]): Promise<BatchDelivery> {
+    const encoded: EncodedRecord[] = []
+    let totalBytes = 0
+    try {
+      if (!Array.isArray(records)) throw invalidArgument('sendBatch() takes an array of records')
+      this.#scratch.reset()
+      for (const record of records) {
+        checkRecord(record)
+        const bytes = this.#encode(record.key, record.value, record)
+        totalBytes += recordBytes(bytes)
+        encoded.push(bytes)
+      }
+      this.#core.admit(totalBytes)
+    } catch (cause) {
+      return rejectQuietly(this.#refuse(cause, Array.isArray(records) ? records.length : 0))
+    }
+    const batch = new BatchSend(this.topic, encoded.length)
+    encoded.forEach((record, index) => {
+      batch.setTimestamp(index, record.timestamp)
+      try {
+        this.#core.put(record, batch, index)
+      } catch (cause) {
+        batch.failed(index, -1, this.#refuse(cause, 1))
+      }
+    })
+    return batch.promise
+  }
+
+  /**
+   * Resolves when the topic is known and there is room for another batch; lets the event loop turn now and then.
+   * @throws MillraceError CONNECTION, UNKNOWN_TOPIC, CODEC_NOT_ALLOWED, CLOSED.
+   */
+  ready(): Promise<void> {
+    if (this.#closing !== null) return rejectQuietly(closedError('the producer', { topic: this.topic }))
+    const reserveBytes = this.#core.options.batchBytes
+    const topicKnown = this.#core.whenTopic()
+    if (topicKnown === null) return this.#budget.whenRoom(reserveBytes)
+    const ready = topicKnown.then(() => this.#budget.whenRoom(reserveBytes))
+    ready.catch(() => {})
+    return ready
+  }
+
+  /**
+   * Resolves when every record sent before this call has an outcome.
+   * @throws DeliveryError that counts the records which have failed since the last `flush`.
+   */
+  async flush(): Promise<void> {
+    await this.#core.settled()
+    this.#core.throwFailures()
+  }
+
+  /**
+   * Takes no more records, waits up to `timeoutMs` for those on their way, and lets go of everything.
+   * @throws DeliveryError that counts the records which have failed since the last `flush`.
+   */
+  close(options: CloseOptions = {}): Promise<void> {
+    this.#closing ??= this.#close(closeTimeout(options))
+    return this.#closing
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    this.#core.refuseFurther(closedError('the producer', { topic: this.topic }))
+    await withinTime(this.#environment, this.#core.settled(), timeoutMs)
+    this.#core.end()
+    this.#onClosed()
+    this.#endFailures()
+    this.#core.throwFailures()
+  }
+
+  #check(options: SendOptions): void {
+    onlyKnown('send()', options, SEND_KEYS)
+    if (options.signal?.aborted) throw abortError(options.signal, { topic: this.topic, outcome: 'failed' })
+  }
+
+  #encode(key: K | null, value: V | null, options: SendOptions): EncodedRecord {
+    const { headers, timestamp, partition } = options
+    return {
+      key: this.#bytes(this.#key, key, 'key'),
+      value: this.#bytes(this.#value, value, 'value'),
+      headers: headers === undefined || headers.length === 0 ? null : encodeHeaders(headers),
+      timestamp:
+        timestamp === undefined ? this.#environment.wallMs() : integer('timestamp', timestamp, 0, MAX_TIMESTAMP),
+      partition: partition === undefined ? null : integer('partition', partition, 0, MAX_PARTITION),
+    }
+  }
+
+  #bytes<T>(serde: Serde<T>, value: T | null, what: string): Uint8Array | null {
+    if (value === null) return null
+    if (value === undefined) throw this.#notEncoded(`the ${what} is undefined`)
+    let encoded: Uint8Array
+    try {
+      encoded = serde.encode(value, this.#scratch)
+    } catch (cause) {
+      throw this.#notEncoded(
+        `the ${what} cannot be encoded: ${cause instanceof Error ? cause.message : String(cause)}`,
+        cause,
+      )
+    }
+    if (!(encoded instanceof Uint8Array)) throw this.#notEncoded(`the serde of the ${what} did not return a Uint8Array`)
+    return encoded
+  }
+
+  #notEncoded(detail: string, cause?: unknown): MillraceError {
+    return new MillraceError('ERR_MILLRACE_SERIALIZATION', detail, { topic: this.topic, outcome: 'failed', cause })
+  }
+
+  #refuse(cause: unknown, recordCount: number): MillraceError {
+    const plain = toMillraceError(cause, { topic: this.topic, outcome: 'failed' })
+    const error =
+      plain.outcome !== undefined
+        ? plain
+        : new MillraceError(plain.code, plain.detail, { topic: this.topic, outcome: 'failed', cause })
+    this.#core.refused(recordCount, error)
+    return error
+  }
+}
+
+const NO_OPTIONS: SendOptions = {}
+const SEND_KEYS = ['headers', 'timestamp', 'partition', 'signal'] as const satisfies readonly (keyof SendOptions)[]
+
+function checkRecord(record: unknown): void {
+  if (typeof record !== 'object' || record === null)
+    throw invalidArgument('a record must be an object with key and value')
+}
+
+export function closeTimeout(options: CloseOptions): number {
+  onlyKnown('close()', options, ['timeoutMs'])
+  return integer('timeoutMs', options.timeoutMs ?? DEFAULT_CLOSE_TIMEOUT_MS, 0, 2 ** 31 - 1)
+}
+
+/** Waits for `work`, but no longer than `timeoutMs`. Keeps the process alive meanwhile. */
+export async function withinTime(
+  environment: ClientEnvironment,
+  work: Promise<void>,
+  timeoutMs: number,
+): Promise<void> {
+  let stop = (): void => {}
+  const time = new Promise<void>((resolve) => {
+    const timer = environment.timer(timeoutMs, resolve, true)
+    stop = () => timer.cancel()
+  })
+  try {
+    await Promise.race([work, time])
+  } finally {
+    stop()
+  }
+}

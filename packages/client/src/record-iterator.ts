@@ -1,0 +1,101 @@
+// `for await` over a subscription: a record is finished when the next one is asked for.
+import type { ClientEnvironment } from './environment.js'
+import type { MillraceError } from './errors.js'
+import { DELIVERY_TURN_RECORDS } from './limits.js'
+import type { ConsumerRecord } from './record.js'
+import type { Session, SessionSink } from './session.js'
+
+type Result<K, V> = IteratorResult<ConsumerRecord<K, V>, undefined>
+
+interface Waiter<K, V> {
+  resolve(result: Result<K, V>): void
+  reject(error: MillraceError): void
+}
+
+const DONE = { value: undefined, done: true } as const
+
+export class RecordIterator<K, V>
+  implements AsyncIterableIterator<ConsumerRecord<K, V>, undefined, undefined>, SessionSink
+{
+  readonly #environment: ClientEnvironment
+  readonly #session: Session<K, V>
+  readonly #waiters: Waiter<K, V>[] = []
+  #started = false
+  #ended = false
+  #error: MillraceError | null = null
+  #takenInTurn = 0
+
+  constructor(environment: ClientEnvironment, open: (sink: SessionSink) => Session<K, V>) {
+    this.#environment = environment
+    this.#session = open(this)
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  next(): Promise<Result<K, V>> {
+    if (!this.#started) {
+      this.#started = true
+      this.#session.start()
+    }
+    if (this.#waiters.length === 0 && this.#takenInTurn < DELIVERY_TURN_RECORDS) {
+      const record = this.#session.take()
+      if (record !== null) {
+        this.#takenInTurn++
+        return Promise.resolve({ value: record, done: false })
+      }
+      if (this.#ended) return this.#last()
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject })
+      if (this.#takenInTurn >= DELIVERY_TURN_RECORDS) this.#letTheLoopTurn()
+    })
+  }
+
+  return(): Promise<Result<K, V>> {
+    this.#ended = true
+    this.#session.stop()
+    this.#settleWaiters()
+    return Promise.resolve(DONE)
+  }
+
+  onAvailable(): void {
+    if (this.#takenInTurn < DELIVERY_TURN_RECORDS) this.#serve()
+  }
+
+  onEnd(error: MillraceError | null): void {
+    this.#ended = true
+    this.#error = error
+    this.#settleWaiters()
+  }
+
+  /** A loop over records that are there already must not keep the process from reading more. */
+  #letTheLoopTurn(): void {
+    this.#environment.defer(() => {
+      this.#takenInTurn = 0
+      this.#serve()
+      if (this.#ended) this.#settleWaiters()
+    })
+  }
+
+  #serve(): void {
+    while (this.#waiters.length > 0) {
+      const record = this.#session.take()
+      if (record === null) return
+      this.#takenInTurn++
+      this.#waiters.shift()?.resolve({ value: record, done: false })
+    }
+    this.#takenInTurn = 0
+  }
+
+  #last(): Promise<Result<K, V>> {
+    const error = this.#error
+    this.#error = null
+    return error === null ? Promise.resolve(DONE) : Promise.reject(error)
+  }
+
+  #settleWaiters(): void {
+    for (const waiter of this.#waiters.splice(0)) this.#last().then(waiter.resolve, waiter.reject)
+  }
+}

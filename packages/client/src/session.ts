@@ -1,0 +1,341 @@
+// One subscription at work: an inbox and a cursor for each partition, records taken from them in turn, claims on those
+// being worked on, and a watch over its progress. RxJS and iteration are two ways to drive it.
+import type { ChecksumFunction, TopicInfo } from '@millrace/protocol'
+import { abortError, onAbort } from './abort.js'
+import type { Cluster } from './cluster.js'
+import { Cursor, type CursorOwner } from './cursor.js'
+import type { ClientCodec, ClientTimer } from './environment.js'
+import { ConnectionError, MillraceError } from './errors.js'
+import { Inbox, type InboxOwner, type ReceivedBatch } from './inbox.js'
+import type { Lifeline } from './lifeline.js'
+import { STALL_WARNING_MS, WATCH_INTERVAL_MS } from './limits.js'
+import type { ConsumerRecord } from './record.js'
+import type { Claim, Deliverer } from './settlement.js'
+import type { ResolvedSubscribeOptions, Until } from './subscribe-options.js'
+import type { Topic } from './topic.js'
+import { TopicLookup, type TopicSeeker } from './topic-lookup.js'
+import type { Warnings } from './warnings.js'
+
+/** Whoever takes the records. */
+export interface SessionSink {
+  /** `take` has something to give. */
+  onAvailable(): void
+  /** Called at most once; null after an orderly end. Nothing can be taken any more. */
+  onEnd(error: MillraceError | null): void
+}
+
+export interface SessionSurroundings {
+  readonly cluster: Cluster
+  readonly lifeline: Lifeline
+  readonly warnings: Warnings
+  onSessionOver(session: Session<unknown, unknown>): void
+}
+
+class RecordClaim implements Claim {
+  onAbandon: (() => void) | null = null
+
+  constructor(
+    readonly session: Session<unknown, unknown>,
+    readonly inbox: Inbox<unknown, unknown>,
+    readonly batch: ReceivedBatch,
+    readonly offset: number,
+  ) {}
+
+  settle(): void {
+    this.session.release(this)
+  }
+
+  letGo(): void {
+    this.session.release(this)
+  }
+}
+
+export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker, Deliverer {
+  readonly cluster: Cluster
+  readonly codec: ClientCodec
+  readonly checksum: ChecksumFunction
+  readonly #surroundings: SessionSurroundings
+  readonly #options: ResolvedSubscribeOptions
+  readonly #sink: SessionSink
+  readonly #lookup: TopicLookup
+  readonly #inboxes = new Map<number, Inbox<K, V>>()
+  readonly #cursors: Cursor[] = []
+  /** Partitions with news, in the order they are served. */
+  #ready: Inbox<K, V>[] = []
+  readonly #inReady = new Set<number>()
+  #current: Inbox<K, V> | null = null
+  #partitionsLeft = 0
+  readonly #claims = new Set<RecordClaim>()
+  #idleListeners: (() => void)[] = []
+  #refusal: MillraceError | null = null
+  #started = false
+  #over = false
+  shareBytes = 0
+  #watchTimer: ClientTimer | null = null
+  #stopListening: () => void = () => {}
+  #stopSignal: () => void = () => {}
+  /** For the watch: what was unfinished when it last looked, and since when. */
+  #unfinished: { readonly what: RecordClaim | number; readonly sinceMs: number; warnAtMs: number } | null = null
+  #takes = 0
+
+  constructor(
+    surroundings: SessionSurroundings,
+    readonly topic: Topic<K, V>,
+    options: ResolvedSubscribeOptions,
+    sink: SessionSink,
+  ) {
+    this.#surroundings = surroundings
+    this.cluster = surroundings.cluster
+    this.codec = this.cluster.environment.codec
+    this.checksum = this.cluster.environment.checksum
+    this.#options = options
+    this.#sink = sink
+    this.#lookup = new TopicLookup(this.cluster, topic.name, this)
+  }
+
+  get topicName(): string {
+    return this.topic.name
+  }
+
+  get until(): Until | null {
+    return this.#options.until
+  }
+
+  get over(): boolean {
+    return this.#over
+  }
+
+  /** Makes `start` end the session with this error instead. */
+  refuse(error: MillraceError): void {
+    this.#refusal = error
+  }
+
+  /** Begins; `onEnd` may come at once. */
+  start(): void {
+    if (this.#over) return
+    if (this.#refusal !== null) {
+      this.#end(this.#refusal)
+      return
+    }
+    this.#started = true
+    this.#surroundings.lifeline.hold()
+    const { signal } = this.#options
+    if (signal !== null) {
+      this.#stopSignal = onAbort(signal, () => this.#end(abortError(signal, { topic: this.topicName, fatal: true })))
+    }
+    if (!this.#over) this.#lookup.start()
+  }
+
+  /** Ends without a word to the sink, and without waiting for claims. */
+  stop(): void {
+    if (this.#finish()) this.#forgetClaims()
+  }
+
+  /** Ends in good order: nothing more is taken, the sink is told, claims may still be settled. */
+  complete(): void {
+    this.#end(null)
+  }
+
+  /** Resolves when no record is being worked on. */
+  whenIdle(): Promise<void> {
+    if (this.#claims.size === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#idleListeners.push(resolve))
+  }
+
+  /** Gives up on records being worked on. */
+  abandon(): void {
+    const claims = [...this.#claims]
+    this.#forgetClaims()
+    for (const claim of claims) claim.onAbandon?.()
+  }
+
+  #forgetClaims(): void {
+    this.#claims.clear()
+    for (const listener of this.#idleListeners.splice(0)) listener()
+  }
+
+  #end(error: MillraceError | null): void {
+    if (this.#finish()) this.#sink.onEnd(error)
+  }
+
+  #finish(): boolean {
+    if (this.#over) return false
+    this.#over = true
+    for (const cursor of this.#cursors) cursor.close()
+    for (const inbox of this.#inboxes.values()) inbox.drop()
+    this.#ready = []
+    this.#current = null
+    this.#stopListening()
+    this.#stopSignal()
+    this.#watchTimer?.cancel()
+    this.#lookup.cancel()
+    if (this.#started) this.#surroundings.lifeline.release()
+    this.#surroundings.onSessionOver(this)
+    return true
+  }
+
+  // The topic.
+
+  onNoTopic(error: MillraceError): void {
+    const fatal = { topic: this.topicName, fatal: true }
+    this.#end(error instanceof ConnectionError ? error.asFatal() : new MillraceError(error.code, error.detail, fatal))
+  }
+
+  onTopic({ topicId, routes }: TopicInfo): void {
+    if (this.#over) return
+    const partitions = this.#options.partitions ?? [...routes.keys()]
+    const missing = partitions.find((partition) => partition >= routes.length)
+    if (missing !== undefined) {
+      const detail = `${this.topicName} has partitions 0 to ${routes.length - 1}, not ${missing}`
+      this.#end(this.#error('ERR_MILLRACE_UNKNOWN_PARTITION', detail, missing))
+      return
+    }
+    this.shareBytes = Math.max(1, Math.floor(this.#options.inFlightBytes / partitions.length))
+    this.#partitionsLeft = partitions.length
+    for (const partition of partitions) {
+      const inbox: Inbox<K, V> = new Inbox<K, V>(this, topicId, partition, () => cursor.onSettled())
+      const cursor = new Cursor(this, inbox, this.#options.startOf(partition))
+      this.#inboxes.set(partition, inbox)
+      this.#cursors.push(cursor)
+    }
+    this.#stopListening = this.cluster.changes.listen(() => this.#placeAll())
+    this.#armWatch()
+    this.#placeAll()
+  }
+
+  #placeAll(): void {
+    for (const cursor of this.#cursors) cursor.place()
+  }
+
+  #error(
+    code: 'ERR_MILLRACE_UNKNOWN_TOPIC' | 'ERR_MILLRACE_UNKNOWN_PARTITION',
+    detail: string,
+    partition?: number,
+  ): MillraceError {
+    return new MillraceError(code, detail, { topic: this.topicName, partition, fatal: true })
+  }
+
+  // Records.
+
+  onNews(partition: number): void {
+    const inbox = this.#inboxes.get(partition)
+    if (this.#over || inbox === undefined) return
+    if (inbox !== this.#current && !this.#inReady.has(partition)) this.#queue(inbox)
+    this.#sink.onAvailable()
+  }
+
+  /** The next record, or null when there is none at the moment. Finishes the record taken before, unless claimed. */
+  take(): ConsumerRecord<K, V> | null {
+    while (!this.#over) {
+      const inbox = this.#current ?? this.#nextInbox()
+      if (inbox === null) return null
+      let record: ConsumerRecord<K, V> | null
+      try {
+        record = inbox.take()
+      } catch (error) {
+        this.#end(error as MillraceError)
+        return null
+      }
+      if (record !== null) {
+        this.#takes++
+        return record
+      }
+      // A batch has ended: the next partition has its turn.
+      this.#current = null
+      if (inbox.done) this.#partitionDone(inbox)
+      else if (inbox.hasNews) this.#queue(inbox)
+    }
+    return null
+  }
+
+  #nextInbox(): Inbox<K, V> | null {
+    const inbox = this.#ready.shift()
+    if (inbox === undefined) return null
+    this.#inReady.delete(inbox.partition)
+    this.#current = inbox
+    return inbox
+  }
+
+  #queue(inbox: Inbox<K, V>): void {
+    this.#inReady.add(inbox.partition)
+    this.#ready.push(inbox)
+  }
+
+  #partitionDone(inbox: Inbox<K, V>): void {
+    inbox.drop()
+    this.#inboxes.delete(inbox.partition)
+    const index = this.#cursors.findIndex((cursor) => cursor.partition === inbox.partition)
+    const [cursor] = this.#cursors.splice(index, 1)
+    cursor?.close()
+    if (--this.#partitionsLeft === 0) this.#end(null)
+  }
+
+  undecodable(partition: number, offset: number, what: 'key' | 'value', cause: unknown): void {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    const detail = `the ${what} of ${this.topicName}/${partition} at offset ${offset} cannot be decoded: ${reason}`
+    const context = { topic: this.topicName, partition, offset, cause }
+    const skip = this.#options.onDecodeError === 'skip'
+    const error = new MillraceError('ERR_MILLRACE_DESERIALIZATION', detail, { ...context, fatal: !skip })
+    if (!skip) throw error
+    this.cluster.report('record-skipped', detail, { topic: this.topicName, partition, offset, error })
+  }
+
+  // Claims.
+
+  claim(): Claim {
+    const inbox = this.#current!
+    const batch = inbox.currentBatch!
+    batch.unfinished++
+    const claim = new RecordClaim(this, inbox, batch, inbox.currentOffset)
+    this.#claims.add(claim)
+    return claim
+  }
+
+  release(claim: RecordClaim): void {
+    if (!this.#claims.delete(claim)) return
+    claim.inbox.finish(claim.batch)
+    if (this.#claims.size === 0) for (const listener of this.#idleListeners.splice(0)) listener()
+  }
+
+  // The watch.
+
+  #armWatch(): void {
+    const { environment } = this.cluster
+    this.#watchTimer = environment.timer(WATCH_INTERVAL_MS, () => {
+      environment.defer(() => {
+        if (!this.#over) this.#watch(environment.monotonicMs())
+      })
+    })
+  }
+
+  #watch(nowMs: number): void {
+    this.#armWatch()
+    for (const cursor of [...this.#cursors]) cursor.watch(nowMs)
+    const what = this.#oldestUnfinished()
+    if (what === null || what !== this.#unfinished?.what) {
+      this.#unfinished = what === null ? null : { what, sinceMs: nowMs, warnAtMs: nowMs + STALL_WARNING_MS }
+    } else if (nowMs >= this.#unfinished.warnAtMs) {
+      const forMs = nowMs - this.#unfinished.sinceMs
+      this.#unfinished.warnAtMs = nowMs + forMs
+      this.#warnOfStall(what, forMs)
+    }
+  }
+
+  /** A claim, or the count of takes when the record taken last was not asked past yet. */
+  #oldestUnfinished(): RecordClaim | number | null {
+    for (const claim of this.#claims) return claim
+    return this.#current?.currentBatch ? this.#takes : null
+  }
+
+  #warnOfStall(what: RecordClaim | number, forMs: number): void {
+    const inbox = typeof what === 'number' ? this.#current : what.inbox
+    if (inbox === null) return
+    const offset = typeof what === 'number' ? inbox.currentOffset : what.offset
+    const { partition } = inbox
+    const place = `${this.topicName}/${partition} at offset ${offset}`
+    const message = `the record of ${place} was handed out ${Math.round(forMs / 1000)} s ago and is not finished`
+    const fields = { topic: this.topicName, partition, offset }
+    this.#surroundings.warnings.warn('MILLRACE_STALLED', message, fields)
+    this.cluster.report('stalled', message, fields)
+  }
+}

@@ -1,0 +1,55 @@
+// What the client tells about its connections and subscriptions while it goes on by itself.
+import type { MillraceError } from './errors.js'
+
+/**
+ * - `connecting`: looking for a broker
+ * - `connected`: the control connection is up and the cluster map is fresh
+ * - `control-lost`, `control-stale`: the control connection broke, or its map was not confirmed for 5 s; another is sought
+ * - `unreachable`: no broker answered the first contact within `connectTimeoutMs`; everything pending has failed
+ * - `link-up`, `link-lost`: a data connection to one core of one broker
+ * - `cursor-retry`: a partition of a subscription is not to be had at the moment; it is tried again
+ * - `cursor-reopened`: a subscription goes on after a break, at the next undelivered offset
+ * - `stalled`: a record was handed out and not settled for long
+ * - `record-skipped`: a record that could not be decoded was skipped, as asked
+ * - `closed`: the client is closed; nothing follows
+ */
+export type StatusKind =
+  | 'connecting'
+  | 'connected'
+  | 'control-lost'
+  | 'control-stale'
+  | 'unreachable'
+  | 'link-up'
+  | 'link-lost'
+  | 'cursor-retry'
+  | 'cursor-reopened'
+  | 'stalled'
+  | 'record-skipped'
+  | 'closed'
+
+export interface MillStatus {
+  readonly kind: StatusKind
+  /** Milliseconds since 1970. */
+  readonly timestamp: number
+  readonly message: string
+  readonly nodeId?: number
+  readonly shard?: number
+  readonly topic?: string
+  readonly partition?: number
+  readonly offset?: number
+  readonly error?: MillraceError
+}
+
+/** Counts since `connect()`. */
+export interface ClientStatistics {
+  /** Requests served by another core than the one they were sent to. 0 in the steady state. */
+  readonly misroutes: number
+  /** Batches and cursors refused because the partition is led elsewhere. */
+  readonly refusals: number
+  /** Times the cluster map was asked for anew. */
+  readonly refreshes: number
+  /** Connections opened again after a loss. */
+  readonly reconnects: number
+}
+
+export type MutableStatistics = { -readonly [Name in keyof ClientStatistics]: number }

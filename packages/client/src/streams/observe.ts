@@ -1,0 +1,25 @@
+// Turns a notifier of the core into an Observable.
+import { type Observable, ReplaySubject, Subject } from 'rxjs'
+import type { Notifier } from '../notifier.js'
+
+/** The Observable type, for files outside this folder. */
+export type Observed<T> = Observable<T>
+
+export interface ObservedNotifier<T> {
+  readonly stream: Observed<T>
+  /** Completes the stream. */
+  end(): void
+}
+
+/** @param replay how many of the latest values a late subscriber gets. */
+export function observe<T>(notifier: Notifier<T>, replay = 0): ObservedNotifier<T> {
+  const subject = replay === 0 ? new Subject<T>() : new ReplaySubject<T>(replay)
+  const stop = notifier.listen((value) => subject.next(value))
+  return {
+    stream: subject.asObservable(),
+    end: () => {
+      stop()
+      subject.complete()
+    },
+  }
+}

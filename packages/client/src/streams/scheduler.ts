@@ -1,0 +1,2 @@
+// The scheduler of ordinary time.
+export { asyncScheduler } from 'rxjs'

@@ -1,0 +1,28 @@
+// settle: marks the place in a synchronous pipeline behind which a record is finished.
+import { type MonoTypeOperatorFunction, Observable } from 'rxjs'
+import { claimCurrent } from '../settlement.js'
+import { Detachable, notInDelivery } from './process-each.js'
+
+/**
+ * Finishes each record when everything behind this operator has returned. Like processEach() it must see records while
+ * they are delivered; behind an asynchronous operator the subscription fails with ERR_MILLRACE_NOT_IN_DELIVERY.
+ */
+export function settle<T>(): MonoTypeOperatorFunction<T> {
+  return (source) =>
+    new Observable((subscriber) => {
+      const detachable = new Detachable()
+      subscriber.add(() => detachable.detach())
+      detachable.hold(
+        source.subscribe({
+          next: (value) => {
+            const claim = claimCurrent()
+            if (claim === null) return subscriber.error(notInDelivery('settle()'))
+            subscriber.next(value)
+            claim.settle()
+          },
+          error: (error) => subscriber.error(error),
+          complete: () => subscriber.complete(),
+        }),
+      )
+    })
+}
