@@ -96,22 +96,22 @@ class CrashRun {
 
   async run(): Promise<void> {
     for (let life = 0; life <= CRASHES; life++) {
-      if (!(await this.boot())) continue
+      if (!(await this.boot(life < CRASHES))) continue
       await this.checkAll()
       if (life === CRASHES) break
       await this.work(this.random.integer(5, 60))
       this.crash()
     }
-    await this.turn(this.store.close())
+    await this.turn('closing', this.store.close())
     this.mustBeClean()
   }
 
   /** Opens everything; false when the machine was crashed again before it had finished. */
-  private async boot(): Promise<boolean> {
+  private async boot(mayCrash: boolean): Promise<boolean> {
     this.environment = this.machine.start()
     this.logs.length = 0
     this.term++
-    const crashAfter = this.term > 1 && this.random.chance(0.25) ? this.random.integer(1, 60) : Number.POSITIVE_INFINITY
+    const crashAfter = mayCrash && this.random.chance(0.25) ? this.random.integer(1, 60) : Number.POSITIVE_INFINITY
     const opening = this.openAll()
     let opened = false
     let failed: unknown = null
@@ -125,7 +125,7 @@ class CrashRun {
     )
     const lastEvent = this.scheduler.eventsRun + crashAfter
     const over = () => opened || failed !== null || this.scheduler.eventsRun >= lastEvent
-    await this.runUntil(over)
+    await this.runUntil('opening', over)
     if (failed !== null) throw failed
     if (opened) return true
     this.count('crash during recovery')
@@ -178,7 +178,7 @@ class CrashRun {
     const key = { topicId: this.models.size + 1, partition: 0, lane: 0 }
     const model = new LogModel(key)
     this.models.set(nameOf(key), model)
-    await this.turn(this.openOne(model))
+    await this.turn('making a log', this.openOne(model))
   }
 
   private append({ model, state, log }: OpenLog): void {
@@ -276,7 +276,7 @@ class CrashRun {
     }
     await this.readAndCompare(model, log, 0, index)
     // As the broker does: what was found counts again once it is flushed.
-    await this.turn(log.flush())
+    await this.turn('flushing', log.flush())
     model.flushed = index
     model.written = index
   }
@@ -290,7 +290,7 @@ class CrashRun {
   private async readAndCompare(model: LogModel, log: PartitionLog, from: number, to: number): Promise<void> {
     let next = from
     while (next < to) {
-      const read = await this.turn(log.read(model.batches[next]!.baseOffset, this.random.pick([1, 65_536, MIB]), to))
+      const read = await this.turn('reading', log.read(model.batches[next]!.baseOffset, this.random.pick([1, 65_536, MIB]), to))
       const bytes = Buffer.concat(read.pieces.map(({ block, offset, length }) => view(block, offset, length)))
       read.release()
       if (read.batchCount === 0)
@@ -331,25 +331,25 @@ class CrashRun {
     this.coverage[what] = (this.coverage[what] ?? 0) + 1
   }
 
-  private async runUntil(done: () => boolean): Promise<void> {
+  private async runUntil(what: string, done: () => boolean): Promise<void> {
     const deadlineMs = this.scheduler.nowMs + 600_000
     const end = await this.scheduler.run(() => done() || this.misuse !== null, { deadlineMs, events: 500_000 })
     if (this.misuse !== null) throw this.misuse
-    if (end !== 'done') throw new CheckFailed('stuck', `the store waits for nothing (${end})`)
+    if (end !== 'done') throw new CheckFailed('stuck', `${what} never comes to an end (${end})`)
   }
 
-  private async turn<T>(promise: Promise<T>): Promise<T> {
+  private async turn<T>(what: string, promise: Promise<T>): Promise<T> {
     let settled = false
     const mark = () => {
       settled = true
     }
     promise.then(mark, mark)
-    await this.runUntil(() => settled)
+    await this.runUntil(what, () => settled)
     return promise
   }
 
   private advance(delayMs: number): Promise<void> {
-    return this.turn(this.scheduler.sleep(delayMs))
+    return this.turn('waiting', this.scheduler.sleep(delayMs))
   }
 }
 
