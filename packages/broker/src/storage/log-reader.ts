@@ -72,10 +72,12 @@ export class LogReader {
     })
   }
 
-  /** Position up to which the log has to be, and can be, read from disk. */
+  /**
+   * Position up to which the log can be read from disk. Memory begins there or before, but for groups without batches:
+   * those are not kept, and what is under way of them is not on disk yet.
+   */
   diskEnd(): number {
-    const oldest = this.writer.tail[0]
-    return oldest === undefined || oldest.segment === null ? this.writer.flushedPosition : oldest.position
+    return this.writer.flushedPosition
   }
 
   private async readDisk(wanted: ReadSelection): Promise<LogRead> {
