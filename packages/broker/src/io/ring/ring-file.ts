@@ -136,6 +136,17 @@ export class FileContext {
     return this.transfers.pop() ?? new Transfer(this.loop, this.transfers)
   }
 
+  /** @throws DiskError with which the system may tell of a write that was lost. */
+  closeDescriptor(descriptor: number, doing: string): void {
+    // A file system that hangs may also hang in close(2), which would take this thread with it.
+    if (this.loop.leaked) return
+    try {
+      closeDescriptor(descriptor)
+    } catch (cause) {
+      throw diskErrorFrom(cause, doing)
+    }
+  }
+
   /** fdatasync of an open file (or fsync `withMetadata`), as an operation of the ring. */
   async sync(descriptor: number, withMetadata: boolean, doing: string): Promise<void> {
     const { loop } = this
@@ -217,11 +228,7 @@ export class RingFile implements DiskFile {
   private async closeOnce(): Promise<void> {
     await this.gate.close()
     this.onClosed(this)
-    try {
-      closeDescriptor(this.descriptor)
-    } catch (cause) {
-      throw diskErrorFrom(cause, `closing ${this.name}`)
-    }
+    this.context.closeDescriptor(this.descriptor, `closing ${this.name}`)
   }
 
   private async operation<T>(doing: string, work: () => Promise<T>): Promise<T> {

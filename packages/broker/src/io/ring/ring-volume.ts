@@ -202,8 +202,10 @@ class RingVolume implements Volume {
     try {
       await Promise.all([...this.files].map((file) => file.close()))
     } finally {
-      closeDescriptor(this.parts.directoryDescriptor)
-      closeDescriptor(this.parts.flushDescriptor)
+      const { directoryDescriptor, flushDescriptor } = this.parts
+      for (const descriptor of [directoryDescriptor, flushDescriptor]) {
+        this.context.closeDescriptor(descriptor, `closing ${this.directory}`)
+      }
       // Writes left to the kernel may still reach the disk: nobody may open the directory before this process ends.
       if (!this.context.loop.leaked) await this.parts.lock.release()
       this.onClosed()
