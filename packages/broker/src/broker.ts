@@ -174,35 +174,40 @@ async function openNode(
       nodeId: identity.nodeId,
       shardCount: cores.count,
       software: SOFTWARE,
-      status: () => ({
-        nodeId: identity.nodeId,
-        clusterId: identity.clusterId,
-        version: VERSION,
-        environment: environment.kind,
-        uptimeMs: Math.round(clock.monotonicMs() - startedAtMs),
-        starts: identity.starts,
-        shards: cores.count,
-        topics: topics.list().length,
-        partitions: shard.partitionCount,
-        connections: node.connections(),
-        memory: {
-          budgetBytes: memory.budgetBytes,
-          usedBytes: memory.usedBytes,
-          frameBytes: node.context.frameMemory.usedBytes,
-        },
-        storage: {
-          directory: volume.directory,
-          direct: volume.direct,
-          flushMethod: volume.flushMethod,
-          note: volume.note,
-          ...store.statistics,
-        },
-        counters: metrics.snapshot(),
-      }),
+      status: () => statusOf(node, store, identity, volume, startedAtMs),
       reportBug: (error, where) => reportBug(environment, metrics, config, error, where),
     },
   }
   return node
+}
+
+/** The answer to the `brokerStatus` operation. */
+function statusOf(
+  { context, shard, connections }: Node,
+  store: LogStore,
+  identity: Identity,
+  volume: Volume,
+  startedAtMs: number,
+): Readonly<Record<string, unknown>> {
+  const { environment, topics, frameMemory, metrics } = context
+  const { clock, memory, cores } = environment
+  const { directory, direct, flushMethod, note } = volume
+  const { nodeId, clusterId, starts } = identity
+  return {
+    nodeId,
+    clusterId,
+    version: VERSION,
+    environment: environment.kind,
+    uptimeMs: Math.round(clock.monotonicMs() - startedAtMs),
+    starts,
+    shards: cores.count,
+    topics: topics.list().length,
+    partitions: shard.partitionCount,
+    connections: connections(),
+    memory: { budgetBytes: memory.budgetBytes, usedBytes: memory.usedBytes, frameBytes: frameMemory.usedBytes },
+    storage: { directory, direct, flushMethod, note, ...store.statistics },
+    counters: metrics.snapshot(),
+  }
 }
 
 /** The first command of a cluster carries its identity; every later start compares. @throws StartError DATA_OF_ANOTHER. */
