@@ -65,6 +65,8 @@ export interface FaultPlan {
 /** Sizes of storage that reach its rare states within a short run. */
 export interface StoragePlan {
   readonly slotBytes: readonly number[]
+  /** No batch of these runs is larger. */
+  readonly maxGroupBytes: number
   readonly reserveSlots: number
   readonly checkpointBytes: number
   readonly writesInFlight: number
@@ -132,7 +134,7 @@ function drawProducer(random: SeededRandom, topics: readonly TopicOptions[], wor
     codec: random.pick(['none', 'none', 'gzip']),
     batchBytes: random.pick([256, 2 * KIB, 16 * KIB, 256 * KIB]),
     inFlightBatches: random.integer(1, 8),
-    deliveryTimeoutMs: random.chance(0.25) ? random.logBetween(200, 3000) : 120_000,
+    deliveryTimeoutMs: random.chance(0.25) ? Math.round(random.logBetween(200, 3000)) : 120_000,
     keys: random.pick([1, 3, 20, 200]),
     records,
     burst,
@@ -180,7 +182,8 @@ function drawFaults(random: SeededRandom): FaultPlan {
 export function drawStorage(random: SeededRandom): StoragePlan {
   const smallest = random.pick([128 * KIB, 256 * KIB, MIB])
   return {
-    slotBytes: [smallest, smallest * 2, 8 * MIB],
+    slotBytes: [smallest, smallest * 2, 4 * MIB],
+    maxGroupBytes: 512 * KIB,
     reserveSlots: random.integer(1, 4),
     checkpointBytes: random.pick([16 * KIB, 128 * KIB, MIB]),
     writesInFlight: random.pick([1, 4]),
