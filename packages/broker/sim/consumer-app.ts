@@ -8,7 +8,7 @@ import type { OpenSession } from './recorder.js'
 type BytesRecord = ConsumerRecord<Uint8Array, Uint8Array>
 
 /** Between two sessions. */
-const PAUSE_MS = 5
+const MEAN_PAUSE_MS = 150
 const RETRY_MS = 50
 
 export class ConsumerApp {
@@ -28,7 +28,7 @@ export class ConsumerApp {
     const consumer = mill.consumer({ inFlightBytes: this.plan.inFlightBytes })
     while (!this.stopping) {
       await this.oneSession(consumer)
-      await this.context.sleep(PAUSE_MS)
+      await this.context.sleep(this.context.random.exponential(MEAN_PAUSE_MS))
     }
     await consumer.close()
   }

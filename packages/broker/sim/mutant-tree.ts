@@ -21,7 +21,7 @@ export interface Mutant {
   /** What must catch it, as written in the patch's header. */
   readonly invariant: string
   /** Which program is to find it. */
-  readonly runner: 'sim' | 'crash'
+  readonly runner: 'sim' | 'log-lives'
   /** Paths from the root, such as `packages/broker/src/storage/flusher.ts`. */
   readonly files: readonly string[]
 }
@@ -37,7 +37,7 @@ async function readMutant(name: string, path: string): Promise<Mutant> {
   const invariant = field('Invariant')
   const runner = field('Runner') ?? 'sim'
   if (invariant === undefined) throw new Error(`${name} does not name the invariant that is to catch it`)
-  if (runner !== 'sim' && runner !== 'crash') throw new Error(`${name}: Runner is sim or crash, not ${runner}`)
+  if (runner !== 'sim' && runner !== 'log-lives') throw new Error(`${name}: Runner is sim or log-lives, not ${runner}`)
   const files = [...text.matchAll(/^\+\+\+ b\/(.+)$/gm)].map((match) => match[1]!)
   if (files.length === 0) throw new Error(`${name} changes no file`)
   return { name: basename(name, '.patch'), patch: path, invariant, runner, files }

@@ -49,7 +49,7 @@ async function runProgram(
     'broker',
     'dist-dev',
     'sim',
-    mutant.runner === 'sim' ? 'main.js' : 'crash.js',
+    mutant.runner === 'sim' ? 'main.js' : 'log-lives-main.js',
   )
   const args = [program, '--first', String(first), amount, String(count), '--json']
   const child = spawn(process.execPath, args, { cwd: tree.root, stdio: ['ignore', 'pipe', 'ignore'] })

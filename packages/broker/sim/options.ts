@@ -95,7 +95,7 @@ export function optionsOf(seed: number): SimulationOptions {
   const topics = drawTopics(random.split('topics'))
   const producers = random.split('producers')
   const consumers = random.split('consumers')
-  const workMs = random.between(1500, 6000)
+  const workMs = random.between(800, 4000)
   return {
     seed,
     workMs,
@@ -126,7 +126,7 @@ function drawNetwork(random: SeededRandom): NetworkConditions {
 }
 
 function drawProducer(random: SeededRandom, topics: readonly TopicOptions[], workMs: number): ProducerPlan {
-  const records = Math.floor(random.logBetween(40, 700))
+  const records = Math.floor(random.logBetween(20, 400))
   const burst = Math.floor(random.logBetween(1, 60))
   return {
     topic: random.pick(topics).name,

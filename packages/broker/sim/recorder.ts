@@ -175,17 +175,19 @@ export function drawRecord(
   idHeader: readonly [string, Uint8Array],
 ): PlainRecord {
   const key = random.chance(nullRate) ? null : Buffer.from(`key-${random.integer(0, keys - 1)}`)
-  const value = random.chance(nullRate) ? null : new Uint8Array(random.integer(0, largestValueBytes))
-  if (value !== null) fillText(random, value)
+  const value = random.chance(nullRate) ? null : drawValue(random, largestValueBytes)
   const headers: (readonly [string, Uint8Array | null])[] = [idHeader]
   if (random.chance(0.1)) headers.push(['trace', random.chance(0.5) ? null : Buffer.from('abc')])
   return { key, value, headers, timestamp: random.chance(0.2) ? random.integer(0, 2 ** 40) : wallMs }
 }
 
-/** Compressible like real data: a random word, repeated. */
-function fillText(random: SeededRandom, bytes: Uint8Array): void {
-  const word = random.uint32()
-  for (let i = 0; i < bytes.byteLength; i++) bytes[i] = 97 + (((word >>> (i % 7)) + (i >> 5)) % 26)
+/** Text to cut values out of: compressible like real data, and different at every place. */
+const TEXT = Buffer.from(Array.from({ length: 8192 }, (_, i) => `${i.toString(36)} flows over the wheel; `).join(''))
+
+function drawValue(random: SeededRandom, largestBytes: number): Uint8Array {
+  const length = random.integer(0, largestBytes)
+  const start = random.integer(0, TEXT.byteLength - length)
+  return new Uint8Array(TEXT.subarray(start, start + length))
 }
 
 function encodeId(recordId: number): Uint8Array {

@@ -1,9 +1,9 @@
-// npm run crash: crash images of the log store, each recovered by the real code and compared with what was promised.
+// Many short lives of the log store, each recovered by the real code and compared with what was promised.
 import { parseArgs } from 'node:util'
 import { addCoverage } from './coverage.js'
-import { runCrashes } from './crash-run.js'
+import { liveThrough } from './log-lives.js'
 
-const USAGE = `npm run crash -- [--states N] [--first S] [--seed S] [--json]
+const USAGE = `node packages/broker/dist-dev/sim/log-lives-main.js -- [--states N] [--first S] [--seed S] [--json]
 
   --states N  how many crash images to recover from (1000)
   --first S   the first seed (1)
@@ -27,7 +27,7 @@ async function main(): Promise<void> {
   const one = values.seed === undefined ? null : wholeNumber('--seed', values.seed)
   const wanted = wholeNumber('--states', values.states)
   const report = {
-    name: 'crash',
+    name: 'log-lives',
     states: 0,
     seeds: 0,
     failures: 0,
@@ -37,7 +37,7 @@ async function main(): Promise<void> {
   }
   const begunAt = process.hrtime.bigint()
   for (let seed = one ?? wholeNumber('--first', values.first); report.failures === 0; seed++) {
-    const result = await runCrashes(seed)
+    const result = await liveThrough(seed)
     report.seeds++
     report.states += result.images
     addCoverage(report.coverage, result.coverage)
@@ -45,7 +45,7 @@ async function main(): Promise<void> {
       report.failures++
       report.firstFailure = { seed, ...result.failure }
       console.log(`seed ${seed} failed: ${result.failure.invariant}: ${result.failure.message}`)
-      console.log(`replay: npm run crash -- --seed ${seed}`)
+      console.log(`replay: node packages/broker/dist-dev/sim/log-lives-main.js -- --seed ${seed}`)
     }
     if (one !== null || report.states >= wanted) break
   }

@@ -6,7 +6,7 @@ import type { Block, Volume } from '#src/environment.js'
 import { type LogKey, type LogStore, type PartitionLog, StorageError } from '#src/storage/log-store.js'
 import { openLogStore } from '#src/storage/open-log-store.js'
 import { storageLimits } from '#src/storage/storage-limits.js'
-import { drawBatch, HashState, LogModel } from './crash-model.js'
+import { drawBatch, HashState, LogModel } from './log-lives-model.js'
 import { drawStorage } from './options.js'
 import { goodNetwork } from './pipe.js'
 import { SeededRandom } from './random.js'
@@ -19,22 +19,22 @@ const MIB = 1024 * KIB
 const CRASHES = 6
 const IDENTITY = { clusterId: 'c'.repeat(32), nodeId: 1, diskId: 'd'.repeat(32) }
 
-export interface CrashFailure {
+export interface LogLivesFailure {
   readonly invariant: 'lost' | 'phantom' | 'state' | 'damage-claimed' | 'exception' | 'stuck' | 'memory'
   readonly message: string
 }
 
-export interface CrashRunResult {
+export interface LogLivesResult {
   readonly seed: number
   readonly images: number
-  readonly failure: CrashFailure | null
+  readonly failure: LogLivesFailure | null
   readonly coverage: Readonly<Record<string, number>>
   readonly traceHash: string
 }
 
 class CheckFailed extends Error {
   constructor(
-    readonly invariant: CrashFailure['invariant'],
+    readonly invariant: LogLivesFailure['invariant'],
     message: string,
   ) {
     super(message)
@@ -48,7 +48,7 @@ interface OpenLog {
 }
 
 /** One machine with one store, through several lives. */
-class CrashRun {
+class LogLives {
   readonly coverage: Record<string, number> = {}
   readonly scheduler = new Scheduler()
   images = 0
@@ -290,7 +290,10 @@ class CrashRun {
   private async readAndCompare(model: LogModel, log: PartitionLog, from: number, to: number): Promise<void> {
     let next = from
     while (next < to) {
-      const read = await this.turn('reading', log.read(model.batches[next]!.baseOffset, this.random.pick([1, 65_536, MIB]), to))
+      const read = await this.turn(
+        'reading',
+        log.read(model.batches[next]!.baseOffset, this.random.pick([1, 65_536, MIB]), to),
+      )
       const bytes = Buffer.concat(read.pieces.map(({ block, offset, length }) => view(block, offset, length)))
       read.release()
       if (read.batchCount === 0)
@@ -365,9 +368,9 @@ function ignoreStorage(error: unknown): void {
   if (!(error instanceof StorageError)) throw error
 }
 
-export async function runCrashes(seed: number): Promise<CrashRunResult> {
-  const run = new CrashRun(seed)
-  let failure: CrashFailure | null = null
+export async function liveThrough(seed: number): Promise<LogLivesResult> {
+  const run = new LogLives(seed)
+  let failure: LogLivesFailure | null = null
   try {
     await run.run()
   } catch (error) {
