@@ -1,5 +1,6 @@
 // Cursors: credit, fairness, the push window, wake-ups, heartbeats, and every way they end.
 import {
+  BATCH_HEADER_BYTES,
   type CursorOpen,
   crc32,
   cursorBatches,

@@ -26,7 +26,7 @@ import type { ServerContext } from '#src/server/context.js'
 import { FrameMemory } from '#src/server/frame-memory.js'
 import { Shard } from '#src/shard.js'
 import { heapMemory, TestClock } from '../partition/fixture.js'
-import { blockOf, MemoryLogStore, type MemoryStoreOptions } from '../partition/memory-log.js'
+import { blockOf, type MemoryDisk, MemoryLogStore, type MemoryStoreOptions } from '../partition/memory-log.js'
 
 /** Memory with a budget, which counts what is out. */
 export class BudgetMemory implements Memory {
@@ -175,6 +175,10 @@ export interface InMemoryServer {
   /** A new connection with HELLO behind it. */
   open(): TestStream
   admin(operation: keyof typeof ADMIN_OPERATIONS, fields: Fields): Promise<Fields>
+  /** Opens what the metadata knows, as a broker does at its start. */
+  startTopics(): Promise<void>
+  /** Fields of what was logged as an error. */
+  readonly errors: LogFields[]
   /** Lets promises and turns run until nothing moves. */
   settle(): Promise<void>
 }
@@ -183,6 +187,8 @@ export interface InMemoryOptions {
   readonly memoryBytes?: number
   readonly frameBytes?: number
   readonly store?: MemoryStoreOptions
+  /** What an earlier server left. */
+  readonly disk?: MemoryDisk
 }
 
 export const HELLO = {
@@ -202,8 +208,9 @@ const CLUSTER_ID = 'c'.repeat(32)
 export async function startInMemory(options: InMemoryOptions = {}): Promise<InMemoryServer> {
   const clock = new TestClock()
   const memory = new BudgetMemory(options.memoryBytes ?? 256 * 1024 * 1024)
-  const log = { debug() {}, info() {}, warn() {}, error() {} }
-  const store = new MemoryLogStore({ clock }, undefined, options.store)
+  const errors: LogFields[] = []
+  const log = { debug() {}, info() {}, warn() {}, error: (fields: LogFields) => void errors.push(fields) }
+  const store = new MemoryLogStore({ clock }, options.disk, options.store)
   const unused = (): never => {
     throw new Error('there is no disk and no network here')
   }
@@ -268,6 +275,12 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
     dial,
     open,
     settle,
+    errors,
+    async startTopics() {
+      const started = context.topics.open()
+      await settle()
+      await started
+    },
     async admin(operation, fields) {
       const stream = open()
       stream.send(
