@@ -53,9 +53,14 @@ export class RingLoop implements CompletionSink {
     return this.leakedOperations > 0
   }
 
+  /** @throws DiskError CLOSED once the environment has been closed. */
+  assertOpen(): void {
+    if (this.closed) throw new DiskError('CLOSED', 'the environment is closed')
+  }
+
   /** A slot for one submission of `target`; given back by its last completion. */
   acquire(target: OperationTarget): number {
-    if (this.closed) throw new DiskError('CLOSED', 'the environment is closed')
+    this.assertOpen()
     if (this.freeSlots.length === 0) this.addSlots(this.targets.length)
     const slot = this.freeSlots.pop()!
     this.targets[slot] = target

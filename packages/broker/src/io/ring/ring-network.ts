@@ -28,6 +28,7 @@ export class RingNetwork implements Network {
   async listen(options: ListenOptions, accept: Accept): Promise<Listener> {
     try {
       const address = isIP(options.host) === 0 ? (await lookup(options.host)).address : options.host
+      this.context.loop.assertOpen()
       const { descriptor, port } = listenOn(address, options.port, BACKLOG)
       const listener = new RingListener(this.context.loop, this.logger, descriptor, options.host, port, {
         accepted: (accepted) => this.accepted(accepted, accept),

@@ -45,6 +45,7 @@ export class RingDisk implements Disk {
   }
 
   async openVolume(directory: string, options: VolumeOptions): Promise<Volume> {
+    this.context.loop.assertOpen()
     await makeDirectory(directory)
     const lock = await acquireDirectoryLock(directory)
     const opened: number[] = []
