@@ -49,7 +49,8 @@ export class RawClient {
   readonly frames: ReceivedFrame[] = []
   closed = false
   #correlation = 1
-  #wake: () => void = () => {}
+  /** Everybody who waits for a frame. */
+  readonly #waiting = new Set<() => void>()
 
   private constructor(readonly socket: Socket) {
     const decoder = new FrameDecoder(MAX_FRAME_BYTES, (header, payload) => {
@@ -66,6 +67,10 @@ export class RawClient {
       this.closed = true
       this.#wake()
     })
+  }
+
+  #wake(): void {
+    for (const wake of [...this.#waiting]) wake()
   }
 
   /** Connects without saying anything. */
@@ -113,11 +118,13 @@ export class RawClient {
       const left = deadline - Date.now()
       if (left <= 0) throw new Error(`nothing within ${timeoutMs} ms`)
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, left)
-        this.#wake = () => {
+        const wake = (): void => {
           clearTimeout(timer)
+          this.#waiting.delete(wake)
           resolve()
         }
+        const timer = setTimeout(wake, left)
+        this.#waiting.add(wake)
       })
     }
   }
