@@ -1,6 +1,7 @@
 // What people type, and what they are told when they mistype it.
 import { describe, expect, it } from 'vitest'
 import { COMMANDS, type CommandName, readChoice, readCommandLine, readInteger } from '#src/cli/command-line.js'
+import { readStart } from '#src/cli/consume.js'
 import { helpPage } from '#src/cli/help.js'
 import { formatTable } from '#src/cli/table.js'
 
@@ -60,6 +61,28 @@ describe('a command line', () => {
     expect(read('')).toMatchObject({ name: null, help: true })
     expect(read('topic create --help')).toMatchObject({ name: 'topic create', help: true })
   })
+})
+
+describe('where to begin', () => {
+  it.each([
+    ['earliest', 'earliest'],
+    ['latest', 'latest'],
+    ['0', { offset: 0 }],
+    ['42', { offset: 42 }],
+    ['@1700000000123', { timestamp: 1_700_000_000_123 }],
+    ['2023-11-14T22:13:20Z', { timestamp: 1_700_000_000_000 }],
+    ['2023-11-14T22:13:20.5+00:30', { timestamp: 1_700_000_000_500 - 1_800_000 }],
+    ['2023-11-14', { timestamp: Date.UTC(2023, 10, 14) }],
+  ])('%s is understood', (text, start) => {
+    expect(readStart(text)).toEqual(start)
+  })
+
+  it.each(['', 'begin', '-5', '1.5', '@', '@x', '2026-13-45', '14 November 2023', '99999999999999999999'])(
+    '%j is refused',
+    (text) => {
+      expect(() => readStart(text)).toThrow('--from is earliest, latest')
+    },
+  )
 })
 
 describe('help', () => {

@@ -1,0 +1,58 @@
+// `millrace consume`: records to standard output, no faster than the reader of the pipe takes them.
+import { bytes } from '../serde.js'
+import { topic } from '../topic.js'
+import { readChoice, readInteger } from './command-line.js'
+import { EXIT, type ExitCode, UsageError } from './exit-codes.js'
+import { compileFormat, DEFAULT_FORMAT, formatJson, type RecordFormatter } from './record-format.js'
+import { type Session, withClient } from './session.js'
+
+export async function consume(session: Session): Promise<ExitCode> {
+  const { line, output, messages, interrupted } = session
+  const format = chooseFormat(session)
+  const count = readInteger(line, 'count', 1) ?? Number.POSITIVE_INFINITY
+  const until = readChoice(line, 'until', ['end'])
+  const from = readStart(line.values.from ?? 'latest')
+  const records = topic(line.topic, { key: bytes, value: bytes })
+
+  let printed = 0
+  await withClient(session, async (mill) => {
+    const consumer = mill.consumer()
+    interrupted.addEventListener('abort', () => void consumer.close())
+    for await (const record of consumer.subscribe(records, { from, ...(until && { until }) })) {
+      // Not asking for the next record while the pipe is full holds the broker back, and with it everything between.
+      const pipeIsFull = output.writeLatin1(format(record))
+      if (pipeIsFull !== null) await pipeIsFull
+      if (!output.isTerminal) messages.progress(() => `${printed} records`)
+      if (++printed === count || interrupted.aborted) break
+    }
+  })
+  return interrupted.aborted ? EXIT.interrupted : EXIT.ok
+}
+
+function chooseFormat({ line }: Session): RecordFormatter {
+  const isJson = readChoice(line, 'output', ['json']) === 'json' || line.json
+  if (!isJson) return compileFormat(line.values.format ?? DEFAULT_FORMAT)
+  if (line.values.format !== undefined) throw new UsageError('use either --format or JSON', 'consume')
+  return formatJson
+}
+
+type Start = 'earliest' | 'latest' | { readonly offset: number } | { readonly timestamp: number }
+
+/** Where to begin: a word, an offset, `@` with milliseconds since 1970, or a time in ISO 8601. @throws UsageError. */
+export function readStart(text: string): Start {
+  if (text === 'earliest' || text === 'latest') return text
+  if (/^\d+$/.test(text) && Number.isSafeInteger(Number(text))) return { offset: Number(text) }
+  const timestamp = /^@\d+$/.test(text) ? Number(text.slice(1)) : readTime(text)
+  if (Number.isSafeInteger(timestamp)) return { timestamp }
+  throw new UsageError(
+    `--from is earliest, latest, an offset, @milliseconds or a time like 2026-11-23T12:00:00Z, not ${text}`,
+    'consume',
+  )
+}
+
+/** Only ISO 8601: what else Date.parse understands differs between machines. */
+function readTime(text: string): number {
+  return /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,3})?)?(Z|[+-]\d{2}:\d{2})?)?$/.test(text)
+    ? Date.parse(text)
+    : Number.NaN
+}

@@ -1,0 +1,130 @@
+// `millrace topic`: create, list, describe and delete.
+import { once } from 'node:events'
+import { createInterface } from 'node:readline/promises'
+import { MAX_PARTITIONS_PER_TOPIC } from '@millrace/protocol'
+import { type Admin, admin } from '../admin.js'
+import { readChoice, readInteger } from './command-line.js'
+import { CommandError, EXIT, type ExitCode, UsageError } from './exit-codes.js'
+import { usesColor } from './output.js'
+import { type Session, withClient } from './session.js'
+import { type Column, formatTable } from './table.js'
+
+const withAdmin = <T>(session: Session, work: (admin: Admin) => Promise<T>): Promise<T> =>
+  withClient(session, (mill) => work(admin(mill)))
+
+export async function createTopic(session: Session): Promise<ExitCode> {
+  const { line, output } = session
+  const partitions = readInteger(line, 'partitions', 1) ?? 1
+  if (partitions > MAX_PARTITIONS_PER_TOPIC) {
+    throw new UsageError(`--partitions is at most ${MAX_PARTITIONS_PER_TOPIC}`, 'topic create')
+  }
+  const durability = readChoice(line, 'durability', ['flushed', 'buffered'])
+  const codecs = line.values.codecs?.split(',').map((name) => readCodec(name.trim()))
+  const created = await withAdmin(session, (cluster) =>
+    cluster.createTopic(line.topic, { partitions, ...(durability && { durability }), ...(codecs && { codecs }) }),
+  )
+  if (line.json) print(session, created)
+  else void output.writeText(`created ${created.name} with ${countOf(created.partitions, 'partition')}\n`)
+  return EXIT.ok
+}
+
+function readCodec(name: string): 'none' | 'gzip' {
+  if (name === 'none' || name === 'gzip') return name
+  throw new UsageError(`--codecs is a list of none and gzip, not ${JSON.stringify(name)}`, 'topic create')
+}
+
+export async function listTopics(session: Session): Promise<ExitCode> {
+  const topics = [...(await withAdmin(session, (cluster) => cluster.listTopics()))]
+  topics.sort((left, right) => (left.name < right.name ? -1 : 1))
+  if (session.line.json) print(session, { topics })
+  else {
+    const columns = [
+      { title: 'topic' },
+      { title: 'partitions', align: 'right' },
+      { title: 'durability' },
+      { title: 'codecs' },
+    ] as const
+    table(
+      session,
+      columns,
+      topics.map((topic) => [topic.name, String(topic.partitions), topic.durability, topic.codecs.join(',')]),
+    )
+  }
+  return EXIT.ok
+}
+
+export async function describeTopic(session: Session): Promise<ExitCode> {
+  const { line, output } = session
+  const topic = await withAdmin(session, (cluster) => cluster.describeTopic(line.topic))
+  if (line.json) {
+    print(session, topic)
+    return EXIT.ok
+  }
+  if (output.isTerminal) {
+    const records = topic.partitions.reduce(
+      (sum, { highWatermark, logStartOffset }) => sum + highWatermark - logStartOffset,
+      0,
+    )
+    void output.writeText(
+      `${topic.name}: ${countOf(topic.partitions.length, 'partition')}, ${countOf(records, 'record')}, ` +
+        `${topic.durability}, codecs ${topic.codecs.join(', ')}\n\n`,
+    )
+  }
+  const columns = ['partition', 'node', 'core', 'first offset', 'next offset', 'bytes on disk'].map(
+    (title): Column => ({ title, align: 'right' }),
+  )
+  table(
+    session,
+    columns,
+    topic.partitions.map(({ partition, nodeId, shard, logStartOffset, highWatermark, bytesOnDisk }) =>
+      [partition, nodeId, shard, logStartOffset, highWatermark, bytesOnDisk].map(String),
+    ),
+  )
+  return EXIT.ok
+}
+
+export async function deleteTopic(session: Session): Promise<ExitCode> {
+  const { line, output } = session
+  return withAdmin(session, async (cluster) => {
+    // Asking about a topic that does not exist would be silly, so it is looked up first.
+    const topic = await cluster.describeTopic(line.topic)
+    if (!line.yes && !(await confirm(session, `Delete ${topic.name} with all its records?`))) {
+      if (session.interrupted.aborted) return EXIT.interrupted
+      throw new CommandError(EXIT.failure, 'nothing was deleted')
+    }
+    await cluster.deleteTopic(topic.name)
+    if (line.json) print(session, { name: topic.name, deleted: true })
+    else void output.writeText(`deleted ${topic.name}\n`)
+    return EXIT.ok
+  })
+}
+
+/** Asks on the terminal. @throws CommandError where there is nobody to ask. */
+async function confirm({ interrupted }: Session, question: string): Promise<boolean> {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) {
+    throw new CommandError(EXIT.usage, 'deleting needs --yes where there is no terminal to ask on; nothing was deleted')
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    const closed = once(terminal, 'close').then(() => 'no')
+    terminal.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))
+    const answer = await Promise.race([terminal.question(`${question} [y/N] `, { signal: interrupted }), closed])
+    return /^y(es)?$/i.test(answer.trim())
+  } catch (error) {
+    if (interrupted.aborted) return false
+    throw error
+  } finally {
+    terminal.close()
+  }
+}
+
+function print({ output }: Session, value: unknown): void {
+  void output.writeText(`${JSON.stringify(value)}\n`)
+}
+
+function table({ output }: Session, columns: readonly Column[], rows: readonly (readonly string[])[]): void {
+  const style = { isTerminal: output.isTerminal, color: usesColor(output.stream, process.env) }
+  void output.writeText(formatTable(columns, rows, style))
+}
+
+const countOf = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`
