@@ -82,6 +82,8 @@ export class Connection {
   #watchAtMs = Number.POSITIVE_INFINITY
   #lastReceivedMs = 0
   #pingedAtMs = Number.NEGATIVE_INFINITY
+  /** Of the broker at the other end; 0 before HELLO is answered. */
+  nodeId = 0
   maxFrameBytes = MAX_FRAME_BYTES
   maxBatchBytes = MAX_BATCH_BYTES
 
@@ -272,6 +274,7 @@ export class Connection {
     if (nodeId !== 0 && reply.nodeId !== nodeId) {
       throw new ProtocolError('WRONG_NODE', `${this.address} is node ${reply.nodeId}, not ${nodeId}`)
     }
+    this.nodeId = reply.nodeId
     this.#decoder.maxFrameBytes = MAX_FRAME_BYTES
     this.maxFrameBytes = Math.min(MAX_FRAME_BYTES, reply.maxFrameBytes)
     this.maxBatchBytes = Math.min(MAX_BATCH_BYTES, reply.maxBatchBytes)

@@ -172,7 +172,7 @@ export class Control {
     const wasUp = this.#subscribed
     this.#drop(error)
     this.#attempts.set(connection.address, error)
-    if (wasUp) this.#owner.controlStatus('control-lost', error.message, error, connection.target.nodeId)
+    if (wasUp) this.#owner.controlStatus('control-lost', error.message, error, connection.nodeId)
     if (wasUp) this.#round = []
     if (wasUp || this.#round.length > 0) {
       this.#tryNext(connection.address)
@@ -221,7 +221,7 @@ export class Control {
         'connected',
         `following the cluster map of ${connection.address}`,
         undefined,
-        connection.target.nodeId,
+        connection.nodeId,
       )
     }
     this.#owner.mapChanged(true)
@@ -276,7 +276,7 @@ export class Control {
     const wasUp = this.#subscribed
     this.#drop(error)
     this.#attempts.set(connection.address, error)
-    if (wasUp) this.#owner.controlStatus('control-stale', error.message, error, connection.target.nodeId)
+    if (wasUp) this.#owner.controlStatus('control-stale', error.message, error, connection.nodeId)
     this.#round = []
     this.#tryNext(connection.address)
   }

@@ -135,7 +135,7 @@ export class PartitionQueue implements BatchSource {
   take(): PendingBatch {
     const batch = this.#inFlight.find((candidate) => !candidate.onWire) ?? this.#stampNext()
     batch.onWire = true
-    batch.outOfOrder = false
+    batch.missesEarlier = false
     return batch
   }
 
@@ -178,7 +178,7 @@ export class PartitionQueue implements BatchSource {
     batch.onWire = false
     const { cluster } = this.#owner
     const { route } = result
-    const learned = cluster.learnRoute(this.topicId, this.partition, route)
+    cluster.learnRoute(this.topicId, this.partition, route)
     if (result.code === 0) {
       const moved = route.nodeId !== link.nodeId || route.shard !== link.shard
       if (moved && route.nodeId !== 0) cluster.statistics.misroutes++
@@ -190,13 +190,13 @@ export class PartitionQueue implements BatchSource {
     const name = errorName(result.code)
     const verdict = judgeRefusal(name)
     const error = errorOfCode(result.code, result.detail, { topic: this.#owner.topicName, partition: this.partition })
-    batch.outOfOrder = name === 'OUT_OF_ORDER_SEQUENCE'
-    if (verdict.sessionOver) this.#sequenceHasGap = true
-    let atOnce = (verdict.sessionOver || batch.outOfOrder) && batch.sequence > 0
+    batch.missesEarlier = verdict.missesEarlier
+    let atOnce = verdict.missesEarlier && batch.sequence > 0
     if (name === 'NOT_LEADER') {
       cluster.statistics.refusals++
-      atOnce = learned
-      if (!learned) cluster.refresh()
+      // Once the route leads elsewhere there is nothing to wait for; of several refusals only the first brings news.
+      atOnce = cluster.linkOf(this.#route) !== link
+      if (!atOnce) cluster.refresh()
     }
     this.#refused(batch, error, verdict, atOnce ? 0 : Math.max(this.#backoff.next(), throttleMs))
   }
@@ -269,7 +269,7 @@ export class PartitionQueue implements BatchSource {
     if (this.#inFlight.some((batch) => batch.onWire)) return
     const lowest = this.#inFlight[0]
     // What stood before the lowest was acknowledged, yet the broker misses it: this epoch cannot go on.
-    if (this.#sequenceHasGap || lowest?.outOfOrder === true) this.#beginEpoch()
+    if (this.#sequenceHasGap || lowest?.missesEarlier === true) this.#beginEpoch()
     const delayMs = this.#retryDelayMs
     if (delayMs === 0) {
       this.#resume()

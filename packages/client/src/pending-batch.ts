@@ -28,8 +28,8 @@ export class PendingBatch {
   onWire = false
   /** An attempt may have reached the log without our knowing. */
   ambiguous = false
-  /** The last refusal was OUT_OF_ORDER_SEQUENCE. */
-  outOfOrder = false
+  /** It was refused because the broker misses batches of the epoch before it. */
+  missesEarlier = false
   done = false
   lastError: MillraceError | null = null
 

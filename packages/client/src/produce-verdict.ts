@@ -29,14 +29,18 @@ export interface Verdict {
   readonly retry: boolean
   /** This attempt may be in the log although it was refused. */
   readonly ambiguous: boolean
-  /** The session with this partition is over: a new epoch begins. */
-  readonly sessionOver: boolean
+  /**
+   * The broker misses batches of the epoch before this one. Those still unresolved come first when all are sent again;
+   * when there are none, the session with the partition is over and a new epoch begins.
+   */
+  readonly missesEarlier: boolean
 }
 
 /** @param name the row of the error table, or null for a code this version does not know. */
 export function judgeRefusal(name: ErrorName | null): Verdict {
-  if (name === null) return { retry: false, ambiguous: true, sessionOver: false }
-  const sessionOver = name === 'UNKNOWN_PRODUCER'
-  const retry = ERROR_TABLE[name].retriable || sessionOver
-  return { retry, ambiguous: !NOTHING_APPENDED.has(name), sessionOver }
+  if (name === null) return { retry: false, ambiguous: true, missesEarlier: false }
+  // A producer is also unknown to a partition that has just refused its first batch.
+  const missesEarlier = name === 'UNKNOWN_PRODUCER' || name === 'OUT_OF_ORDER_SEQUENCE'
+  const retry = ERROR_TABLE[name].retriable || missesEarlier
+  return { retry, ambiguous: !NOTHING_APPENDED.has(name), missesEarlier }
 }
