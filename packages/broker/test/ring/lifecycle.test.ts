@@ -108,11 +108,14 @@ describeRing('a process', () => {
     }
   })
 
-  it.each(WORKER_ENDINGS)('outlives workers at every stage of life that end by %s', async (_, inside, outside, heard) => {
-    const ended = await runProgram(workersOf(inside, outside))
-    expect([ended.code, ended.signal, ended.stderr]).toEqual([0, null, ''])
-    expect(JSON.parse(ended.stdout)).toEqual(Object.keys(STAGES).map(() => heard))
-  })
+  it.each(WORKER_ENDINGS)(
+    'outlives workers at every stage of life that end by %s',
+    async (_, inside, outside, heard) => {
+      const ended = await runProgram(workersOf(inside, outside))
+      expect([ended.code, ended.signal, ended.stderr]).toEqual([0, null, ''])
+      expect(JSON.parse(ended.stdout)).toEqual(Object.keys(STAGES).map(() => heard))
+    },
+  )
 
   it('exits while its workers are at every stage of life', async () => {
     const programs = Object.values(STAGES).map(

@@ -20,13 +20,13 @@ interface Mount {
  * else: that makes every completed direct write to extents written before durable, whichever file it went to. It holds
  * as long as barriers are on, data does not pass through the journal, and journal and data are on the same device.
  */
-const NOT_BY_DEVICE: Readonly<Record<string, readonly (readonly [prefix: string, why: string])[]>> = {
+const NOT_BY_DEVICE: Readonly<Record<string, readonly (readonly [option: string, why: string])[]>> = {
   ext4: [
     ['nobarrier', 'the file system is mounted without barriers'],
     ['barrier=0', 'the file system is mounted without barriers'],
     ['data=journal', 'the file system writes data through its journal'],
-    ['journal_dev', 'the journal is on another device'],
-    ['journal_path', 'the journal is on another device'],
+    ['journal_dev=', 'the journal is on another device'],
+    ['journal_path=', 'the journal is on another device'],
   ],
   xfs: [
     ['nobarrier', 'the file system is mounted without barriers'],
@@ -45,10 +45,9 @@ export function flushChoiceFor(mount: Mount | null, direct: boolean): FlushChoic
   if (mount === null) return bySyncfs('the mount of the directory is not known')
   const reasons = NOT_BY_DEVICE[mount.type]
   if (reasons === undefined) return bySyncfs(`a flush of the device is not known to suffice on ${mount.type}`)
-  for (const [prefix, why] of reasons) {
-    if (mount.options.some((option) => option === prefix || (prefix.length > 6 && option.startsWith(prefix)))) {
-      return bySyncfs(why)
-    }
+  for (const [option, why] of reasons) {
+    const hasValue = option.endsWith('=')
+    if (mount.options.some((given) => given === option || (hasValue && given.startsWith(option)))) return bySyncfs(why)
   }
   if (!direct) return bySyncfs('writes are buffered')
   return { method: 'device', note: null }

@@ -133,11 +133,19 @@ export class RingLoop implements CompletionSink {
   private turn(woken: boolean): void {
     const ring = this.ring
     ring.beginTurn()
-    if (!woken) this.runDeferred()
-    else if (this.holdsForDeferred) ring.requestTurn()
-    if (this.closed) return
-    if (woken || ring.unsubmitted > 0 || ring.wantsEnter) this.enter()
-    ring.reap(this)
+    let through = false
+    try {
+      if (!woken) this.runDeferred()
+      else if (this.holdsForDeferred) ring.requestTurn()
+      if (!this.closed) {
+        if (woken || ring.unsubmitted > 0 || ring.wantsEnter) this.enter()
+        ring.reap(this)
+      }
+      through = true
+    } finally {
+      // Whoever catches a callback's exception finds everything else going on.
+      if (!through && !this.closed) ring.requestTurn()
+    }
   }
 
   private runDeferred(): void {

@@ -97,14 +97,19 @@ export class StreamReceiver implements OperationTarget {
     const operation = this.operation
     this.operation = 'none'
     this.mayHaveBytes = (flags & CQE_SOCKET_NON_EMPTY) !== 0
-    if ((flags & CQE_BUFFER) !== 0) {
-      const id = flags >>> CQE_BUFFER_SHIFT
-      try {
-        if (result > 0 && !this.stopped) this.deliver(this.buffers.received.bytes(id, result))
-      } finally {
-        this.buffers.received.give(id)
+    const buffer = (flags & CQE_BUFFER) !== 0 ? flags >>> CQE_BUFFER_SHIFT : -1
+    try {
+      if (result > 0 && !this.stopped) {
+        if (buffer >= 0) this.deliver(this.buffers.received.bytes(buffer, result))
+        else if (operation === 'direct') this.advance(result)
       }
-    } else if (operation === 'direct' && result > 0 && !this.stopped) this.advance(result)
+    } finally {
+      if (buffer >= 0) this.buffers.received.give(buffer)
+      this.goOn(result)
+    }
+  }
+
+  private goOn(result: number): void {
     if (this.stopped) {
       this.releaseBlock()
       this.owner.onReceiveIdle()
