@@ -73,9 +73,15 @@ class Simulation {
   private readonly network: SimulatedNetwork
   private readonly node: BrokerNode
   private readonly faults: Faults
+  /** Everyone, dead or alive. */
   private readonly clients: SimulatedClient[] = []
+  /** Those with applications of the workload, who may be killed. */
+  private readonly workers: SimulatedClient[] = []
   private readonly failures: Failure[] = []
   private peaceful = false
+  /** For the report of a run that does not end. */
+  private doing = 'it began'
+  private hasRead = false
   private clientCount = 0
 
   constructor(
@@ -149,11 +155,15 @@ class Simulation {
       const end = await this.scheduler.run(() => over || this.hasCrashed, limits)
       if (end === 'done' && over) await scenario
       else if (!this.hasCrashed)
-        this.fail('stuck', `the run came to its ${end} limit at ${this.scheduler.nowMs.toFixed(0)} ms`)
+        this.fail(
+          'stuck',
+          `the run came to its ${end} limit at ${this.scheduler.nowMs.toFixed(0)} ms while ${this.doing}`,
+        )
     } catch (error) {
       this.fail('exception', stackOf(error))
     }
-    if (!this.hasCrashed) this.failures.push(...checkHistory(this.recorder.history(this.allTopics)))
+    // Without its end a history says nothing: what nobody has read would count as lost.
+    if (this.hasRead && !this.hasCrashed) this.failures.push(...checkHistory(this.recorder.history(this.allTopics)))
     return this.result()
   }
 
@@ -172,8 +182,8 @@ class Simulation {
   private async scenario(): Promise<void> {
     const { options, scheduler } = this
     this.node.start()
-    const first = this.newClient()
-    for (const topic of options.topics) await createTopic(this.adminOf(first), topic)
+    const operator = this.newClient()
+    for (const topic of options.topics) await createTopic(this.adminOf(operator), topic)
     this.faults.begin()
     this.watchLimits()
     for (const [i, plan] of options.producers.entries()) this.clientAt(i).produce(plan, plan.records)
@@ -182,9 +192,11 @@ class Simulation {
     await scheduler.sleep(options.workMs)
     this.peaceful = true
     this.faults.heal()
+    this.doing = 'the churning topic was to be deleted for the last time'
     await churning
     await this.waitForSends()
     await this.readFinalLogs()
+    this.hasRead = true
     await this.waitForConsumers()
     await this.closeEverything()
   }
@@ -207,18 +219,19 @@ class Simulation {
 
   /** Producers and consumers share a few clients. */
   private clientAt(i: number): SimulatedClient {
-    return this.clients[i % 3] ?? this.newClient()
+    const worker = this.workers[i % 3] ?? this.newClient()
+    if (!this.workers.includes(worker)) this.workers.push(worker)
+    return worker
   }
 
   /** Kills a client; another one takes over its work under new names. */
   private killSomeClient(random: SeededRandom): boolean {
-    const candidates = this.clients.filter(
-      ({ alive, producers, consumers }) => alive && producers.length + consumers.length > 0,
-    )
+    const candidates = this.workers.filter(({ alive }) => alive)
     if (candidates.length === 0) return false
     const victim = random.pick(candidates)
     victim.kill()
     const heir = this.newClient()
+    this.workers.push(heir)
     for (const { plan, recordsLeft } of victim.producers) heir.produce(plan, recordsLeft)
     for (const { plan } of victim.consumers) heir.consume(plan)
     return true
@@ -351,6 +364,7 @@ class Simulation {
   }
 
   private async until(what: string | (() => string), holds: () => boolean): Promise<void> {
+    this.doing = `waiting until ${typeof what === 'string' ? what : what()}`
     const deadlineMs = this.scheduler.nowMs + (this.peaceful ? PEACE_MS : this.options.workMs + PEACE_MS)
     while (!holds()) {
       if (this.scheduler.nowMs > deadlineMs) throw new Stuck(`never: ${typeof what === 'string' ? what : what()}`)
