@@ -1,5 +1,6 @@
 // The logs of one volume: found, opened, dropped, and closed together.
 import { assert } from '@millrace/protocol'
+import { DiskError } from '../environment.js'
 import { keyText } from './group-envelope.js'
 import { type RecoveredLog, recoverLog } from './log-recovery.js'
 import {
@@ -155,7 +156,7 @@ export class StoredLogs implements LogStore {
     this.foundLogs.delete(name)
     // From here on the log is gone, whatever its slots say, also after a crash.
     this.record.dropped.set(name, key)
-    await this.record.save()
+    await this.recordDrop(name)
     const slots: Slot[] = found === undefined ? [] : found.slots.map(({ slot }) => slot)
     if (open !== undefined) {
       await open.log.stop()
@@ -168,6 +169,18 @@ export class StoredLogs implements LogStore {
     for (const slot of slots) await this.context.pool.release(slot)
     // Saved with whatever is saved next: until then a restart finds nothing to give back.
     this.record.dropped.delete(name)
+  }
+
+  /** @throws StorageError STORAGE_FAILED. */
+  private async recordDrop(name: string): Promise<void> {
+    try {
+      await this.record.save()
+    } catch (cause) {
+      // Dropping logs is what makes space on a full disk, so it goes on. Should a crash bring the log back in part, its
+      // owner, who has noted the drop in a log of its own, drops it again.
+      if (cause instanceof DiskError && cause.code === 'NO_SPACE') return
+      throw new StorageError('STORAGE_FAILED', `the drop of log ${name} could not be recorded`, { cause })
+    }
   }
 
   close(): Promise<void> {
