@@ -62,7 +62,8 @@ function checkPlace(header: BatchHeader, batch: PendingBatch, key: LogKey): void
   }
 }
 
-function checksumHolds(batch: PendingBatch, memory: Memory): boolean {
+/** Whether the bytes are those the producer sealed. */
+export function checksumHolds(batch: PendingBatch, memory: Memory): boolean {
   const { block, at, length } = batch
   const computed = memory.checksum(block, at + BATCH_CHECKSUM_START, length - BATCH_CHECKSUM_START, 0)
   return computed === block.view.getUint32(at, true)

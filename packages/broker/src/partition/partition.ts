@@ -12,11 +12,13 @@ import type { Clock, Memory } from '../environment.js'
 import { Fifo } from '../fifo.js'
 import type { Metrics } from '../metrics.js'
 import type { LogKey, LogRead, PartitionLog } from '../storage/log-store.js'
-import { checkBatch } from './check-batch.js'
+import { checkBatch, checksumHolds } from './check-batch.js'
 import type { PartitionState } from './partition-state.js'
 import type { PendingBatch, Refusal } from './pending-batch.js'
 import { refusalOf } from './refusal.js'
 import { RefusedStarts } from './refused-starts.js'
+
+const CORRUPT: Refusal = { code: 'CORRUPT_BATCH', detail: 'the checksum of the batch does not hold' }
 
 export interface PartitionOptions {
   readonly log: PartitionLog
@@ -110,6 +112,12 @@ export class Partition {
     if (this.#log.failure !== null) throw this.#log.failure
     const { sessions } = this.#state
     const verdict = sessions.judge(header)
+    // The log verifies what it takes. Everything else is judged by its header alone, which must not be a damaged one:
+    // a new batch whose sequence became an old one would be acknowledged as a duplicate, and lost.
+    if (verdict !== 'append' && !checksumHolds(batch, this.#options.memory)) {
+      this.#refuse(batch, CORRUPT)
+      return
+    }
     switch (verdict) {
       case 'append':
         this.#write(batch, header)
@@ -148,7 +156,7 @@ export class Partition {
     }
     if (!written) {
       this.#noteRefusedStart(header)
-      this.#refuse(batch, { code: 'CORRUPT_BATCH', detail: 'the checksum of the batch does not hold' })
+      this.#refuse(batch, CORRUPT)
       return
     }
     this.#state.appended(header, baseOffset, index, appendTime)

@@ -143,6 +143,23 @@ describe('sequences', () => {
     expect(log.filled.index).toBe(2)
   })
 
+  it('are not believed in a damaged batch', async () => {
+    const { sendBytes, send, log } = await openPartition()
+    for (let sequence = 0; sequence < 3; sequence++) send(sequence)
+    log.complete()
+    for (const [at, value] of [
+      [44, 1],
+      [44, 9],
+      [40, 5],
+      [24, 77],
+    ] as const) {
+      const damaged = batchOf(1, { sequence: 3 }).slice()
+      damaged[at] = value
+      expect(sendBytes(damaged).code).toBe('CORRUPT_BATCH')
+    }
+    expect(log.filled.index).toBe(3)
+  })
+
   it('wrap at 2^32', async () => {
     const { send, log, state } = await openPartition()
     send(0)
