@@ -1,0 +1,160 @@
+// Administration over the control connection.
+import { type Mill, MillraceError } from '@millrace/client'
+import { admin } from '@millrace/client/admin'
+import { ADMIN_OPERATIONS, adminReply, admin as adminRequest, Reader } from '@millrace/protocol'
+import { Packr } from 'msgpackr'
+import { describe, expect, test } from 'vitest'
+import { begin, Orders } from './support/setting.js'
+
+const packer = new Packr({ useRecords: false })
+
+/** A broker that answers every operation with these bytes. */
+function answering(reply: unknown, code = 0): ReturnType<typeof begin> {
+  const setting = begin()
+  setting.cluster.brokers[0]!.intercept = (connection, header) => {
+    if (header.kind !== adminRequest.kind) return false
+    const payload = reply instanceof Uint8Array ? reply : new Uint8Array(packer.pack(reply))
+    connection.send(adminReply, { code, mapVersion: 1, detail: 'told', payload }, header.id)
+    return true
+  }
+  return setting
+}
+
+describe('topics', () => {
+  test('createTopic resolves when this client can send to it', async () => {
+    const { world, cluster, mill } = begin({ partitions: 0 })
+    const created = await world.result(
+      admin(mill).createTopic('orders', { partitions: 4, durability: 'buffered', codecs: ['none'] }),
+    )
+    expect(created).toEqual({ topicId: 1, name: 'orders', partitions: 4 })
+    expect(cluster.topics[0]!.routes.length).toBe(4)
+    await world.result(mill.producer(Orders).send('a', { n: 1 }), 20)
+    expect(mill.statistics().refreshes).toBe(0)
+  })
+
+  test('createTopic waits for leaders', async () => {
+    const { world, cluster, mill } = begin({ partitions: 0 })
+    const addTopic = cluster.addTopic.bind(cluster)
+    cluster.addTopic = (name, partitions) => addTopic(name, partitions, {}, () => 0)
+    let created = false
+    const creating = admin(mill)
+      .createTopic('orders')
+      .then(() => {
+        created = true
+      })
+    await world.run(2_000)
+    expect(created).toBe(false)
+    cluster.move(1, 0, 1)
+    await world.result(creating, 50)
+  })
+
+  test('deleteTopic resolves when this client no longer holds it', async () => {
+    const { world, mill } = begin()
+    const orders = await world.result(admin(mill).deleteTopic('orders'))
+    expect(orders).toEqual({ topicId: 1 })
+    expect(await world.failure(mill.producer(Orders).send('a', { n: 1 }))).toMatchObject({
+      code: 'ERR_MILLRACE_UNKNOWN_TOPIC',
+    })
+    expect(await world.failure(admin(mill).deleteTopic('orders'))).toMatchObject({ code: 'ERR_MILLRACE_UNKNOWN_TOPIC' })
+  })
+
+  test('refusals are typed', async () => {
+    const { world, mill } = begin()
+    expect(await world.failure(admin(mill).createTopic('orders'))).toMatchObject({ code: 'ERR_MILLRACE_TOPIC_EXISTS' })
+    expect(await world.failure(admin(mill).listTopics())).toMatchObject({ code: 'ERR_MILLRACE_UNKNOWN_OPERATION' })
+    for (const name of ['', 'a/b', '..', 'x'.repeat(250)]) {
+      expect(await world.failure(admin(mill).createTopic(name))).toMatchObject({
+        code: 'ERR_MILLRACE_INVALID_TOPIC_NAME',
+      })
+    }
+    expect(await world.failure(admin(mill).createTopic('t', { partitions: 0 }))).toMatchObject({
+      code: 'ERR_MILLRACE_INVALID_ARGUMENT',
+    })
+    expect(await world.failure(admin(mill).createTopic('t', { replicas: 3 } as object))).toMatchObject({
+      code: 'ERR_MILLRACE_INVALID_ARGUMENT',
+    })
+    expect(() => admin({} as Mill)).toThrow('connect()')
+  })
+})
+
+describe('answers', () => {
+  const partition = { partition: 0, nodeId: 1, shard: 0, term: 2, logStartOffset: 3, highWatermark: 4, bytesOnDisk: 5 }
+  const topic = { topicId: 1, name: 'orders', durability: 'flushed', codecs: ['none', 'gzip'] }
+
+  test('describeTopic, listTopics, brokerStatus', async () => {
+    const described = answering({ ...topic, partitions: [partition], later: 'more' })
+    expect(await described.world.result(admin(described.mill).describeTopic('orders'))).toEqual({
+      ...topic,
+      partitions: [partition],
+    })
+    const listed = answering({ topics: [{ ...topic, partitions: 6 }] })
+    expect(await listed.world.result(admin(listed.mill).listTopics())).toEqual([{ ...topic, partitions: 6 }])
+    const status = {
+      nodeId: 1,
+      clusterId: 'c',
+      environment: 'ring',
+      uptimeMs: 2 ** 40,
+      version: '0.1.0',
+      memory: { usedBytes: 1 },
+    }
+    const stated = answering(status)
+    expect(await stated.world.result(admin(stated.mill).brokerStatus())).toEqual(status)
+  })
+
+  test.each([
+    ['no MessagePack', new Uint8Array([0xc1])],
+    ['two values', new Uint8Array([1, 2])],
+    ['no map', [1, 2]],
+    ['nothing', new Uint8Array(0)],
+    ['a field missing', { name: 'orders' }],
+    ['a field of another type', { ...topic, topicId: 'one', partitions: [] }],
+    ['an unknown durability', { ...topic, durability: 'perhaps', partitions: [] }],
+    ['partitions that are none', { ...topic, partitions: [7] }],
+  ])('%s cannot be read, and that is told', async (_what, reply) => {
+    const { world, mill } = answering(reply)
+    const error = await world.failure(admin(mill).describeTopic('orders'))
+    expect(MillraceError.is(error) && error.code).toBe('ERR_MILLRACE_CORRUPT_FRAME')
+  })
+})
+
+describe('trouble', () => {
+  test('a control connection that is lost on the way, and one that is down at the moment', async () => {
+    const { world, cluster, mill } = begin()
+    await world.result(mill.ready())
+    let cut = false
+    cluster.brokers[0]!.intercept = (connection, header) => {
+      if (header.kind !== adminRequest.kind || cut) return false
+      cut = true
+      connection.cut()
+      return true
+    }
+    expect(await world.failure(admin(mill).createTopic('new'))).toMatchObject({
+      code: 'ERR_MILLRACE_CONNECTION',
+      retriable: true,
+    })
+    // The next one waits until the connection is back.
+    await world.result(admin(mill).createTopic('new'))
+  })
+
+  test('no answer in time', async () => {
+    const { world, cluster, mill } = begin({ requestTimeoutMs: 2_000 })
+    cluster.brokers[0]!.intercept = (_connection, header) => header.kind === adminRequest.kind
+    expect(await world.failure(admin(mill).listTopics())).toMatchObject({
+      code: 'ERR_MILLRACE_TIMEOUT',
+      retriable: true,
+    })
+  })
+
+  test('requests carry the version of the map that this client has seen', async () => {
+    const { world, cluster, mill } = begin()
+    cluster.version = 41
+    cluster.addTopic('another', 1)
+    const seen: { operation: number; mapVersion: number }[] = []
+    cluster.brokers[0]!.intercept = (_connection, header, payload) => {
+      if (header.kind === adminRequest.kind) seen.push(adminRequest.decode(new Reader(payload)))
+      return false
+    }
+    await world.failure(admin(mill).listTopics())
+    expect(seen).toMatchObject([{ operation: ADMIN_OPERATIONS.listTopics, mapVersion: 42 }])
+  })
+})
