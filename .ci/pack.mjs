@@ -27,7 +27,7 @@ const report = { name: 'pack', checks: [] }
 try {
   if (!skipBuild && (await node('.ci/build.mjs')).code !== 0) throw new Error('the build failed')
   await main()
-  report.ok = true
+  report.ok = report.checks.every(({ ok }) => ok)
 } catch (error) {
   report.ok = false
   console.log(`FAILED ${error.message}`)
@@ -65,7 +65,9 @@ async function pack(name) {
   }
   await must(`publint finds nothing in ${name}`, tool('publint', [staged, '--strict'], { output: 'quiet' }))
   const packed = await must(`${name} packs`, npm(['pack', '--json', '--pack-destination', scratch], staged))
-  const [{ filename, files, size }] = JSON.parse(packed.text.slice(packed.text.indexOf('[')))
+  const [{ filename, files, size }] = JSON.parse(
+    packed.text.slice(packed.text.indexOf('['), packed.text.lastIndexOf(']') + 1),
+  )
   const stray = files.find(({ path }) => /(^|\/)(test|src|fuzz|bench|sim)\/|tsbuildinfo|(?<!\.d)\.ts$/.test(path))
   check(`${name}: ${files.length} files, ${size} bytes, nothing but what users need`, stray === undefined, stray?.path)
   for (const wanted of ['LICENSE', 'README.md']) {
@@ -87,7 +89,9 @@ async function installClientAlone({ protocol, client }) {
     packages.sort().join() === '@millrace,rxjs,tslib',
   )
   check('the client has no native code', !files.some((file) => file.endsWith('.node')))
-  const bytes = files.filter((file) => file.includes('@millrace')).reduce((sum, file) => sum + statSync(file).size, 0)
+  const bytes = files
+    .filter((file) => file.includes('@millrace/client'))
+    .reduce((sum, file) => sum + statSync(file).size, 0)
   check(`the client takes ${bytes} bytes on disk`, bytes <= CLIENT_BYTES)
   const entries = ['@millrace/client', '@millrace/client/admin']
   const program = entries.map((entry) => `await import('${entry}')`).join('\n')
@@ -296,15 +300,17 @@ function filesBelow(folder) {
     .map((entry) => join(entry.parentPath, entry.name))
 }
 
-/** Fails with what the program said when it did not end with 0. */
+/** Ends the run with what the program said when it did not end with 0. */
 async function must(what, running) {
   const result = await running
-  check(what, result.code === 0, result.text)
+  if (!check(what, result.code === 0, result.text)) throw new Error('the rest needs this')
   return result
 }
 
+/** One line of the report. A failure is remembered, and the rest goes on. */
 function check(what, ok, detail = '') {
   report.checks.push({ what, ok })
   console.log(`${ok ? 'ok    ' : 'FAILED'} ${what}`)
-  if (!ok) throw new Error(`${what}\n${detail}`)
+  if (!ok && detail !== '') console.log(String(detail).trimEnd().replace(/^/gm, '       '))
+  return ok
 }

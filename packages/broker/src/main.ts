@@ -137,15 +137,21 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
     await environment.close()
     throw error
   }
+  // Listening before the ready line: whoever reads it may send a signal at once.
+  const signalled = nextSignal()
   sayReady(broker, environment, reason, settings)
-  const signal = await nextSignal()
+  const signal = await signalled
   logger.info({ signal }, 'stopping; another signal ends at once')
   process.once('SIGTERM', () => process.exit(FAILED))
   process.once('SIGINT', () => process.exit(FAILED))
-  await broker.stop({ timeoutMs: settings.stopTimeoutMs })
+  const failure = await broker.stop({ timeoutMs: settings.stopTimeoutMs }).then(
+    () => null,
+    (cause: unknown) => ({ cause }),
+  )
   await environment.close()
-  logger.info({}, 'stopped')
-  return DONE
+  if (failure === null) logger.info({}, 'stopped')
+  else logger.error(failure, 'stopped, but not everything could be flushed; what was acknowledged as flushed is safe')
+  return failure === null ? DONE : FAILED
 }
 
 function advertised(settings: BrokerSettings): { advertisedHost?: string; advertisedPort?: number } {

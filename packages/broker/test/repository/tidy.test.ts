@@ -252,6 +252,7 @@ describe('shape', () => {
     expect(
       messages(barrels, files('packages/client/src/a.ts', `export { b } from './b.js'\nexport const c = 1`)),
     ).toEqual([])
+    expect(messages(barrels, files('packages/client/src/a.ts', `export { asyncScheduler } from 'rxjs'`))).toEqual([])
   })
 })
 

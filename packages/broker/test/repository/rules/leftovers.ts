@@ -11,7 +11,7 @@ const MAY_PRINT = [
   /^packages\/[^/]+\/(bench|scripts|bin)\//,
   /^packages\/client\/src\/cli\//,
   /^packages\/broker\/src\/main\.ts$/,
-  /^packages\/broker\/sim\/[^/]+\.ts$/,
+  /^packages\/broker\/sim\/(.+\/)?[\w-]*main\.ts$/,
   /^examples\//,
   /^\.ci\//,
 ]

@@ -95,7 +95,10 @@ export function barrels(repository: Repository): readonly Finding[] {
     if (faces.has(file.path)) continue
     const statements = file.ast.statements
     const handsOn = (statement: ts.Statement): boolean =>
-      ts.isExportDeclaration(statement) && statement.moduleSpecifier !== undefined
+      ts.isExportDeclaration(statement) &&
+      statement.moduleSpecifier !== undefined &&
+      ts.isStringLiteral(statement.moduleSpecifier) &&
+      /^[.#]/.test(statement.moduleSpecifier.text)
     if (
       statements.length > 0 &&
       statements.every((statement) => handsOn(statement) || ts.isImportDeclaration(statement)) &&
