@@ -3,7 +3,7 @@ import type { Route } from '@millrace/protocol'
 import { MapPublisher } from './cluster/map-publisher.js'
 import { MetadataLog } from './cluster/metadata-log.js'
 import { Topics } from './cluster/topics.js'
-import type { Environment, LogFields, Volume } from './environment.js'
+import type { Environment, LogFields, Logger, Volume } from './environment.js'
 import { claimIdentity, countStart, type Identity } from './identity.js'
 import { DEFAULT_STOP_TIMEOUT_MS } from './limits.js'
 import { isLoopback } from './loopback.js'
@@ -158,6 +158,7 @@ async function openNode(
   const map = new MapPublisher(identity.clusterId, metadata.version)
   const topics = new Topics({ metadata, shard, map, route, log })
   await topics.open()
+  reportRecovery(store, log)
   const startedAtMs = clock.monotonicMs()
   const node: Node = {
     shard,
@@ -179,6 +180,16 @@ async function openNode(
     },
   }
   return node
+}
+
+/** What recovery found, for whoever reads the log: damage by its place, since nobody else speaks of it. */
+function reportRecovery({ recovery }: LogStore, log: Logger): void {
+  for (const { key, position, reason } of recovery.damaged) {
+    log.error({ ...key, position, reason }, 'a log is damaged: what is whole is served, nothing is appended')
+  }
+  if (recovery.logs === 0) return
+  const { logs, replayedBytes, torn, durationMs } = recovery
+  log.info({ logs, replayedBytes, torn: torn.length, durationMs: Math.round(durationMs) }, 'logs recovered')
 }
 
 /** The answer to the `brokerStatus` operation. */

@@ -1,3 +1,11 @@
-// The public face of @millrace/broker.
+// The public face of @millrace/broker: a broker inside another program.
 export { type Broker, type BrokerConfig, DEFAULT_HOST, DEFAULT_PORT, startBroker } from './broker.js'
+export type { Environment, EnvironmentKind, LogFields, Logger } from './environment.js'
+export {
+  type ChooseEnvironmentOptions,
+  chooseEnvironment,
+  type EnvironmentPreference,
+  EnvironmentUnavailableError,
+} from './io/choose-environment.js'
+export { type ConsoleLoggerOptions, createConsoleLogger } from './io/console-logger.js'
 export { StartError, type StartErrorCode } from './start-error.js'

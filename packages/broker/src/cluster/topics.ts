@@ -12,6 +12,7 @@ import type { Logger } from '../environment.js'
 import { MAX_PARTITIONS, MAX_TOPICS } from '../limits.js'
 import type { Refusal } from '../partition/pending-batch.js'
 import type { Shard } from '../shard.js'
+import { StorageError } from '../storage/log-store.js'
 import type { MapPublisher } from './map-publisher.js'
 import { isCodec, type TopicDefinition } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
@@ -62,7 +63,7 @@ export class Topics {
   /** Opens every topic of the metadata; finishes deletions that were interrupted. */
   async open(): Promise<void> {
     const { metadata, shard, map, route, log } = this.#options
-    for (const topic of metadata.state.dropping()) await this.#drop(topic)
+    for (const topic of metadata.state.dropping()) await this.#finishDrop(topic)
     for (const topic of metadata.state.topics()) {
       await shard.openTopic(topic, route)
       map.putTopic(topic, route, metadata.version)
@@ -73,6 +74,16 @@ export class Topics {
         { logs: unknown.length, first: unknown[0] },
         'logs on disk belong to no topic the metadata knows; they are kept and not served',
       )
+    }
+  }
+
+  /** A disk that refuses to forget a topic must not keep the others from being served. */
+  async #finishDrop(topic: TopicDefinition): Promise<void> {
+    try {
+      await this.#drop(topic)
+    } catch (cause) {
+      if (!(cause instanceof StorageError)) throw cause
+      this.#options.log.error({ topic: topic.name, cause }, 'the deletion of a topic could not be finished')
     }
   }
 
