@@ -12,7 +12,6 @@ import { admin } from '@millrace/client/admin'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 
 const PROGRAM = fileURLToPath(new URL('../../bin/millrace.js', import.meta.url))
-const README = fileURLToPath(new URL('../../../../README.md', import.meta.url))
 
 // Each test starts several programs, on a machine that may have other work.
 vi.setConfig({ testTimeout: 60_000 })
@@ -333,19 +332,5 @@ describe('a wrong call', () => {
     expect(result).toMatchObject({ code: 6, stdout: '' })
     expect(result.stderr).toContain(`localhost:${port}`)
     expect(result.stderr.trimEnd().split('\n')).toHaveLength(1)
-  })
-})
-
-describe('the README', () => {
-  it('shows commands that run, one after the other', async () => {
-    const commands = readFileSync(README, 'utf8')
-      .split('\n')
-      .filter((line) => /(^|\| )npx millrace (?!-)/.test(line))
-      .map((line) => line.replace('npx millrace ', `'${process.execPath}' '${PROGRAM}' `))
-    expect(commands.length).toBeGreaterThan(5)
-    for (const command of commands) {
-      const child = spawn('sh', ['-c', command], { env: { ...process.env, MILLRACE_BOOTSTRAP: cluster.bootstrap } })
-      expect(await finish(child), command).toMatchObject({ code: 0 })
-    }
   })
 })
