@@ -1,13 +1,5 @@
 // Topics as their owner runs them: created and deleted through the metadata log, opened and closed on the shard.
-import {
-  CODEC_IDS,
-  type CodecName,
-  checkTopicName,
-  type Durability,
-  MAX_PARTITIONS_PER_TOPIC,
-  ProtocolError,
-  type Route,
-} from '@millrace/protocol'
+import { CODEC_IDS, checkTopicName, MAX_PARTITIONS_PER_TOPIC, ProtocolError, type Route } from '@millrace/protocol'
 import type { Logger } from '../environment.js'
 import { MAX_PARTITIONS, MAX_TOPICS } from '../limits.js'
 import type { Refusal } from '../partition/pending-batch.js'
@@ -18,11 +10,12 @@ import { isCodec, type TopicDefinition } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { MetadataState } from './metadata-state.js'
 
+/** What somebody asks for: checked here, whatever it holds. */
 export interface TopicRequest {
   readonly name: string
   readonly partitions: number
-  readonly durability: Durability
-  readonly codecs: readonly CodecName[]
+  readonly durability: string
+  readonly codecs: readonly string[]
 }
 
 export interface TopicsOptions {
@@ -92,10 +85,9 @@ export class Topics {
    * @throws ProtocolError TOPIC_EXISTS, INVALID_TOPIC_NAME, INVALID_CONFIG; StorageError.
    */
   async create(request: TopicRequest): Promise<TopicDefinition> {
-    checkTopicName(request.name)
-    checkTopicRequest(request)
+    const wanted = checkedRequest(request)
     const { metadata, shard, map, route } = this.#options
-    const command = await metadata.propose((state) => ({ kind: 'createTopic', topic: newTopic(request, state) }))
+    const command = await metadata.propose((state) => ({ kind: 'createTopic', topic: newTopic(wanted, state) }))
     if (command.kind !== 'createTopic') throw new ProtocolError('INTERNAL', 'another command was applied')
     const { topic } = command
     try {
@@ -134,7 +126,9 @@ export class Topics {
   }
 }
 
-function newTopic(request: TopicRequest, state: MetadataState): TopicDefinition {
+type CheckedRequest = Omit<TopicDefinition, 'topicId'>
+
+function newTopic(request: CheckedRequest, state: MetadataState): TopicDefinition {
   if (state.topicByName(request.name) !== undefined) {
     throw new ProtocolError('TOPIC_EXISTS', `there is a topic ${request.name}`)
   }
@@ -147,18 +141,22 @@ function newTopic(request: TopicRequest, state: MetadataState): TopicDefinition 
   return { topicId: state.nextTopicId, ...request }
 }
 
-function checkTopicRequest(request: TopicRequest): void {
-  const invalid = (detail: string): never => {
-    throw new ProtocolError('INVALID_CONFIG', detail)
-  }
-  const { partitions, durability, codecs } = request
+/** @throws ProtocolError INVALID_TOPIC_NAME, INVALID_CONFIG. */
+function checkedRequest({ name, partitions, durability, codecs }: TopicRequest): CheckedRequest {
+  checkTopicName(name)
   if (!Number.isInteger(partitions) || partitions < 1 || partitions > MAX_PARTITIONS_PER_TOPIC) {
-    invalid(`partitions is ${partitions}; it must be 1 to ${MAX_PARTITIONS_PER_TOPIC}`)
+    throw new ProtocolError('INVALID_CONFIG', `partitions is ${partitions}; it can be 1 to ${MAX_PARTITIONS_PER_TOPIC}`)
   }
   if (durability !== 'flushed' && durability !== 'buffered') {
-    invalid(`durability is ${String(durability)}; it must be flushed or buffered`)
+    throw new ProtocolError('INVALID_CONFIG', `durability is ${durability}; it can be flushed or buffered`)
   }
-  if (codecs.length === 0 || !codecs.every(isCodec) || !codecs.includes('none')) {
-    invalid(`codecs is ${codecs.join(', ')}; it must hold none, and any of ${Object.keys(CODEC_IDS).join(', ')}`)
+  const known = codecs.filter(isCodec)
+  if (known.length !== codecs.length || new Set(known).size !== known.length || !known.includes('none')) {
+    const all = Object.keys(CODEC_IDS).join(', ')
+    throw new ProtocolError(
+      'INVALID_CONFIG',
+      `codecs is ${codecs.join(', ')}; it can be none and others of ${all}, once each`,
+    )
   }
+  return { name, partitions, durability, codecs: known }
 }

@@ -10,9 +10,15 @@ const STORAGE_CODES: Readonly<Record<StorageErrorCode, ErrorName>> = {
   CLOSED: 'SHUTTING_DOWN',
 }
 
+/** Longer details, such as those that repeat what a client sent, are cut: the wire has a limit on texts. */
+const MAX_DETAIL_CHARACTERS = 500
+
+const cut = (detail: string): string =>
+  detail.length > MAX_DETAIL_CHARACTERS ? `${detail.slice(0, MAX_DETAIL_CHARACTERS)}…` : detail
+
 /** @throws the error itself when it is neither a refusal nor the world's fault: then it is a bug. */
 export function refusalOf(error: unknown): Refusal {
-  if (error instanceof ProtocolError) return { code: error.code, detail: error.detail }
-  if (error instanceof StorageError) return { code: STORAGE_CODES[error.code], detail: error.message }
+  if (error instanceof ProtocolError) return { code: error.code, detail: cut(error.detail) }
+  if (error instanceof StorageError) return { code: STORAGE_CODES[error.code], detail: cut(error.message) }
   throw error
 }

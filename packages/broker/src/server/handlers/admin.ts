@@ -5,8 +5,6 @@ import {
   admin,
   adminReply,
   CODE_OK,
-  type CodecName,
-  type Durability,
   ERROR_TABLE,
   ProtocolError,
   Reader,
@@ -29,8 +27,8 @@ const OPERATIONS = new Map<number, Operation>([
 ])
 
 const DEFAULT_PARTITIONS = 1
-const DEFAULT_DURABILITY: Durability = 'flushed'
-const DEFAULT_CODECS: readonly CodecName[] = ['none', 'gzip']
+const DEFAULT_DURABILITY = 'flushed'
+const DEFAULT_CODECS = ['none', 'gzip']
 const NO_BYTES = new Uint8Array(0)
 
 export const handleAdmin: Handler = (peer, request, { payload }) => {
@@ -87,15 +85,13 @@ function refuse(peer: Peer, request: Request, error: unknown): void {
 
 async function createTopic(context: ServerContext, fields: Fields): Promise<unknown> {
   onlyFields(fields, ['name', 'partitions', 'durability', 'codecs'])
-  const { partitions, durability, codecs } = fields
-  if (codecs !== undefined && !Array.isArray(codecs)) throw new ProtocolError('INVALID_CONFIG', 'codecs is not a list')
-  // What the values may be is checked with the topic; here only what JavaScript needs to go on.
-  const topic = await context.topics.create({
-    name: topicName(fields),
-    partitions: partitions === undefined ? DEFAULT_PARTITIONS : Number(partitions),
-    durability: (durability ?? DEFAULT_DURABILITY) as Durability,
-    codecs: (codecs ?? DEFAULT_CODECS) as readonly CodecName[],
-  })
+  const { partitions = DEFAULT_PARTITIONS, durability = DEFAULT_DURABILITY, codecs = DEFAULT_CODECS } = fields
+  if (typeof partitions !== 'number') throw new ProtocolError('INVALID_CONFIG', 'partitions is no number')
+  if (typeof durability !== 'string') throw new ProtocolError('INVALID_CONFIG', 'durability is no text')
+  if (!Array.isArray(codecs) || !codecs.every((codec) => typeof codec === 'string')) {
+    throw new ProtocolError('INVALID_CONFIG', 'codecs is no list of texts')
+  }
+  const topic = await context.topics.create({ name: topicName(fields), partitions, durability, codecs })
   return { topicId: topic.topicId, name: topic.name, partitions: topic.partitions }
 }
 
