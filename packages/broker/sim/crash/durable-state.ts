@@ -1,6 +1,6 @@
 // Follows a trace and keeps apart what is durable for sure from what a power failure would leave to chance.
 import type { DiskOperation, TraceEvent } from './disk-trace.js'
-import { PAGE_BYTES, type PageFile, SECTOR_BYTES, VolumeImage, ZERO_PAGE } from './page-image.js'
+import { PAGE_BYTES, PageFile, SECTOR_BYTES, type VolumeImage, ZERO_PAGE } from './page-image.js'
 
 /** What a flush of the volume covers: the files it names, or completed writes of all files. */
 export type FlushModel = 'files' | 'volume'
@@ -28,7 +28,7 @@ export interface SectorChoice {
 /** A change of names, sizes or small files that has happened or not. */
 export interface ChangeChoice {
   readonly kind: 'change'
-  readonly apply: (image: VolumeImage) => void
+  readonly operation: DiskOperation
   readonly completed: boolean
 }
 
@@ -37,7 +37,6 @@ export type Choice = SectorChoice | ChangeChoice
 interface PendingChange {
   readonly id: number
   readonly operation: DiskOperation
-  readonly apply: (image: VolumeImage) => void
   completed: boolean
 }
 
@@ -48,6 +47,8 @@ export class DurableState {
   private changes: PendingChange[] = []
   /** Pages whose first write was recorded by a sync: a flush is enough for them from then on. */
   private readonly written = new Map<string, Set<number>>()
+  /** Contents of a file can be durable before its name is. */
+  private readonly nameless = new Map<string, PageFile>()
   private readonly covered = new Map<number, { readonly writes: PendingWrite[]; readonly changes: PendingChange[] }>()
 
   constructor(
@@ -81,7 +82,7 @@ export class DurableState {
       case 'remove':
       case 'allocate':
       case 'writeSmall':
-        this.changes.push({ id, operation, apply: changeOf(operation), completed: false })
+        this.changes.push({ id, operation, completed: false })
     }
   }
 
@@ -106,7 +107,11 @@ export class DurableState {
   private completed(id: number, operation: DiskOperation): void {
     for (const write of this.writes) if (write.id === id) write.completed = true
     for (const change of this.changes) if (change.id === id) change.completed = true
-    if (operation.kind === 'writeSmall') this.settle([], this.changes.filter((change) => change.id === id))
+    if (operation.kind === 'writeSmall')
+      this.settle(
+        [],
+        this.changes.filter((change) => change.id === id),
+      )
     const covered = this.covered.get(id)
     if (covered === undefined) return
     this.covered.delete(id)
@@ -119,32 +124,51 @@ export class DurableState {
     }
   }
 
+  /** Two flushes may cover the same change: it happens once. */
   private settle(writes: readonly PendingWrite[], changes: readonly PendingChange[]): void {
-    for (const change of changes) change.apply(this.image)
     const settled = new Set<unknown>([...writes, ...changes])
-    for (const { file, page, bytes } of writes) this.fileOf(file).setPage(page, bytes)
+    for (const change of this.changes) if (settled.has(change)) this.apply(change.operation, this.image)
+    for (const write of this.writes) {
+      if (settled.has(write)) this.fileOf(write.file).setPage(write.page, write.bytes)
+    }
     this.writes = this.writes.filter((write) => !settled.has(write))
     this.changes = this.changes.filter((change) => !settled.has(change))
   }
-
-  /** Contents of a file can be durable before its name is. */
-  private readonly nameless = new Map<string, PageFile>()
 
   private fileOf(name: string): PageFile {
     const named = this.image.files.get(name)
     if (named !== undefined) return named
     let file = this.nameless.get(name)
     if (file === undefined) {
-      file = emptyFile()
+      file = new PageFile()
       this.nameless.set(name, file)
     }
     return file
   }
 
+  private apply(operation: DiskOperation, image: VolumeImage): void {
+    switch (operation.kind) {
+      case 'create': {
+        const file = this.nameless.get(operation.file) ?? new PageFile()
+        image.files.set(operation.file, image === this.image ? file : file.copy())
+        return
+      }
+      case 'remove':
+        image.files.delete(operation.file)
+        return
+      case 'allocate':
+        if (image === this.image) this.fileOf(operation.file).grow(operation.byteLength)
+        else image.files.get(operation.file)?.grow(operation.byteLength)
+        return
+      case 'writeSmall':
+        image.small.set(operation.file, operation.bytes)
+    }
+  }
+
   /** Everything that is not certain. Sectors whose new content is the old one are no choice. */
   choices(): Choice[] {
     const choices: Choice[] = []
-    for (const { apply, completed } of this.changes) choices.push({ kind: 'change', apply, completed })
+    for (const { operation, completed } of this.changes) choices.push({ kind: 'change', operation, completed })
     const pages = new Map<string, PendingWrite[]>()
     for (const write of this.writes) {
       const key = `${write.file}/${write.page}`
@@ -173,12 +197,7 @@ export class DurableState {
   build(choices: readonly Choice[], choose: (choice: Choice, number: number) => Uint8Array | boolean): VolumeImage {
     const image = this.image.copy()
     for (const [i, choice] of choices.entries()) {
-      if (choice.kind === 'change' && choose(choice, i) === true) choice.apply(image)
-    }
-    // A name that came to be durable shows the contents that were.
-    for (const [name, file] of image.files) {
-      const contents = this.nameless.get(name)
-      if (contents !== undefined && file.pages.length === 0) file.pages = contents.pages.slice()
+      if (choice.kind === 'change' && choose(choice, i) === true) this.apply(choice.operation, image)
     }
     const fresh = new Set<Uint8Array>()
     for (const [i, choice] of choices.entries()) {
@@ -196,8 +215,4 @@ export class DurableState {
     }
     return image
   }
-}
-
-function emptyFile(): PageFile {
-  return new VolumeImage().copy() && newPageFile()
 }

@@ -211,6 +211,8 @@ class LogRecovery {
       if (next !== undefined && next.basePosition === this.position && next.owner.previous === this.previous) {
         this.current++
         next.index = newIndex(next)
+        // A header read off the first group does not know this; any other says the same.
+        next.owner = { ...next.owner, maxTimestampBefore: this.maxTimestamp }
         continue
       }
       const group = await this.groupAt(segment, this.position)
