@@ -8,11 +8,12 @@ import type { Flight } from './flights.js'
 import { ProgressBar } from './progress-bar.js'
 
 /** A flight with what the checks need. */
-interface LoadRecord extends Flight {
+interface LoadRecord {
   /** How many records of the same airport were sent before this one. */
   readonly number: number
   /** When it had to be sent, on the clock of `performance.now()`; only while the rate is steady. */
   readonly dueMs?: number
+  readonly flight: Flight
 }
 
 export const STEADY_RECORDS_PER_SECOND = 10_000
@@ -93,10 +94,12 @@ export class Load {
   async #sendSteadily(records: number): Promise<void> {
     const startMs = performance.now()
     const perTick = (STEADY_RECORDS_PER_SECOND * TICK_MS) / 1000
-    for (let sent = 0; sent < records; sent++) {
-      const dueMs = startMs + Math.floor(sent / perTick) * TICK_MS
-      while (performance.now() < dueMs) await sleep(1)
-      this.#send(sent, dueMs)
+    for (let sent = 0; sent < records; sent += perTick) {
+      const dueMs = startMs + (sent / perTick) * TICK_MS
+      // Even when it is late it pauses: what comes back has to be received meanwhile.
+      do await sleep(1)
+      while (performance.now() < dueMs)
+      for (let index = sent; index < Math.min(sent + perTick, records); index++) this.#send(index, dueMs)
     }
     await this.#flush()
   }
@@ -125,7 +128,7 @@ export class Load {
     const flight = this.#flights[index % this.#flights.length] as Flight
     const key = flight.origin
     const number = this.#checker.send(key)
-    const record = dueMs === undefined ? { ...flight, number } : { ...flight, number, dueMs }
+    const record = dueMs === undefined ? { number, flight } : { number, dueMs, flight }
     this.#sentBytes += key.length
     // A record that fails is not forgotten: `flush` tells of it, and the checker never sees it acknowledged.
     this.#producer.send(key, record).then(
@@ -147,7 +150,7 @@ export class Load {
     this.#lastReceiptMs = performance.now()
     this.#checker.receive(key, value.number)
     if (value.dueMs !== undefined) this.#latenciesMs.push(this.#lastReceiptMs - value.dueMs)
-    this.#bar.show(this.#checker.received)
+    this.#bar.show(this.#checker.received, this.#checker.acknowledged)
   }
 
   async #flush(): Promise<void> {

@@ -12,17 +12,19 @@ export class ProgressBar {
     this.#total = total
   }
 
-  show(done: number): void {
+  show(done: number, acknowledged: number): void {
     const fraction = done / this.#total
     if (process.stdout.isTTY) {
       const nowMs = performance.now()
       if (nowMs - this.#drawnAtMs < REDRAW_MS && done < this.#total) return
       this.#drawnAtMs = nowMs
       const full = Math.round(WIDTH * fraction)
-      process.stdout.write(`\r\u001b[2K   [${'#'.repeat(full)}${'.'.repeat(WIDTH - full)}] ${this.#words(done)}`)
+      process.stdout.write(
+        `\r\u001b[2K   [${'#'.repeat(full)}${'.'.repeat(WIDTH - full)}] ${this.#words(done, acknowledged)}`,
+      )
     } else if (Math.floor(fraction * 10) > this.#shownTenth) {
       this.#shownTenth = Math.floor(fraction * 10)
-      console.log(`   ${this.#words(done)}`)
+      console.log(`   ${this.#words(done, acknowledged)}`)
     }
   }
 
@@ -35,7 +37,8 @@ export class ProgressBar {
     if (process.stdout.isTTY) process.stdout.write('\n')
   }
 
-  #words(done: number): string {
-    return `${((100 * done) / this.#total).toFixed(0).padStart(3)} %  ${done.toLocaleString('en-US')} records received`
+  #words(done: number, acknowledged: number): string {
+    const count = (records: number): string => records.toLocaleString('en-US')
+    return `${((100 * done) / this.#total).toFixed(0).padStart(3)} %  ${count(acknowledged)} acknowledged, ${count(done)} received`
   }
 }
