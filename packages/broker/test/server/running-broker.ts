@@ -1,11 +1,11 @@
-// A broker on the portable environment and an in-memory log store, for tests that look at what it says and does.
+// A broker on a real environment and an in-memory log store, for tests that look at what it says and does.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { type Broker, type BrokerConfig, startBroker } from '#src/broker.js'
 import type { Environment, LogFields, Logger } from '#src/environment.js'
-import { createPortableEnvironment } from '#src/io/portable/portable-environment.js'
+import { chooseEnvironment } from '#src/io/choose-environment.js'
 import { type MemoryDisk, MemoryLogStore, type MemoryStoreOptions, newMemoryDisk } from '../partition/memory-log.js'
 
 const MEMORY_BYTES = 128 * 1024 * 1024
@@ -26,6 +26,8 @@ export class LogCapture implements Logger {
 export interface RunningBroker {
   readonly broker: Broker
   readonly environment: Environment
+  /** Memory the environment keeps for itself. */
+  readonly memoryBytesAtRest: number
   readonly store: MemoryLogStore
   readonly disk: MemoryDisk
   readonly directory: string
@@ -34,6 +36,8 @@ export interface RunningBroker {
 }
 
 export interface RunOptions {
+  /** Portable unless given. */
+  readonly environment?: 'portable' | 'ring'
   readonly directory?: string
   readonly disk?: MemoryDisk
   readonly store?: MemoryStoreOptions
@@ -51,7 +55,9 @@ export async function temporaryDirectory(): Promise<string> {
 export async function runBroker(options: RunOptions = {}): Promise<RunningBroker> {
   const directory = options.directory ?? (await temporaryDirectory())
   const log = new LogCapture()
-  const environment = createPortableEnvironment({ memoryBytes: options.memoryBytes ?? MEMORY_BYTES, logger: log })
+  const memoryBytes = options.memoryBytes ?? MEMORY_BYTES
+  const environment = await chooseEnvironment({ prefer: options.environment ?? 'portable', memoryBytes, logger: log })
+  const memoryBytesAtRest = environment.memory.usedBytes
   const disk = options.disk ?? newMemoryDisk()
   const store = new MemoryLogStore(environment, disk, options.store)
   const halted: unknown[] = []
@@ -68,7 +74,7 @@ export async function runBroker(options: RunOptions = {}): Promise<RunningBroker
       await broker.stop({ timeoutMs: 200 }).catch(() => undefined)
       await environment.close()
     })
-    return { broker, environment, store, disk, directory, log, halted }
+    return { broker, environment, memoryBytesAtRest, store, disk, directory, log, halted }
   } catch (error) {
     await environment.close()
     throw error
