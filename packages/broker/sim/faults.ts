@@ -17,8 +17,19 @@ export interface FaultTargets {
   killSomeClient(random: SeededRandom): boolean
 }
 
+export type Moment = 'write completed' | 'flush submitted' | 'bytes arrived'
+
+interface Awaited {
+  readonly moment: Moment
+  readonly come: () => void
+}
+
+/** How long a strike waits for its moment. */
+const PATIENCE_MS = 300
+
 export class Faults {
   private active = true
+  private readonly moments: Awaited[] = []
 
   constructor(
     private readonly targets: FaultTargets,
@@ -58,13 +69,44 @@ export class Faults {
     if (meanGapMs === null) return
     const random = this.random.split(name)
     const next = () => {
-      this.targets.scheduler.schedule(null, random.exponential(meanGapMs), `fault ${name}`, () => {
-        if (!this.active) return
-        strike(random)
-        next()
-      })
+      this.later(random.exponential(meanGapMs), `fault ${name}`, () =>
+        this.atBadMoment(random, () => {
+          strike(random)
+          next()
+        }),
+      )
     }
     next()
+  }
+
+  /**
+   * Blind strikes mostly hit an idle system. Most wait for something to happen on the disk or the network, and come
+   * shortly after: between a write and its flush, between a request and its answer.
+   */
+  private atBadMoment(random: SeededRandom, strike: () => void): void {
+    const moment = random.pick<Moment | 'any'>(['any', 'write completed', 'flush submitted', 'bytes arrived'])
+    if (moment === 'any') {
+      strike()
+      return
+    }
+    let struck = false
+    const once = (delayMs: number) =>
+      this.later(delayMs, 'strike', () => {
+        if (struck) return
+        struck = true
+        strike()
+      })
+    this.moments.push({ moment, come: () => once(random.chance(0.5) ? 0 : random.logBetween(0.01, 10)) })
+    once(PATIENCE_MS)
+  }
+
+  /** Called as things happen in the simulated world. */
+  notice(moment: Moment): void {
+    for (let i = this.moments.length - 1; i >= 0; i--) {
+      if (this.moments[i]!.moment !== moment) continue
+      const [{ come }] = this.moments.splice(i, 1) as [Awaited]
+      come()
+    }
   }
 
   private later(delayMs: number, name: string, work: () => void): void {
@@ -81,7 +123,18 @@ export class Faults {
     this.restartLater(random)
   }
 
+  /** Now and then the disk is slow before: what was acknowledged early is then far from being durable. */
   private cutPower(random: SeededRandom): void {
+    if (random.chance(0.4)) {
+      this.targets.node.machine.diskConditions.slowness = random.logBetween(5, 300)
+      this.later(random.logBetween(0.5, 100), 'power', () => {
+        Object.assign(this.targets.node.machine.diskConditions, healthyDisk())
+        this.cutPowerNow(random)
+      })
+    } else this.cutPowerNow(random)
+  }
+
+  private cutPowerNow(random: SeededRandom): void {
     const { node, coverage } = this.targets
     if (node.state === 'off') return
     coverage.count(node.state === 'starting' ? 'power cut while starting' : 'power cut')
@@ -102,7 +155,10 @@ export class Faults {
   private restartLater(random: SeededRandom): void {
     const downMs = random.chance(0.3) ? 0 : random.between(0, this.plan.longestDownMs)
     this.later(downMs, 'start', () => this.targets.node.start())
-    if (random.chance(0.1)) this.later(downMs + random.between(0.05, 10), 'kill', () => this.kill(random))
+    if (random.chance(0.3)) {
+      const again = random.chance(0.5) ? this.kill : this.cutPowerNow
+      this.later(downMs + random.logBetween(0.1, 30), 'crash again', () => again.call(this, random))
+    }
   }
 
   private loseConnection(random: SeededRandom): void {
@@ -125,7 +181,7 @@ export class Faults {
   }
 
   private diskErrors(random: SeededRandom): void {
-    const rate = random.logBetween(1e-3, 0.3)
+    const rate = random.logBetween(0.01, 0.5)
     const rates = random.pick([
       { writeErrorRate: rate },
       { flushErrorRate: rate },

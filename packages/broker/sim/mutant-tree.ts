@@ -8,8 +8,8 @@ import ts from 'typescript'
 const PACKAGES = ['protocol', 'native', 'client', 'broker']
 const COMPILER: ts.CompilerOptions = {
   target: ts.ScriptTarget.ES2022,
-  module: ts.ModuleKind.NodeNext,
-  moduleResolution: ts.ModuleResolutionKind.NodeNext,
+  module: ts.ModuleKind.ESNext,
+  moduleResolution: ts.ModuleResolutionKind.Bundler,
   verbatimModuleSyntax: true,
   isolatedModules: true,
   sourceMap: false,

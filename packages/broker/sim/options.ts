@@ -162,13 +162,13 @@ function drawFaults(random: SeededRandom): FaultPlan {
   const gap = (from: number, to: number, probability = 0.5) =>
     random.chance(probability) ? random.logBetween(from, to) : null
   return {
-    killMs: gap(300, 4000),
-    powerCutMs: gap(500, 4000),
+    killMs: gap(100, 2000),
+    powerCutMs: gap(100, 2000),
     gracefulStopMs: gap(800, 6000, 0.3),
-    connectionLossMs: gap(100, 3000),
+    connectionLossMs: gap(30, 1500),
     silenceMs: gap(1000, 8000, 0.25),
     slowDiskMs: gap(500, 4000),
-    diskErrorMs: gap(1500, 8000, 0.2),
+    diskErrorMs: gap(500, 5000, 0.25),
     fullDiskMs: gap(1500, 8000, 0.15),
     stallMs: gap(500, 4000, 0.3),
     clockJumpMs: gap(500, 4000, 0.2),

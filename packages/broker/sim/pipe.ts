@@ -60,6 +60,7 @@ export class Pipe {
     private readonly sender: SimulatedProcess,
     private readonly conditions: NetworkConditions,
     private readonly random: SeededRandom,
+    private readonly onArrival: () => void,
   ) {}
 
   /** Whether bytes wait that the receiver has not been given. */
@@ -114,6 +115,13 @@ export class Pipe {
   /** Nothing sent or on the way arrives any more, and nobody is told: a cable pulled. */
   sever(): void {
     this.severed = true
+  }
+
+  /** The sender has lost power: what has left it arrives, nothing follows. */
+  stopLaunching(): void {
+    this.queue.length = 0
+    this.ending = true
+    this.ended = true
   }
 
   /** Delivers an unknown prefix of what is on the way, drops the rest: what a lost connection leaves. */
@@ -187,6 +195,7 @@ export class Pipe {
     this.moveArrived(this.scheduler.nowMs)
     const chunk = this.takeArrived(this.chunkBytes())
     if (chunk.byteLength > 0) {
+      this.onArrival()
       this.receiver.onBytes(chunk)
       this.pump()
     } else if (

@@ -139,6 +139,19 @@ export class Recorder {
     return ends
   }
 
+  /** Whether a record that was acknowledged is gone from a topic that may lose its tail. */
+  lostTail(topics: readonly { readonly name: string; readonly durability: string }[]): boolean {
+    const buffered = new Set(topics.filter(({ durability }) => durability === 'buffered').map(({ name }) => name))
+    const there = new Set(this.finalLogs.flatMap(({ reads }) => reads.map(({ recordId }) => recordId)))
+    return this.sends.some(
+      ({ fact }) =>
+        buffered.has(fact.topic) &&
+        fact.outcome === 'acknowledged' &&
+        fact.acks !== 'none' &&
+        !there.has(fact.recordId),
+    )
+  }
+
   topicDeleted(topic: string): void {
     const moments = this.deletions.get(topic)
     if (moments === undefined) this.deletions.set(topic, [this.nowMs()])

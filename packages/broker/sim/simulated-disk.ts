@@ -34,6 +34,8 @@ export function healthyDisk(): DiskConditions {
 
 /** Called for what tests and coverage counts want to know. */
 export interface DiskWatcher {
+  onWritten?(): void
+  onFlushSubmitted?(): void
   onFlush(files: number, pages: number): void
   onError(operation: string): void
 }
@@ -301,6 +303,7 @@ class SimulatedFile implements DiskFile {
             throw inputOutput(this.name, 'writing')
           }
           this.image.apply(image)
+          this.context.watcher.onWritten?.()
         },
         (random) => {
           // The process is gone; the kernel may have carried out all of it, a part, or nothing.
@@ -345,6 +348,7 @@ function flushImages(
   metadata: boolean,
 ): Promise<void> {
   const covers = images.map((image): [FileImage, FlushCover, number] => [image, image.cover(), image.size])
+  context.watcher.onFlushSubmitted?.()
   const finish = () => {
     for (const [image, cover, size] of covers) image.flushed(cover, metadata, size)
   }

@@ -120,8 +120,8 @@ export class Connection {
     dialer: { process: SimulatedProcess; address: string },
     acceptor: { process: SimulatedProcess; address: string },
   ) {
-    const there = new Pipe(scheduler, dialer.process, conditions, random)
-    const back = new Pipe(scheduler, acceptor.process, conditions, random)
+    const there = new Pipe(scheduler, dialer.process, conditions, random, () => network.onArrival())
+    const back = new Pipe(scheduler, acceptor.process, conditions, random, () => network.onArrival())
     this.dialer = new Endpoint(dialer.process, dialer.address, scheduler, there, back, this)
     this.acceptor = new Endpoint(acceptor.process, acceptor.address, scheduler, back, there, this)
   }
@@ -142,8 +142,20 @@ export class Connection {
 
   /** Nothing arrives any more in either direction; each end learns of it only after its own kernel's patience. */
   goSilent(scheduler: Scheduler): void {
-    this.dialer.incoming.sever()
-    this.acceptor.incoming.sever()
+    for (const { incoming } of [this.dialer, this.acceptor]) incoming.sever()
+    this.timeOut(scheduler)
+  }
+
+  /** One end is without power: what it had sent arrives, what is sent to it does not. */
+  wentDark(scheduler: Scheduler): void {
+    for (const end of [this.dialer, this.acceptor]) {
+      if (end.process.alive) end.incoming.stopLaunching()
+      else end.incoming.sever()
+    }
+    this.timeOut(scheduler)
+  }
+
+  private timeOut(scheduler: Scheduler): void {
     for (const end of [this.dialer, this.acceptor]) {
       scheduler.schedule(end.process, this.random.logBetween(1000, 30_000), 'timed out', () => end.lose('timed out'))
     }
@@ -161,6 +173,8 @@ interface Listening {
 
 export class SimulatedNetwork {
   readonly connections = new Set<Connection>()
+  /** Called whenever bytes arrive somewhere. */
+  onArrival: () => void = () => {}
   /** Hosts without power: what is sent there gets no answer at all. */
   readonly darkHosts = new Set<string>()
   private readonly listeners = new Map<string, Listening>()
@@ -253,7 +267,7 @@ export class SimulatedNetwork {
 
   /** The machine lost power: peers hear nothing until their own patience ends. */
   hostDied(process: SimulatedProcess): void {
-    this.eachOf(process, (connection) => connection.goSilent(this.scheduler))
+    this.eachOf(process, (connection) => connection.wentDark(this.scheduler))
   }
 
   /** The process takes no more connections. */

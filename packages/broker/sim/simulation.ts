@@ -17,7 +17,7 @@ import { SimulatedNetwork } from './simulated-network.js'
 import { createTopic, deleteTopic } from './topic-admin.js'
 
 export interface Failure {
-  /** Of the checker's history, or `exception`, `stuck`, `leak`, `limit`, `memory`, `start-refused`. */
+  /** Of the checker's history, or `exception`, `stuck`, `leak`, `limit`, `memory`, `start-refused`, `unreadable`. */
   readonly invariant: string
   readonly message: string
 }
@@ -105,7 +105,12 @@ class Simulation {
         this.log(`${process.name} ${level} ${message}`, fields)
       },
       onMisuse: (process, misuse) => this.fail('memory', `${process.name}: ${stackOf(misuse)}`),
-      watcher: { onFlush: () => {}, onError: (operation) => this.log(`the disk fails a ${operation}`, {}) },
+      watcher: {
+        onWritten: () => this.faults.notice('write completed'),
+        onFlushSubmitted: () => this.faults.notice('flush submitted'),
+        onFlush: () => {},
+        onError: (operation) => this.log(`the disk fails a ${operation}`, {}),
+      },
     })
     const limits = storageLimits({ ...options.storage })
     this.node = new BrokerNode(scheduler, machine, (...args) => openLogStore(...args, limits), {
@@ -134,6 +139,7 @@ class Simulation {
       options.faults,
       this.random.split('faults'),
     )
+    this.network.onArrival = () => this.faults.notice('bytes arrived')
   }
 
   async run(): Promise<SimulationResult> {
@@ -197,6 +203,7 @@ class Simulation {
     await this.waitForSends()
     await this.readFinalLogs()
     this.hasRead = true
+    if (this.recorder.lostTail(options.topics)) this.coverage.count('tail of a buffered topic lost')
     await this.waitForConsumers()
     await this.closeEverything()
   }
@@ -280,12 +287,12 @@ class Simulation {
       records.subscribe({
         next: ({ partition, offset, key, value, headers, timestamp }) =>
           reads[partition]!.push(this.recorder.readFact(partition, offset, { key, value, headers, timestamp })),
-        error: (error: unknown) => this.fail('exception', `the final read of ${name} failed: ${stackOf(error)}`),
+        error: (error: unknown) => this.fail('unreadable', `the final read of ${name} failed: ${stackOf(error)}`),
         complete: () => {
           completed = true
         },
       })
-      await this.until(`the final read of ${name} completes`, () => completed)
+      await this.until(`the final read of ${name} completes`, () => completed || this.failures.length > 0)
       for (const [partition, list] of reads.entries()) this.recorder.finalLog(name, partition, list)
     }
   }
