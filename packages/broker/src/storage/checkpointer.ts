@@ -31,7 +31,8 @@ export class Checkpointer {
     if (chain.current === undefined || chain.end === this.lastEnd) return
     const interval = Math.max(this.context.limits.checkpointBytes, this.lastStateBytes * LOG_BYTES_PER_STATE_BYTE)
     const since = chain.end - this.lastEnd
-    const rolled = chain.current !== this.segment && since >= this.lastStateBytes * LOG_BYTES_PER_STATE_BYTE
+    const isNew = chain.segments.length > 1 && chain.current !== this.segment
+    const rolled = isNew && since >= this.lastStateBytes * LOG_BYTES_PER_STATE_BYTE
     if (since >= interval || rolled) this.write(writer)
   }
 

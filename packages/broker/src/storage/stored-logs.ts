@@ -81,7 +81,7 @@ export class StoredLogs implements LogStore {
     this.context.pool.start()
   }
 
-  open(key: LogKey, state: LogState): Promise<PartitionLog> {
+  async open(key: LogKey, state: LogState): Promise<PartitionLog> {
     this.assertOpen()
     const name = keyText(key)
     assert(!this.logs.has(name) && !this.opening.has(name), `log ${name} is opened once`)
