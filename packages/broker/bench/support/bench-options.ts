@@ -1,0 +1,29 @@
+// Options that all benches of the broker understand: `--environment ring|portable|auto` and `--seconds N`.
+import { parseArgs } from 'node:util'
+import type { Preference } from './broker-under-test.js'
+
+export interface RunOptions {
+  readonly tiny: boolean
+  readonly json: boolean
+  readonly argv: readonly string[]
+}
+
+export interface BenchOptions {
+  readonly prefer: Preference
+  readonly seconds: number
+  readonly warmUpSeconds: number
+}
+
+export function benchOptions(options: RunOptions, defaultSeconds: number): BenchOptions {
+  const { values } = parseArgs({
+    args: [...options.argv],
+    options: { environment: { type: 'string', default: 'auto' }, seconds: { type: 'string' } },
+    strict: false,
+  })
+  const seconds = options.tiny ? 0.3 : Number(values.seconds ?? defaultSeconds)
+  const prefer = values.environment
+  if (prefer !== 'auto' && prefer !== 'ring' && prefer !== 'portable')
+    throw new Error('--environment ring|portable|auto')
+  if (!(seconds > 0)) throw new Error('--seconds takes a number above zero')
+  return { prefer, seconds, warmUpSeconds: seconds / 4 }
+}

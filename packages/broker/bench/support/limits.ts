@@ -1,0 +1,92 @@
+// The physical limits that results are held against, measured in the same run on the same machine.
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer, type Socket } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { BLOCK_BYTES, type Block, type DiskFile, type Environment, type Volume } from '#src/environment.js'
+
+export interface Limit {
+  readonly name: string
+  /** Megabytes (10^6) a second. */
+  readonly mbPerSecond: number
+}
+
+const MEGABYTE = 1e6
+
+/** One TCP connection over loopback between two processes, 1 MiB writes: bandwidth with nothing done to the bytes. */
+export async function loopbackTcp(seconds: number): Promise<Limit> {
+  const chunk = Buffer.alloc(1024 * 1024, 7)
+  const server = createServer()
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('the loopback server has no port')
+  const sink = fork(fileURLToPath(new URL('./tcp-sink.js', import.meta.url)), [String(address.port)])
+  const [socket] = (await once(server, 'connection')) as [Socket]
+  let taken = 0
+  const began = performance.now()
+  const end = began + seconds * 1000
+  const pump = (): void => {
+    while (performance.now() < end) {
+      taken += chunk.length
+      if (!socket.write(chunk)) return
+    }
+    socket.end()
+  }
+  socket.on('drain', pump)
+  pump()
+  await once(sink, 'exit')
+  server.close()
+  return { name: 'loopback TCP', mbPerSecond: taken / MEGABYTE / ((performance.now() - began) / 1000) }
+}
+
+const TEST_FILE_BYTES = 256 * 1024 * 1024
+const FILL_BYTES = 1024 * 1024
+
+async function writtenFile(environment: Environment, volume: Volume): Promise<{ file: DiskFile; block: Block }> {
+  const file = await volume.open('limit', { create: true })
+  await file.allocate(TEST_FILE_BYTES)
+  const block = environment.memory.allocate(FILL_BYTES)
+  if (block === null) throw new Error('no memory for the limit')
+  block.bytes.fill(7)
+  for (let at = 0; at < TEST_FILE_BYTES; at += FILL_BYTES) await file.write(at, block, 0, FILL_BYTES)
+  await file.sync()
+  return { file, block }
+}
+
+/**
+ * What the disk gives to a bare loop: overwrite of written blocks, `groupBytes` a write, a flush after each group
+ * (`flushed`) or none with four writes in flight.
+ */
+export async function diskWrites(
+  environment: Environment,
+  directory: string,
+  options: { readonly groupBytes: number; readonly seconds: number; readonly flushed: boolean },
+): Promise<Limit> {
+  const volume = await environment.disk.openVolume(directory, { requireDirect: false })
+  const { file, block } = await writtenFile(environment, volume)
+  const size = Math.min(FILL_BYTES, Math.max(BLOCK_BYTES, Math.ceil(options.groupBytes / BLOCK_BYTES) * BLOCK_BYTES))
+  const depth = options.flushed ? 1 : 4
+  const began = performance.now()
+  const end = began + options.seconds * 1000
+  let position = 0
+  let written = 0
+  const lane = async (): Promise<void> => {
+    while (performance.now() < end) {
+      const at = position
+      position = (position + size) % (TEST_FILE_BYTES - FILL_BYTES)
+      position -= position % BLOCK_BYTES
+      await file.write(at, block, 0, size)
+      if (options.flushed) await volume.flush([file])
+      written += size
+    }
+  }
+  await Promise.all(Array.from({ length: depth }, lane))
+  const elapsed = (performance.now() - began) / 1000
+  environment.memory.release(block)
+  await file.close()
+  await volume.remove('limit')
+  await volume.close()
+  const name = options.flushed ? `disk, ${size} byte groups flushed one by one` : `disk, ${size} byte writes`
+  return { name, mbPerSecond: written / MEGABYTE / elapsed }
+}
