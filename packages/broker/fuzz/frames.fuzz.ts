@@ -171,6 +171,8 @@ async function converse(server: InMemoryServer, random: SeededRandom): Promise<v
     await settle()
   }
   for (const { stream } of clients) {
+    stream.takes = true
+    stream.takeAll()
     stream.end()
     checkAnswers(stream)
   }

@@ -61,6 +61,7 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
   /** Since when the sender, and not the broker, keeps the current frame waiting. */
   #frameWaitsSinceMs: number
   #takenAtMs: number
+  #closingSinceMs = 0
   #writtenBytes = 0
   /** Bytes the peer had taken at the last look. */
   #takenBytes = 0
@@ -250,6 +251,7 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
   close(): void {
     if (!this.#listens) return
     this.#state = 'closing'
+    this.#closingSinceMs = this.context.environment.clock.monotonicMs()
     this.#reader.stop()
     this.cursors.close()
     this.stream.end()
@@ -257,8 +259,9 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
 
   /** Looks at the limits on time, and sends heartbeats. */
   tick(): void {
-    if (!this.#listens) return
     const now = this.context.environment.clock.monotonicMs()
+    if (this.#state === 'closing' && now - this.#closingSinceMs > SLOW_READER_MS) this.stream.destroy()
+    if (!this.#listens) return
     if (this.#state === 'beforeHello' && now - this.#connectedAtMs > HELLO_TIMEOUT_MS) {
       this.#breakOff(new ProtocolError('HELLO_REQUIRED', `no HELLO within ${HELLO_TIMEOUT_MS} ms`))
       return

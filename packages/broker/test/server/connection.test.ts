@@ -141,6 +141,18 @@ describe('a connection', () => {
     expect(stream.destroyed).toBe(true)
   })
 
+  it('that takes not even the reason why it is closed is cut', async () => {
+    const { open, clock, connections } = await startInMemory()
+    const stream = open()
+    stream.takes = false
+    stream.send(hello, HELLO, 50)
+    expect([stream.ended, stream.destroyed]).toEqual([true, false])
+    clock.advance(SLOW_READER_MS + 1)
+    for (const connection of connections) connection.tick()
+    expect(stream.destroyed).toBe(true)
+    expect(connections.size).toBe(0)
+  })
+
   it('that sends a frame too slowly is closed', async () => {
     const { open, clock } = await startInMemory()
     const stream = open()

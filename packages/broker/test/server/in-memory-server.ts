@@ -69,6 +69,7 @@ export class TestStream implements Stream {
   readonly frames: ReceivedFrame[] = []
   readonly runs: { block: Block; offset: number; length: number }[] = []
   connection: Connection | null = null
+  #closed = false
   readonly #held: (() => void)[] = []
   readonly #decoder = new FrameDecoder(MAX_FRAME_BYTES, (header, payload) => {
     this.frames.push({ header, payload: payload.slice() })
@@ -95,6 +96,7 @@ export class TestStream implements Stream {
   takeAll(): void {
     this.unsentBytes = 0
     for (const release of this.#held.splice(0)) release()
+    if (this.ended) this.#close()
   }
   receiveInto(block: Block, offset: number, length: number): void {
     this.runs.push({ block, offset, length })
@@ -108,7 +110,8 @@ export class TestStream implements Stream {
   end(): void {
     if (this.ended) return
     this.ended = true
-    this.#close()
+    // What the peer has not taken is sent first.
+    if (this.unsentBytes === 0) this.#close()
   }
   destroy(): void {
     if (this.destroyed) return
@@ -116,7 +119,10 @@ export class TestStream implements Stream {
     this.#close()
   }
   #close(): void {
-    this.takeAll()
+    if (this.#closed) return
+    this.#closed = true
+    this.unsentBytes = 0
+    for (const release of this.#held.splice(0)) release()
     this.connection?.onClosed(null)
   }
 
