@@ -60,6 +60,8 @@ const KEYS = Object.keys(SETTINGS) as SettingKey[]
 const PREFIX = 'MILLRACE_'
 /** A variable this close to a known one is a typing error; others belong to other programs. */
 const TYPING_ERROR = 2
+/** Names brokers for the command `millrace`; a shell that has it set must be able to start a broker all the same. */
+const VARIABLE_OF_CLIENTS = 'MILLRACE_BOOTSTRAP'
 
 const words = (key: string): string[] => key.split(/(?=[A-Z])/).map((word) => word.toLowerCase())
 export const flagOf = (key: string): string => `--${words(key).join('-')}`
@@ -121,6 +123,7 @@ function fileValues(file: SettingSources['file']): Record<string, unknown> {
 }
 
 function keyOfVariable(name: string): SettingKey | null {
+  if (name === VARIABLE_OF_CLIENTS) return null
   const known = KEYS.find((key) => variableOf(key) === name)
   if (known !== undefined) return known
   const nearest = nearestOf(name, KEYS.map(variableOf))

@@ -45,6 +45,11 @@ describe('settings', () => {
     })
   })
 
+  it('leave the variable alone that tells clients where brokers are', () => {
+    expect(settings({ variables: { MILLRACE_BOOTSTRAP: 'localhost:7420' } }).bootstrap).toBe(false)
+    expect(settings({ file: { bootstrap: true } }).bootstrap).toBe(true)
+  })
+
   it('are read in both spellings of a flag', () => {
     expect(settings({ args: ['--memory=1.5g', '--require-direct', '--log-format', 'json'] })).toMatchObject({
       memory: 1.5 * 2 ** 30,
