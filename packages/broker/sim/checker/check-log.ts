@@ -11,8 +11,9 @@ export function* checkLost(index: RecordIndex): Iterable<Violation> {
     if (send.outcome !== 'acknowledged' || send.acks === 'none') continue
     const places = index.placesOf(send.recordId)
     if (places.length > 0) continue
-    const survivor = index.mayBeGone(send.topic, send.settledAtMs) ? survivorBehind(send, index) : null
-    if (survivor === null && index.mayBeGone(send.topic, send.settledAtMs)) continue
+    const excused = index.mayBeGone(send.topic, send.invokedAtMs)
+    const survivor = excused ? survivorBehind(send, index) : null
+    if (survivor === null && excused) continue
     const behind = survivor === null ? '' : `; record ${survivor.recordId} behind it survived, so it was no tail`
     yield { invariant: 'lost-write', message: `${describe(send)} was acknowledged and is in no log${behind}` }
   }
@@ -93,7 +94,7 @@ export function* checkPositions(index: RecordIndex): Iterable<Violation> {
       }
     }
     const other = promised.get(place)
-    if (other !== undefined && !index.mayBeGone(send.topic, Math.min(send.settledAtMs, other.settledAtMs))) {
+    if (other !== undefined && !index.mayBeGone(send.topic, Math.min(send.invokedAtMs, other.invokedAtMs))) {
       yield {
         invariant: 'divergence',
         message: `${describe(send)} and ${describe(other)} were both acknowledged at ${place}`,

@@ -52,7 +52,7 @@ export function* checkSessions(index: RecordIndex): Iterable<Violation> {
 export function* checkDirty(index: RecordIndex): Iterable<Violation> {
   for (const { name, topic, reads } of index.history.sessions) {
     for (const read of reads) {
-      if (!index.hasFinalLog(topic, read.partition) || index.mayBeGone(topic, read.atMs)) continue
+      if (!index.hasFinalLog(topic, read.partition) || index.mayBeGone(topic, index.sentAtMs(read))) continue
       const final = index.finalAt(topic, read.partition, read.offset)
       if (final !== null && final.recordId === read.recordId) continue
       yield {
@@ -73,7 +73,7 @@ export function* checkAgreement(index: RecordIndex): Iterable<Violation> {
       if (before === undefined) seen.set(place, { session, read })
       else if (
         before.read.recordId !== read.recordId &&
-        !index.mayBeGone(session.topic, Math.min(before.read.atMs, read.atMs))
+        !index.mayBeGone(session.topic, Math.min(index.sentAtMs(before.read), index.sentAtMs(read)))
       ) {
         yield {
           invariant: 'divergence',
@@ -92,7 +92,7 @@ export function* checkEnds(index: RecordIndex): Iterable<Violation> {
     for (const send of index.history.sends) {
       const due = send.topic === session.topic && send.outcome === 'acknowledged' && send.acks !== 'none'
       if (!due || send.settledAtMs > session.openedAtMs || given.has(send.recordId)) continue
-      if (index.mayBeGone(send.topic, send.settledAtMs)) continue
+      if (index.mayBeGone(send.topic, send.invokedAtMs)) continue
       yield {
         invariant: 'stale-end',
         message: `${session.name} read ${session.topic} to its end without ${describe(send)}`,

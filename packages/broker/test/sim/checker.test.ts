@@ -103,6 +103,8 @@ it('lost-write: an acknowledged record has to be there', () => {
   expect(found({ sends: three, finalLogs: [log([read(0, 0), read(2, 2)], 'clicks')], ...cut })).toContain('lost-write')
   expect(found({ sends: three, finalLogs: [log([read(0, 0)], 'clicks')], ...cut })).toEqual([])
   expect(found({ sends: three, finalLogs: [log([], 'clicks')], ...cut })).toEqual([])
+  // The acknowledgement was on its way when the power failed.
+  expect(found({ sends: [clicks(9, { settledAtMs: 11 })], finalLogs: [log([], 'clicks')], ...cut })).toEqual([])
 })
 
 it('duplicate: a record is in the log once', () => {
