@@ -26,20 +26,29 @@ export function rejectQuietly<T>(error: MillraceError): Promise<T> {
   return promise
 }
 
+/** One function for all promises of `send`, instead of a closure for each: the hottest allocation of the client. */
+const captured: { resolve: (delivery: Delivery) => void; reject: (error: MillraceError) => void } = {
+  resolve: ignore,
+  reject: ignore,
+}
+const capture = (resolve: (delivery: Delivery) => void, reject: (error: MillraceError) => void): void => {
+  captured.resolve = resolve
+  captured.reject = reject
+}
+
 /** One `send`. */
 export class SingleSend implements RecordWaiter {
   readonly promise: Promise<Delivery>
-  #resolve!: (delivery: Delivery) => void
-  #reject!: (error: MillraceError) => void
+  readonly #resolve: (delivery: Delivery) => void
+  readonly #reject: (error: MillraceError) => void
 
   constructor(
     readonly topic: string,
     readonly timestamp: number,
   ) {
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve
-      this.#reject = reject
-    })
+    this.promise = new Promise(capture)
+    this.#resolve = captured.resolve
+    this.#reject = captured.reject
   }
 
   acknowledged(_tag: number, partition: number, offset: number | null): void {

@@ -3,28 +3,45 @@
 import type { ClientEnvironment, ClientTimer } from './environment.js'
 
 const LONG_MS = 2 ** 31 - 1
+/** How long the process may be kept alive in vain: sends one after the other would otherwise set a timer each. */
+const GRACE_MS = 50
 
 export class Lifeline {
   #held = 0
   #timer: ClientTimer | null = null
+  #timerIsLong = false
+  #closed = false
 
   constructor(readonly environment: ClientEnvironment) {}
 
-  get held(): number {
-    return this.#held
-  }
-
   hold(): void {
-    if (this.#held++ === 0) this.#arm()
+    if (this.#held++ === 0 && this.#timer === null) this.#arm(GRACE_MS)
   }
 
   release(): void {
-    if (--this.#held > 0) return
+    this.#held--
+    // A short timer sees for itself that nothing is held any more.
+    if (this.#held === 0 && this.#timerIsLong) this.#arm(GRACE_MS)
+  }
+
+  /** Lets the process end, whatever is held. */
+  close(): void {
+    this.#closed = true
     this.#timer?.cancel()
     this.#timer = null
   }
 
-  #arm(): void {
-    this.#timer = this.environment.timer(LONG_MS, () => this.#arm(), true)
+  #arm(delayMs: number): void {
+    if (this.#closed) return
+    this.#timer?.cancel()
+    this.#timerIsLong = delayMs === LONG_MS
+    this.#timer = this.environment.timer(
+      delayMs,
+      () => {
+        this.#timer = null
+        if (this.#held > 0) this.#arm(LONG_MS)
+      },
+      true,
+    )
   }
 }

@@ -2,6 +2,7 @@
 import { partitionOfKey } from '@millrace/protocol'
 import { onAbort } from './abort.js'
 import { showAddress } from './address.js'
+import { BatchBuffers } from './batch-buffers.js'
 import { BufferBudget } from './buffer-budget.js'
 import { Cluster } from './cluster.js'
 import { Consumer } from './consumer.js'
@@ -94,7 +95,13 @@ export class Mill {
     this.#budget = new BufferBudget(environment, resolved.bufferBytes)
     this.#status = observe(this.#cluster.status, 1)
     this.status$ = this.#status.stream
-    this.#shared = { cluster: this.#cluster, budget: this.#budget, lifeline: this.#lifeline, outboxes: new Map() }
+    this.#shared = {
+      cluster: this.#cluster,
+      budget: this.#budget,
+      lifeline: this.#lifeline,
+      buffers: new BatchBuffers(),
+      outboxes: new Map(),
+    }
     this.cluster = {
       whereIs: <K, V>(topic: Topic<K, V> | string, key: K | Uint8Array | null) =>
         typeof topic === 'string'
@@ -182,6 +189,7 @@ export class Mill {
     const closed = await Promise.allSettled([...this.#producers].map((producer) => producer.close(left())))
     this.#budget.fail(closedError('the client'))
     this.#cluster.close()
+    this.#lifeline.close()
     this.#status.end()
     throwTogether(closed)
   }

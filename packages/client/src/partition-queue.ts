@@ -14,6 +14,7 @@ import {
   type RouteVersion,
 } from '@millrace/protocol'
 import type { Backoff } from './backoff.js'
+import type { BatchBuffers } from './batch-buffers.js'
 import type { BrokerLink } from './broker-link.js'
 import type { Cluster } from './cluster.js'
 import type { RecordWaiter } from './delivery.js'
@@ -31,6 +32,7 @@ export interface QueueOwner {
   readonly topicName: string
   readonly options: Required<ProducerOptions>
   readonly producerId: BatchIdentity['producer']
+  readonly buffers: BatchBuffers
   outboxOf(link: BrokerLink): Outbox
   onTaken(byteLength: number): void
   /** The batch is over; `error` is null when it was acknowledged. */
@@ -42,6 +44,8 @@ const NO_ROUTE: Route = { nodeId: 0, shard: 0, placement: 0, term: 0 }
 export class PartitionQueue implements BatchSource {
   readonly #owner: QueueOwner
   readonly #backoff: Backoff
+  /** Size of the batch before: the next one is likely to be as large. */
+  #expectedBytes = 0
   /** The batch that takes records. */
   #open: PendingBatch | null = null
   /** Full batches, oldest first. */
@@ -114,7 +118,8 @@ export class PartitionQueue implements BatchSource {
 
   #openBatch(): PendingBatch {
     this.#open = null
-    return new PendingBatch(this.#owner.options.batchBytes, this.#owner.cluster.environment.monotonicMs())
+    const { options, buffers, cluster } = this.#owner
+    return new PendingBatch(options.batchBytes, buffers.take(this.#expectedBytes), cluster.environment.monotonicMs())
   }
 
   /** Batches without an outcome, oldest first. */
@@ -135,6 +140,7 @@ export class PartitionQueue implements BatchSource {
   take(): PendingBatch {
     const batch = this.#inFlight.find((candidate) => !candidate.onWire) ?? this.#stampNext()
     batch.onWire = true
+    batch.attempts++
     batch.missesEarlier = false
     return batch
   }
@@ -156,6 +162,7 @@ export class PartitionQueue implements BatchSource {
       epoch: this.#epoch,
       sequence: this.#nextSequence++,
     }
+    this.#expectedBytes = Math.min(batch.builder.byteLength, options.batchBytes)
     batch.stamp(identity, environment.checksum, options.codec, environment.codec.gzip)
     this.#inFlight.push(batch)
     if (options.acks === 'none') this.#beginEpochOfNext()
@@ -243,7 +250,9 @@ export class PartitionQueue implements BatchSource {
     batch.onWire = false
     if (this.#inFlight[0] === batch) this.#inFlight.shift()
     else this.#inFlight = this.#inFlight.filter((other) => other !== batch)
+    const buffer = this.acks === 'none' ? null : batch.reusableBuffer
     batch.acknowledge(this.partition, baseOffset)
+    if (buffer !== null) this.#owner.buffers.giveBack(buffer)
     this.#owner.onDone(batch, this.partition, null)
     if (!this.#draining && this.nextBytes > 0) this.#outbox?.mark(this)
   }

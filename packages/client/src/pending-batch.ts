@@ -24,6 +24,8 @@ export class PendingBatch {
   epoch = -1
   /** Bytes it holds of the budget. */
   heldBytes = 0
+  /** Times it was handed to a link. */
+  attempts = 0
   /** Handed to a link, and neither answered nor known to be lost. */
   onWire = false
   /** An attempt may have reached the log without our knowing. */
@@ -35,9 +37,10 @@ export class PendingBatch {
 
   constructor(
     maxBytes: number,
+    buffer: Uint8Array,
     readonly createdMs: number,
   ) {
-    this.builder = new RecordBatchBuilder(maxBytes)
+    this.builder = new RecordBatchBuilder(maxBytes, buffer)
   }
 
   get recordCount(): number {
@@ -56,6 +59,14 @@ export class PendingBatch {
 
   get sealed(): boolean {
     return this.#bytes !== null
+  }
+
+  /**
+   * The buffer of the batch when it may be used again: the batch was handed to a link exactly once, and its own answer
+   * proves that every byte has left. Null otherwise: after a second attempt the answer may be that of the first.
+   */
+  get reusableBuffer(): Uint8Array | null {
+    return this.attempts === 1 && !this.ambiguous ? this.#bytes : null
   }
 
   /** Whoever appended a record to the builder says here who waits for it. */

@@ -1,6 +1,7 @@
 // What one producer keeps: its topic, a queue for each partition in use, records that wait for the topic to be known,
 // and the count of what failed.
 import { type BatchIdentity, partitionOfKey, type TopicInfo } from '@millrace/protocol'
+import type { BatchBuffers } from './batch-buffers.js'
 import type { BrokerLink } from './broker-link.js'
 import type { BufferBudget } from './buffer-budget.js'
 import type { Cluster } from './cluster.js'
@@ -29,6 +30,7 @@ export interface ProducerSurroundings {
   readonly cluster: Cluster
   readonly budget: BufferBudget
   readonly lifeline: Lifeline
+  readonly buffers: BatchBuffers
   /** One outbox a link, so that the batches of all producers share frames. */
   readonly outboxes: Map<BrokerLink, Outbox>
 }
@@ -166,6 +168,10 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
 
   // What queues ask and tell.
 
+  get buffers(): BatchBuffers {
+    return this.#surroundings.buffers
+  }
+
   outboxOf(link: BrokerLink): Outbox {
     const { outboxes } = this.#surroundings
     let outbox = outboxes.get(link)
@@ -189,9 +195,8 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
   #resolved(recordCount: number): void {
     this.#unresolvedRecords -= recordCount
     if (this.#unresolvedRecords > 0) return
+    // The sweep timer is left to run out: sends one after the other would otherwise set one each.
     this.#surroundings.lifeline.release()
-    this.#sweepTimer?.cancel()
-    this.#sweepTimer = null
   }
 
   /** Counts records that failed before they were queued, or after. */

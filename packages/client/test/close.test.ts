@@ -191,7 +191,8 @@ describe('what keeps a process alive', () => {
     const { world, cluster, mill } = setting
     const producer = mill.producer(Orders)
     await world.result(producer.send('a', { n: 1 }))
-    await world.run(50)
+    // A moment of grace spares sends one after the other a timer each.
+    await world.run(60)
     expect(world.keepAliveTimers).toBe(0)
     expect(world.openLinks.length).toBe(2)
     expect(world.openLinks.every(({ kept }) => !kept)).toBe(true)
@@ -202,12 +203,16 @@ describe('what keeps a process alive', () => {
     expect(world.keepAliveTimers).toBe(1)
     cluster.produceRule = () => undefined
     await world.result(sent)
+    await world.run(60)
     expect(world.keepAliveTimers).toBe(0)
 
     const subscription = mill.consumer().subscribe(Texts).subscribe()
     await world.run(50)
     expect(world.keepAliveTimers).toBe(1)
+    await world.run(3_600_000)
+    expect(world.keepAliveTimers).toBe(1)
     subscription.unsubscribe()
+    await world.run(60)
     expect(world.keepAliveTimers).toBe(0)
   })
 })

@@ -1,0 +1,277 @@
+// The Node side: real sockets, real compression, and a process that ends when it should.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import type { Link, LinkHandler } from '@millrace/client/environment'
+import { crc32 } from '@millrace/protocol'
+import { afterEach, describe, expect, test } from 'vitest'
+import { nodeEnvironment } from '#src/links/node-environment.js'
+
+const environment = nodeEnvironment()
+const servers: Server[] = []
+
+async function listen(onSocket: (socket: Socket) => void, host = '127.0.0.1'): Promise<number> {
+  const server = createServer(onSocket)
+  servers.push(server)
+  server.listen(0, host)
+  await once(server, 'listening')
+  return (server.address() as AddressInfo).port
+}
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) {
+    server.close()
+    await once(server, 'close')
+  }
+})
+
+class Recorder implements LinkHandler {
+  readonly events: string[] = []
+  readonly chunks: Uint8Array[] = []
+  closedWith: Error | null | undefined = undefined
+  #waiters: (() => void)[] = []
+
+  onOpen(): void {
+    this.#note('open')
+  }
+
+  onBytes(chunk: Uint8Array): void {
+    this.chunks.push(chunk)
+    this.#note('bytes')
+  }
+
+  onDrain(): void {
+    this.#note('drain')
+  }
+
+  onClosed(error: Error | null): void {
+    this.closedWith = error
+    this.#note('closed')
+  }
+
+  #note(event: string): void {
+    this.events.push(event)
+    for (const waiter of this.#waiters.splice(0)) waiter()
+  }
+
+  async until(done: () => boolean): Promise<void> {
+    while (!done()) await new Promise<void>((resolve) => this.#waiters.push(resolve))
+  }
+
+  saw(event: string): Promise<void> {
+    return this.until(() => this.events.includes(event))
+  }
+}
+
+const dial = (port: number, handler: LinkHandler, host = '127.0.0.1'): Link => environment.dial(host, port, handler)
+
+describe('a TCP link', () => {
+  test('carries bytes both ways, in order, and drains', async () => {
+    const received: Buffer[] = []
+    const port = await listen((socket) => {
+      socket.on('data', (chunk) => {
+        received.push(chunk)
+        socket.write(chunk)
+      })
+      socket.on('error', () => {})
+    })
+    const recorder = new Recorder()
+    const link = dial(port, recorder)
+    await recorder.saw('open')
+    const chunks = Array.from({ length: 300 }, (_, i) => new Uint8Array(1_000).fill(i))
+    link.write(chunks)
+    link.write([])
+    const sum = (list: readonly Uint8Array[]): number => list.reduce((total, { length }) => total + length, 0)
+    await recorder.until(() => sum(recorder.chunks) === 300_000)
+    await recorder.saw('drain')
+    expect(link.unsentBytes).toBe(0)
+    expect(Buffer.concat(recorder.chunks).equals(Buffer.concat(chunks))).toBe(true)
+    expect(Buffer.concat(received).length).toBe(300_000)
+    // Plain views: slice() copies, as the rest of the client expects.
+    expect(Object.getPrototypeOf(recorder.chunks[0])).toBe(Uint8Array.prototype)
+    link.destroy()
+    await recorder.saw('closed')
+    expect(recorder.closedWith).toBe(null)
+  })
+
+  test('counts unsent bytes, and tells when they are gone', async () => {
+    let reader: Socket | null = null
+    const port = await listen((socket) => {
+      reader = socket
+      socket.pause()
+      socket.on('error', () => {})
+    })
+    const recorder = new Recorder()
+    const link = dial(port, recorder)
+    await recorder.saw('open')
+    link.write([new Uint8Array(20_000_000)])
+    expect(link.unsentBytes).toBeGreaterThan(0)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect(recorder.events).not.toContain('drain')
+    reader!.resume()
+    await recorder.saw('drain')
+    expect(link.unsentBytes).toBe(0)
+    link.destroy()
+    await recorder.saw('closed')
+  })
+
+  test('pause holds bytes back, resume lets them come', async () => {
+    const port = await listen((socket) => {
+      socket.on('error', () => {})
+      socket.on('data', () => socket.write('answer'))
+    })
+    const recorder = new Recorder()
+    const link = dial(port, recorder)
+    await recorder.saw('open')
+    link.pause()
+    link.write([new Uint8Array(1)])
+    await new Promise((resolve) => setTimeout(resolve, 30))
+    expect(recorder.chunks).toEqual([])
+    link.resume()
+    await recorder.saw('bytes')
+    link.ref()
+    link.unref()
+    link.destroy()
+    await recorder.saw('closed')
+  })
+
+  test('a refused connection, a name that does not resolve, an orderly end, a reset', async () => {
+    const port = await listen(() => {})
+    servers[0]!.close()
+    const refused = new Recorder()
+    dial(port, refused)
+    await refused.saw('closed')
+    expect(String(refused.closedWith)).toContain('ECONNREFUSED')
+    expect(refused.events).toEqual(['closed'])
+    servers.length = 0
+
+    const unresolved = new Recorder()
+    dial(7420, unresolved, 'name.invalid')
+    await unresolved.saw('closed')
+    expect(unresolved.closedWith).toBeInstanceOf(Error)
+
+    const ended = new Recorder()
+    dial(await listen((socket) => socket.end('bye')), ended)
+    await ended.saw('closed')
+    expect(ended.closedWith).toBe(null)
+    expect(Buffer.concat(ended.chunks).toString()).toBe('bye')
+
+    const reset = new Recorder()
+    const link = dial(
+      await listen((socket) => {
+        socket.on('error', () => {})
+        socket.on('data', () => socket.resetAndDestroy())
+      }),
+      reset,
+    )
+    await reset.saw('open')
+    link.write([new Uint8Array(10)])
+    await reset.saw('closed')
+    expect(reset.closedWith).toBeInstanceOf(Error)
+    expect(reset.events.filter((event) => event === 'closed').length).toBe(1)
+    // Calls after the end are ignored.
+    link.write([new Uint8Array(10)])
+    link.pause()
+    link.destroy()
+    expect(link.unsentBytes).toBe(0)
+  })
+
+  test('destroyed before it is open', async () => {
+    const port = await listen(() => {})
+    const recorder = new Recorder()
+    const link = dial(port, recorder)
+    link.write([new Uint8Array(10)])
+    link.destroy()
+    await recorder.saw('closed')
+    expect(recorder.events).toEqual(['closed'])
+  })
+})
+
+describe('the rest', () => {
+  test('checksum agrees with the protocol, whatever the runtime has', () => {
+    const bytes = new Uint8Array(10_001).map((_, i) => i * 7)
+    expect(environment.checksum(bytes, 0)).toBe(crc32(bytes, 0))
+    expect(environment.checksum(bytes.subarray(500), environment.checksum(bytes.subarray(0, 500), 0))).toBe(
+      crc32(bytes, 0),
+    )
+  })
+
+  test('gzip and back, never more than allowed', () => {
+    const { codec } = environment
+    const bytes = new Uint8Array(100_000).fill(7)
+    const packed = codec.gzip(bytes)
+    expect(codec.gunzip(packed, 100_000)).toEqual(bytes)
+    expect(() => codec.gunzip(packed, 99_999)).toThrow()
+    expect(() => codec.gunzip(packed, 0)).toThrow()
+    expect(() => codec.gunzip(new Uint8Array([1, 2, 3]), 10)).toThrow()
+  })
+
+  test('time goes on, chance varies, deferred work runs', async () => {
+    const startMs = environment.monotonicMs()
+    await new Promise<void>((resolve) => {
+      environment.timer(5, resolve)
+    })
+    expect(environment.monotonicMs()).toBeGreaterThan(startMs)
+    expect(Math.abs(environment.wallMs() - Date.now())).toBeLessThan(1_000)
+    const bytes = new Uint8Array(64)
+    environment.fillRandom(bytes)
+    expect(new Set(bytes).size).toBeGreaterThan(8)
+    expect(environment.random()).toBeLessThan(1)
+    await new Promise<void>((resolve) => environment.defer(resolve))
+    const timer = environment.timer(1, () => {
+      throw new Error('was cancelled')
+    })
+    timer.cancel()
+    timer.cancel()
+    expect(environment.defaultClientId).toContain(String(process.pid))
+  })
+})
+
+/** Runs a module of its own and resolves with how it ended. */
+async function runChild(source: string): Promise<{ code: number | null; output: string; ms: number }> {
+  const root = fileURLToPath(new URL('../..', import.meta.url))
+  const startMs = performance.now()
+  const child = spawn(process.execPath, ['--input-type=module', '-e', source], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  child.stdout.on('data', (chunk) => (output += chunk))
+  child.stderr.on('data', (chunk) => (output += chunk))
+  const [code] = await once(child, 'exit')
+  return { code, output, ms: performance.now() - startMs }
+}
+
+describe('a process', () => {
+  const imports = `import { connect, topic, utf8 } from '@millrace/client'; const T = topic('t', { key: utf8, value: utf8 });`
+
+  test('ends while the client is idle, also one that nobody closed', async () => {
+    const { code, output } = await runChild(`${imports} connect({ bootstrap: '127.0.0.1:1' }); console.log('end')`)
+    expect({ code, output: output.trim() }).toEqual({ code: 0, output: 'end' })
+  })
+
+  test('a send that nobody awaits keeps it alive until it failed, does not end it badly, and is told as a warning', async () => {
+    const { code, output } = await runChild(
+      `${imports} void connect({ bootstrap: '127.0.0.1:1', connectTimeoutMs: 700 }).producer(T).send('a', 'b')
+       process.on('exit', () => console.log('alive for', Math.round(performance.now() / 100) * 100))`,
+    )
+    expect(code).toBe(0)
+    expect(output).toContain('MILLRACE_UNREACHABLE')
+    expect(output).toMatch(/127\.0\.0\.1:1: .*ECONNREFUSED/)
+    expect(Number(/alive for (\d+)/.exec(output)![1])).toBeGreaterThanOrEqual(700)
+  })
+
+  test('close ends with brokers down, at once', async () => {
+    const { code, output } = await runChild(
+      `${imports} const mill = connect({ bootstrap: '127.0.0.1:1', wait: true })
+       mill.producer(T).send('a', 'b').catch((error) => console.log(error.code, error.outcome))
+       mill.consumer().subscribe(T).subscribe({ complete: () => console.log('completed') })
+       setTimeout(() => mill.close({ timeoutMs: 100 }).catch((error) => console.log(error.code)), 300)`,
+    )
+    expect(code).toBe(0)
+    expect(output.trim().split('\\n').join('\n')).toContain('completed')
+    expect(output).toContain('ERR_MILLRACE_CLOSED failed')
+    expect(output).toContain('ERR_MILLRACE_DELIVERY')
+  })
+})
