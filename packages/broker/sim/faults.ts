@@ -147,7 +147,8 @@ export class Faults {
   private stop(random: SeededRandom): void {
     this.targets.node.stop(() => {
       this.targets.coverage.count('broker stopped in order')
-      this.restartLater(random)
+      if (this.active) this.restartLater(random)
+      else this.targets.node.start()
     })
   }
 
