@@ -57,7 +57,7 @@ export class Checkpointer {
       state,
     })
     this.lastStateBytes = state.length
-    if (!writer.addCheckpoint(content)) return false
+    if (!writer.assembly.addCheckpoint(content)) return false
     this.segment = segment
     this.lastEnd = chain.end
     return true

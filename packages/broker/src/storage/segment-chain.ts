@@ -47,11 +47,6 @@ export class SegmentChain {
     this.classNumber = slotBytes.reduce((found, bytes, i) => (bytes <= current.slot.byteLength ? i : found), 0)
   }
 
-  /** The most bytes a group may have, whatever slot it goes to. */
-  get maxGroupBytes(): number {
-    return this.context.limits.maxGroupBytes
-  }
-
   /** Whether a group would fit behind `position` of the current segment. */
   fits(position: number, groupBytes: number): boolean {
     const { current } = this

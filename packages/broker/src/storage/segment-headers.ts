@@ -1,14 +1,13 @@
 // Writes the headers of segments, each from a block of its own: with the first group, and behind checkpoints.
-import { crc32, Writer } from '@millrace/protocol'
+import { crc32 } from '@millrace/protocol'
 import { BLOCK_BYTES, type Block } from '../environment.js'
 import type { Segment } from './segment.js'
 import { type SlotOwner, writeSlotHeader } from './slot-header.js'
 import { CHECKPOINT_HEADER_POSITIONS, ROLL_HEADER_POSITION } from './slot-layout.js'
-import type { SparseIndex } from './sparse-index.js'
 import type { StorageContext } from './storage-context.js'
 
 export class SegmentHeaders {
-  private writing: Promise<void> | null = null
+  private writing: Promise<void> = Promise.resolve()
 
   constructor(private readonly context: StorageContext) {}
 
@@ -25,37 +24,35 @@ export class SegmentHeaders {
 
   /**
    * Notes a flushed checkpoint and the watermark in the header block whose turn it is. Made durable by whatever flush
-   * comes next: losing it costs recovery time and nothing else. One at a time; others are left out.
+   * comes next: losing it costs recovery time, and evidence that matters only if something else is lost besides.
    */
-  writeCheckpointHeader(segment: Segment, checkpointPosition: number, watermark: number): void {
-    if (this.writing !== null) return
+  writeCheckpointHeader(segment: Segment, checkpointPosition: number | null, watermark: number): void {
     const block = this.context.environment.memory.allocate(BLOCK_BYTES)
     if (block === null) return
     segment.headerSequence++
     segment.checkpointPosition = checkpointPosition
     this.encode(block, segment, { ...segment.owner, checkpointPosition, watermark })
     const position = CHECKPOINT_HEADER_POSITIONS[segment.headerSequence % 2]!
-    this.writing = segment.slot.file
-      .write(position, block, 0, BLOCK_BYTES)
-      .then(
-        () => this.context.flusher.wrote(segment.slot),
-        (cause: unknown) => this.context.latch.fail('a write', cause),
-      )
-      .finally(() => {
-        this.writing = null
-        this.context.environment.memory.release(block)
-      })
+    // One after the other: of two headers of a segment under way at once, both could be torn.
+    this.writing = this.writing.then(() => this.write(segment, position, block))
+  }
+
+  private async write(segment: Segment, position: number, block: Block): Promise<void> {
+    const { latch, flusher, environment } = this.context
+    try {
+      if (latch.failure !== null) return
+      await segment.slot.file.write(position, block, 0, BLOCK_BYTES)
+      flusher.wrote(segment.slot)
+    } catch (cause) {
+      latch.fail('a write', cause)
+    } finally {
+      environment.memory.release(block)
+    }
   }
 
   /** Resolves when no header is being written. */
   async settled(): Promise<void> {
     await this.writing
-  }
-
-  encodeIndex(index: SparseIndex): Uint8Array {
-    const writer = new Writer(1024)
-    index.encode(writer)
-    return writer.written()
   }
 
   private encode(block: Block, segment: Segment, owner: SlotOwner): void {

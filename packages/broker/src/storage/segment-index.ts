@@ -1,5 +1,5 @@
 // Finds the sparse index of a finished segment: from its index group, or by walking the segment when that is lost.
-import { crc32, ProtocolError, Reader } from '@millrace/protocol'
+import { crc32, ProtocolError, Reader, Writer } from '@millrace/protocol'
 import { FrameWindow } from './frame-window.js'
 import { ENVELOPE_BYTES, GROUP_KINDS } from './group-envelope.js'
 import { type LogKey, StorageError } from './log-store.js'
@@ -8,6 +8,13 @@ import { SegmentWalk, WALK_EVERYTHING } from './segment-walk.js'
 import { indexIntervalOf } from './slot-layout.js'
 import { SparseIndex } from './sparse-index.js'
 import type { StorageContext } from './storage-context.js'
+
+/** The content of an index group. */
+export function encodeIndex(index: SparseIndex): Uint8Array {
+  const writer = new Writer(1024)
+  index.encode(writer)
+  return writer.written()
+}
 
 /**
  * Loads the index of a segment once, however many ask. The caller has a reservation of two frames at least.

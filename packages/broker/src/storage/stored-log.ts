@@ -3,12 +3,13 @@ import { assert, type BatchHeader, LOG_PART_BYTES } from '@millrace/protocol'
 import type { Block } from '../environment.js'
 import { FIRST_LOG_START, type LogStart } from './checkpoint.js'
 import { Checkpointer } from './checkpointer.js'
+import type { AppendStamp } from './group-assembly.js'
 import { keyText } from './group-envelope.js'
 import { LogReader } from './log-reader.js'
 import type { RecoveredLog } from './log-recovery.js'
 import { type LogKey, type LogRead, type LogState, type PartitionLog, StorageError } from './log-store.js'
 import { type TimedOffset, TimeSearch } from './log-times.js'
-import { type AppendStamp, LogWriter } from './log-writer.js'
+import { LogWriter } from './log-writer.js'
 import type { StorageContext } from './storage-context.js'
 import { TermTable } from './term-table.js'
 
@@ -46,8 +47,6 @@ export class StoredLog implements PartitionLog {
     this.writer = new LogWriter(context, key, start, {
       onAdvance: () => this.advanced(),
       onTurn: () => this.checkpointer.consider(this.writer),
-      onCheckpointFlushed: (segment, position) =>
-        this.writer.headers.writeCheckpointHeader(segment, position, this.writer.flushedPosition),
     })
     if (recovered !== null) this.writer.chain.adopt(recovered.segments, recovered.maxTimestamp)
     this.reader = new LogReader(context, key, this.writer)
@@ -96,7 +95,7 @@ export class StoredLog implements PartitionLog {
     if (this.failure !== null) throw this.failure
     assert(sourceOffset + header.length <= source.byteLength, 'a client part lies inside its block')
     const bytes = LOG_PART_BYTES + header.length
-    if (this.writer.isFullFor(bytes)) {
+    if (this.writer.assembly.isFullFor(bytes)) {
       throw new StorageError('DISK_FULL', `the disk has no space for another segment of log ${keyText(this.key)}`)
     }
     return this.writer.append(source, sourceOffset, header, stamp, mode === 'flush')
@@ -104,7 +103,7 @@ export class StoredLog implements PartitionLog {
 
   /** True also when an append would fail at once: the caller then hears why. */
   hasRoom(bytes: number): boolean {
-    return this.closed || this.failure !== null || this.writer.isFullFor(bytes) || this.writer.hasRoom(bytes)
+    return this.closed || this.failure !== null || this.writer.assembly.isFullFor(bytes) || this.writer.hasRoom(bytes)
   }
 
   onRoom(callback: () => void): void {

@@ -43,7 +43,14 @@ describe('group commit', () => {
     for (let i = 0; i < 10; i++) expect(test.append(log, batchOf())).toBe(true)
     await test.settled(log.flush())
     const [group] = groupsOf(test.image, usedSlot(test.image))
-    expect(group).toMatchObject({ batchCount: 10, position: 0, durableTo: 0, previous: 0, firstIndex: 1, firstOffset: 0 })
+    expect(group).toMatchObject({
+      batchCount: 10,
+      position: 0,
+      durableTo: 0,
+      previous: 0,
+      firstIndex: 1,
+      firstOffset: 0,
+    })
     // The header that makes the slot the log's, and the group.
     expect(writesOf(test, usedSlot(test.image)).slice(-2)).toEqual([
       [SLOT_DATA_START, 4096],
@@ -259,7 +266,11 @@ describe('durability', () => {
 
 describe('sizes', () => {
   it.each([1, 100, 4000, 60_000, 1_000_000, 4 * 1024 * 1024 - 200])('takes batches of %i bytes', async (bytes) => {
-    const test = await TestStore.open(undefined, { fillBytesPerSecond: Number.POSITIVE_INFINITY, reserveSlots: 1 }, 2 ** 28)
+    const test = await TestStore.open(
+      undefined,
+      { fillBytesPerSecond: Number.POSITIVE_INFINITY, reserveSlots: 1 },
+      2 ** 28,
+    )
     const log = await test.open()
     const batches = await test.fill(log, 3, { bytes })
     expect((await test.readAll(log, 0, 1024 * 1024)).map((b) => Buffer.compare(b, batches.shift()!))).toEqual([0, 0, 0])

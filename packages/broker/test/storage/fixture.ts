@@ -191,13 +191,23 @@ export class TestStore {
   }
 
   /** Appends once there is room. */
-  async appendWhenRoom(log: PartitionLog, batch: Uint8Array, mode: 'flush' | 'write' = 'flush', term = 1): Promise<void> {
+  async appendWhenRoom(
+    log: PartitionLog,
+    batch: Uint8Array,
+    mode: 'flush' | 'write' = 'flush',
+    term = 1,
+  ): Promise<void> {
     await this.until(() => log.hasRoom(LOG_PART_BYTES + batch.length), 'room')
     if (!this.append(log, batch, mode, term)) throw new Error('a good batch was refused')
   }
 
   /** Appends batches one after another, and flushes them. */
-  async fill(log: PartitionLog, count: number, options: BatchOptions = {}, mode: 'flush' | 'write' = 'flush'): Promise<Uint8Array[]> {
+  async fill(
+    log: PartitionLog,
+    count: number,
+    options: BatchOptions = {},
+    mode: 'flush' | 'write' = 'flush',
+  ): Promise<Uint8Array[]> {
     const batches: Uint8Array[] = []
     for (let i = 0; i < count; i++) {
       const batch = batchOf({ key: log.key, ...options })

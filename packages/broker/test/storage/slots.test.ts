@@ -173,7 +173,10 @@ describe('slots that were not written through', () => {
     for (const name of unwritten) {
       const synced = store.trace.events.some(
         ({ kind, ...event }) =>
-          kind === 'complete' && 'operation' in event && event.operation.kind === 'sync' && event.operation.files.includes(name),
+          kind === 'complete' &&
+          'operation' in event &&
+          event.operation.kind === 'sync' &&
+          event.operation.files.includes(name),
       )
       expect(synced).toBe(true)
     }
