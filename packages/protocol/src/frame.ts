@@ -45,16 +45,22 @@ export function writeFrameHeader(view: DataView, at: number, header: FrameHeader
 }
 
 /**
- * A whole frame as bytes of its own.
+ * A whole frame, as bytes of its own or, where a `writer` is lent, as a view that is good until the writer's next use:
+ * for senders that copy at once.
  * @throws ProtocolError FRAME_TOO_LARGE when no receiver would take it.
  * @param extraPayloadBytes bytes of payload the caller sends after these itself (batches of a produce frame).
  */
 export function encodeFrame<T>(
   codec: MessageCodec<T>,
   message: T,
-  options: { readonly id: number; readonly timeMs?: number; readonly extraPayloadBytes?: number },
+  options: {
+    readonly id: number
+    readonly timeMs?: number
+    readonly extraPayloadBytes?: number
+    readonly writer?: Writer
+  },
 ): Uint8Array {
-  const writer = new Writer()
+  const writer = options.writer?.clear() ?? new Writer()
   writer
     .u32(0)
     .u16(codec.kind)

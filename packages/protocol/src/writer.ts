@@ -25,6 +25,12 @@ export class Writer {
     return this.#at
   }
 
+  /** Begins anew in the same memory: views given out before change with what is written now. */
+  clear(): this {
+    this.#at = 0
+    return this
+  }
+
   /** What was written so far; a view that stays valid until the next write. */
   written(): Uint8Array {
     return this.#bytes.subarray(0, this.#at)
@@ -87,6 +93,8 @@ export class Writer {
   }
 
   string(text: string): this {
+    // Most details are empty, and the encoder costs more than the rest of a small frame.
+    if (text === '') return this.u16(0)
     const bytes = encodeText(text)
     if (bytes.length > MAX_STRING_BYTES) refuse('a string within the limit; bytes', bytes.length)
     return this.u16(bytes.length).bytes(bytes)

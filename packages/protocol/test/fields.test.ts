@@ -114,6 +114,14 @@ describe('writer and reader', () => {
     expect(again.u16()).toBe(2)
   })
 
+  it('write the same into memory used before', () => {
+    const writer = new Writer(4).string('what stood here before').u64(MAX)
+    const fresh = new Writer().string('').u16(7).string('é')
+    writer.clear().string('').u16(7).string('é')
+    expect(writer.length).toBe(fresh.length)
+    expect(writer.written()).toEqual(fresh.written())
+  })
+
   it('check a count against its limit and against the bytes that are there', () => {
     const reader = new Reader(new Uint8Array(40))
     expect(reader.count(10, 4, 10)).toBe(10)
