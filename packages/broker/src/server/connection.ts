@@ -13,6 +13,7 @@ import {
   ProtocolError,
   produce,
   REQUIRED_FEATURE_FLAGS,
+  Writer,
 } from '@millrace/protocol'
 import type { Block, Stream, StreamHandler } from '../environment.js'
 import {
@@ -34,6 +35,9 @@ import { isBug, refusalOrBug } from './failures.js'
 import type { FrameMemoryWaiter } from './frame-memory.js'
 import { type FrameOwner, FrameReader, type PayloadPlace } from './frame-reader.js'
 import type { Peer, Request } from './peer.js'
+
+/** Every frame is encoded here and copied by the stream at once. */
+const FRAMES = new Writer(4096)
 
 /** `draining` refuses new requests; `closing` sends what is queued and looks at nothing any more. */
 type ConnectionState = 'beforeHello' | 'open' | 'draining' | 'closing' | 'closed'
@@ -222,7 +226,7 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
   }
 
   send<T>(codec: MessageCodec<T>, message: T, id: number): void {
-    const frame = encodeFrame(codec, message, { id })
+    const frame = encodeFrame(codec, message, { id, writer: FRAMES })
     this.#wrote(frame.length)
     this.stream.write(frame)
   }
