@@ -1,9 +1,69 @@
 // Scarcity and abuse: locked memory, open files, forced garbage collection, a thousand openings, two workers at once.
 import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { describeRing, PRELUDE, runProgram, SANITIZED } from './ring-suite.js'
 
+/** Denies io_uring_setup with EPERM, as container runtimes do, then becomes the command given. */
+const WITHOUT_RINGS = `
+import ctypes, os, struct, sys
+deny = struct.pack('HBBI', 0x20, 0, 0, 0) + struct.pack('HBBI', 0x15, 0, 1, 425)
+deny += struct.pack('HBBI', 0x06, 0, 0, 0x00050001) + struct.pack('HBBI', 0x06, 0, 0, 0x7fff0000)
+code = ctypes.create_string_buffer(deny)
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', 4, ctypes.addressof(code)))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0: sys.exit(99)
+os.execv(sys.argv[1], sys.argv[1:])
+`
+
 describeRing('the ring environment', () => {
+  it('gives way to the portable one where a container refuses rings', async () => {
+    // Building the addon takes python3, so where there is an addon there is python3, unless it came prebuilt.
+    if (spawnSync('python3', ['--version']).error !== undefined) return
+    const { code, stdout, stderr } = await runProgram(
+      `import { chooseEnvironment } from '#src/io/choose-environment.js'
+      environment = await chooseEnvironment({ prefer: 'auto', memoryBytes: 8 << 20, logger })
+      console.log(environment.kind)
+      await environment.close()
+      console.log(await chooseEnvironment({ prefer: 'ring', memoryBytes: 8 << 20, logger }).catch((error) => error.name))`,
+      { wrapper: ['python3', '-c', WITHOUT_RINGS] },
+    )
+    expect([code, stdout.trim().split('\n')]).toEqual([0, ['portable', 'EnvironmentUnavailableError']])
+    expect(stderr).toMatch(/because io_uring_setup is refused \(EPERM\).*seccomp.*to change it/)
+  })
+
+  it('writes as much as a full disk takes, and says that it is full', async () => {
+    const mountPoint = mkdtempSync(join(tmpdir(), 'millrace-full-'))
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'full', mountPoint], { encoding: 'utf8' })
+    try {
+      if (mounted.status !== 0) {
+        // Passed by refusal: only root may make a disk that is full.
+        expect(process.getuid?.()).not.toBe(0)
+        return
+      }
+      const { code, stdout, stderr } = await runProgram(`
+        environment = newEnvironment()
+        const volume = await environment.disk.openVolume(${JSON.stringify(mountPoint)}, { requireDirect: false })
+        const file = await volume.open('slot', { create: true })
+        const block = environment.memory.allocate(2 << 20)
+        const outcomes = []
+        outcomes.push(await file.allocate(2 << 20).then(() => 'done', (error) => error.code), await file.size())
+        outcomes.push(await file.write(0, block, 0, 512 << 10).then(() => 'done', (error) => error.code))
+        outcomes.push(await file.write(512 << 10, block, 0, 1 << 20).then(() => 'done', (error) => error.code))
+        outcomes.push((await file.size()) > (512 << 10))
+        console.log(JSON.stringify(outcomes))
+        await volume.close()
+        await environment.close()`)
+      expect([code, stderr]).toEqual([0, ''])
+      expect(JSON.parse(stdout)).toEqual(['NO_SPACE', 0, 'done', 'NO_SPACE', true])
+    } finally {
+      if (mounted.status === 0) spawnSync('umount', ['-l', mountPoint])
+      rmSync(mountPoint, { recursive: true, force: true })
+    }
+  })
+
   it('works with unregistered memory where the limit on locked memory refuses more', async () => {
     // Root locks without limit as long as it has the capability.
     const wrapper =
