@@ -13,7 +13,7 @@ export interface FrameSource {
 
 export class Frame {
   pins = 0
-  /** Asked for again after it was loaded: it outlives frames that a scan touched once. */
+  /** Asked for again some time after it was loaded: it outlives frames that a scan touched once. */
   wasHit = false
   /** Bytes from the start that stood in the file when it was loaded. */
   validBytes = 0
@@ -27,6 +27,8 @@ export class Frame {
     readonly source: FrameSource,
     readonly number: number,
     readonly block: Block,
+    /** Loads of the cache before this one. */
+    readonly loadNumber: number,
   ) {}
 }
 
@@ -36,7 +38,9 @@ export interface FrameCounters {
 }
 
 const MEMORY_RETRY_MS = 5
-const MEMORY_RETRIES = 400
+const MEMORY_RETRIES = 200
+/** A reader that goes through a frame in several steps has asked once: so many loads later it counts as again. */
+const SAME_VISIT_LOADS = 8
 
 /**
  * Readers reserve the frames they may pin before they begin, in the order they come, and a frame is loaded only by a
@@ -101,7 +105,7 @@ export class FrameCache {
       this.take(found)
       if (found.loading === null) {
         this.counters.cacheHits++
-        found.wasHit = true
+        if (this.counters.cacheMisses - found.loadNumber > SAME_VISIT_LOADS) found.wasHit = true
         return found
       }
       this.counters.cacheHits++
@@ -154,9 +158,8 @@ export class FrameCache {
       this.memory.release(block)
       return null
     }
-    const frame = new Frame(source, number, block)
+    const frame = new Frame(source, number, block, this.counters.cacheMisses++)
     frame.pins = 1
-    this.counters.cacheMisses++
     source.frames.set(number, frame)
     const start = number * this.frameBytes
     const length = Math.min(this.frameBytes, source.byteLength - start)

@@ -17,6 +17,10 @@ export class FrameWindow {
     this.frameBytes = cache.frameBytes
   }
 
+  get pinnedFrames(): number {
+    return this.frames.size
+  }
+
   /** Frames that a stretch of the file touches. */
   static framesOf(frameBytes: number, from: number, to: number): number {
     return Math.floor((to - 1) / frameBytes) - Math.floor(from / frameBytes) + 1

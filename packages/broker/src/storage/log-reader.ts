@@ -103,9 +103,10 @@ export class LogReader {
   private async readReserved(selection: ReadSelection, reserved: number): Promise<LogRead | number | 'next'> {
     const { frames } = this.context
     let window: FrameWindow | null = null
+    let kept = reserved
     const release = (): void => {
       window?.releaseAll()
-      frames.unreserve(reserved)
+      frames.unreserve(kept)
     }
     try {
       const segment = this.segmentOf(selection.offset)
@@ -118,6 +119,8 @@ export class LogReader {
       }
       if (selected.length > 0) {
         const open = window
+        kept = open.pinnedFrames
+        frames.unreserve(reserved - kept)
         const pieces = selected.flatMap(([from, to]) => open.pieces(from, to))
         return readOf(selection, pieces, release)
       }

@@ -1,0 +1,118 @@
+// Offsets by time and terms by offset, against the plain list of what was appended, also when hints are lost.
+import { describe, expect, it } from 'vitest'
+import type { PartitionLog } from '#src/storage/log-store.js'
+import { SeededRandom } from '../../sim/random.js'
+import { batchOf, damage, KEY, SMALL, slotFiles, TestStore } from './fixture.js'
+
+interface Listed {
+  readonly offset: number
+  readonly timestamp: number
+  readonly index: number
+  readonly term: number
+}
+
+/** A log with timestamps that go back and forth, and several terms; and what is in it, record by record. */
+async function drawnLog(batches: number, bytes: number) {
+  const random = new SeededRandom('index')
+  const test = await TestStore.open()
+  const log = await test.open()
+  const listed: Listed[] = []
+  let term = 1
+  for (let i = 0; i < batches; i++) {
+    if (random.chance(0.03)) term++
+    const timestamp = 10_000 + i * 10 + random.integer(-200, 200)
+    const records = random.integer(1, 4)
+    const offset = log.filled.nextOffset
+    await test.appendWhenRoom(log, batchOf({ bytes, records, timestamp }), 'write', term)
+    for (let r = 0; r < records; r++) {
+      listed.push({ offset: offset + r, timestamp: timestamp + r, index: log.filled.index, term })
+    }
+  }
+  await test.settled(log.flush())
+  return { test, log, listed }
+}
+
+async function compare(log: PartitionLog, listed: readonly Listed[], test: TestStore): Promise<void> {
+  const random = new SeededRandom('ask')
+  const last = log.filled.index
+  for (let i = 0; i < 60; i++) {
+    const timestamp = random.integer(9_000, 10_000 + last * 10 + 300)
+    const limit = random.chance(0.3) ? random.integer(1, last) : last
+    const expected = listed.find((record) => record.timestamp >= timestamp && record.index <= limit)
+    const found = await test.settled(log.offsetForTime(timestamp, limit))
+    expect(found, `time ${timestamp}, limit ${limit}`).toEqual(
+      expected === undefined ? null : { offset: expected.offset, timestamp: expected.timestamp },
+    )
+  }
+  for (const { offset, term } of listed) expect(await log.termAt(offset)).toBe(term)
+  expect(await log.termAt(log.filled.nextOffset)).toBe(0)
+}
+
+describe('times and terms', () => {
+  it('are those of the records, in memory and on disk', async () => {
+    const { test, log, listed } = await drawnLog(120, 2000)
+    await compare(log, listed, test)
+  })
+
+  it('are found after a restart without reading the log', async () => {
+    const { test, log, listed } = await drawnLog(200, 2000)
+    await test.settled(test.store.close())
+    const again = await test.restart()
+    const reopened = await again.open()
+    const before = again.volume.bytesRead
+    await compare(reopened, listed, again)
+    expect(again.volume.bytesRead - before).toBeLessThan(log.bytesOnDisk * 3)
+    const third = await test.restart()
+    const log3 = await third.open()
+    const start = third.volume.bytesRead
+    await third.settled(log3.offsetForTime(10_050, log3.filled.index))
+    expect(third.volume.bytesRead - start).toBeLessThan(96 * 1024)
+  })
+
+  it('are found after a crash', async () => {
+    const { test, listed } = await drawnLog(200, 2000)
+    const again = await test.restart()
+    await compare(await again.open(), listed, again)
+  })
+
+  it('are found when the index of a segment is lost', async () => {
+    const { test, listed } = await drawnLog(200, 2000)
+    await test.settled(test.store.close())
+    const image = test.image.copy()
+    let lost = 0
+    for (const name of slotFiles(image)) {
+      for (const [number, page] of image.files.get(name)!.pages.entries()) {
+        // Kind 2 in a group's envelope: the index of a segment.
+        if (number < 4 || page[4] !== 0x4d || page[5] !== 0x52 || page[6] !== 0x47 || page[9] !== 2) continue
+        damage(image, name, number * 4096, (bytes) => bytes.fill(0, 100, 130))
+        lost++
+      }
+    }
+    expect(lost).toBeGreaterThan(1)
+    const again = await TestStore.open(image, SMALL)
+    await compare(await again.open(), listed, again)
+    expect(again.store.recovery.damaged).toEqual([])
+  })
+
+  it('of an empty log are none', async () => {
+    const test = await TestStore.open()
+    const log = await test.open(KEY)
+    expect(await log.offsetForTime(0, 0)).toBeNull()
+    expect(await log.termAt(0)).toBe(0)
+  })
+
+  it('of compressed batches are those of their first record', async () => {
+    const { gzipSync, crc32 } = await import('node:zlib')
+    const { RecordBatchBuilder } = await import('@millrace/protocol')
+    const builder = new RecordBatchBuilder(100_000)
+    for (let i = 0; i < 10; i++) builder.tryAppend(null, new Uint8Array(1000), null, 500 + i)
+    const compression = { codec: 'gzip' as const, compress: (body: Uint8Array) => new Uint8Array(gzipSync(body)) }
+    const identity = { ...KEY, control: false, producer: [1, 2, 3, 4] as const, epoch: 0, sequence: 0 }
+    const test = await TestStore.open()
+    const log = await test.open()
+    await test.appendWhenRoom(log, builder.seal({ identity, checksum: crc32, compression }))
+    await test.settled(log.flush())
+    expect(await log.offsetForTime(505, 1)).toEqual({ offset: 0, timestamp: 500 })
+    expect(await log.offsetForTime(510, 1)).toBeNull()
+  })
+})

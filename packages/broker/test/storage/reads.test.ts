@@ -1,0 +1,204 @@
+// Reads: whole batches from memory and from disk, in pieces, verified, pinned, within bounds however many ask.
+import { crc32, loggedBatches } from '@millrace/protocol'
+import { describe, expect, it } from 'vitest'
+import { batchOf, bytesOf, clientPartsOf, KEY, SMALL, slotFiles, TestStore, turn } from './fixture.js'
+
+/** A log of this many batches on disk, none of it in memory. */
+async function coldLog(count: number, bytes: number, limits = SMALL, memoryBytes?: number) {
+  const test = await TestStore.open(undefined, limits)
+  const log = await test.open()
+  const batches = await test.fill(log, count, { bytes })
+  await test.settled(test.store.close())
+  const again = await TestStore.open(test.image.copy(), limits, memoryBytes)
+  return { test: again, log: await again.open(), batches }
+}
+
+const sameBytes = (a: readonly Uint8Array[], b: readonly Uint8Array[]): boolean =>
+  a.length === b.length && a.every((bytes, i) => Buffer.compare(bytes, b[i]!) === 0)
+
+describe('a read', () => {
+  it.each(['memory', 'disk'])(
+    'from %s begins with the batch that holds the offset, and ends with a whole one',
+    async (from) => {
+      const made = await coldLog(1, 10)
+      const test = from === 'disk' ? made.test : await TestStore.open()
+      const log = from === 'disk' ? made.log : await test.open()
+      if (from === 'memory') await test.fill(log, 1, { bytes: 10 })
+      for (let i = 0; i < 20; i++) await test.fill(log, 1, { records: 5, bytes: 50 })
+      const reader = from === 'memory' ? { test, log } : await reopened(test)
+      const end = reader.log.filled.index
+      const read = await reader.log.read(8, 1, end)
+      const [batch] = [...loggedBatches(bytesOf(read), crc32)]
+      expect(batch).toMatchObject({ baseOffset: 6, index: 3 })
+      expect([read.batchCount, read.nextOffset, read.byteLength]).toEqual([1, 11, bytesOf(read).length])
+      read.release()
+      const more = await reader.log.read(6, read.byteLength * 3, end)
+      expect([more.batchCount, more.nextOffset]).toEqual([3, 21])
+      more.release()
+      const limited = await reader.log.read(6, 100_000, 5)
+      expect([limited.batchCount, limited.nextOffset]).toEqual([3, 21])
+      limited.release()
+      const none = await reader.log.read(6, 100_000, 2)
+      expect([none.batchCount, none.nextOffset, none.pieces.length]).toEqual([0, 6, 0])
+      none.release()
+      expect((await reader.log.read(101, 1, end)).batchCount).toBe(0)
+      expect((await reader.log.read(5000, 1, end)).batchCount).toBe(0)
+    },
+  )
+
+  it('adds up what batches cost in credit', async () => {
+    const { test, log } = await coldLog(3, 500)
+    const read = await log.read(0, 100_000, 3)
+    const headers = [...loggedBatches(bytesOf(read), crc32)].map(({ clientLength }) => clientLength - 80)
+    expect(read.decodedBytes).toBe(headers.reduce((a, b) => a + b, 0))
+    read.release()
+    expect(() => read.release()).toThrow(/once/)
+    await test.settled(test.store.close())
+    expect(test.memory.usedBytes).toBe(0)
+  })
+
+  it.each([1, 700, 8000, 8192, 20_000, 60_000])('puts batches of %i bytes together from frames', async (bytes) => {
+    const { test, log, batches } = await coldLog(12, bytes)
+    expect(sameBytes(await test.readAll(log, 0, 1), batches)).toBe(true)
+    expect(sameBytes(await test.readAll(log, 0, 50_000), batches)).toBe(true)
+    expect(sameBytes(await test.readAll(log, 7, 10 * bytes), batches.slice(7))).toBe(true)
+    await test.settled(test.store.close())
+    expect(test.memory.usedBytes).toBe(0)
+  })
+
+  it('skips control batches where it begins, and shows them in between', async () => {
+    const test = await TestStore.open()
+    const log = await test.open()
+    for (const control of [true, false, true, false, true]) await test.fill(log, 1, { control })
+    expect(log.filled).toMatchObject({ index: 5, nextOffset: 2 })
+    for (const { log: one } of [{ log }, await reopened(test)]) {
+      const read = await one.read(0, 100_000, 5)
+      expect([...loggedBatches(bytesOf(read), crc32)].map(({ index }) => index)).toEqual([2, 3, 4, 5])
+      expect(read.nextOffset).toBe(2)
+      read.release()
+      expect((await one.read(2, 100, 5)).batchCount).toBe(0)
+    }
+  })
+
+  it('goes from segment to segment', async () => {
+    const { test, log, batches } = await coldLog(120, 3000)
+    expect(log.bytesOnDisk).toBeGreaterThan(256 * 1024)
+    expect(sameBytes(await test.readAll(log), batches)).toBe(true)
+    const order = [...batches.keys()].sort((a, b) => ((a * 7919) % 120) - ((b * 7919) % 120))
+    for (const offset of order) {
+      const read = await test.settled(log.read(offset, 1, 120))
+      expect(Buffer.compare(clientPartsOf(read)[0]!, batches[offset]!)).toBe(0)
+      read.release()
+    }
+  })
+})
+
+describe('the cache', () => {
+  it('loads a frame once however many ask', async () => {
+    const { test, log, batches } = await coldLog(4, 500)
+    const before = test.order.counts.read ?? 0
+    const reads = await Promise.all(Array.from({ length: 20 }, () => log.read(0, 1, 4)))
+    expect((test.order.counts.read ?? 0) - before).toBe(1)
+    for (const read of reads) {
+      expect(Buffer.compare(clientPartsOf(read)[0]!, batches[0]!)).toBe(0)
+      read.release()
+    }
+    const { cacheMisses } = test.store.statistics
+    ;(await log.read(0, 1, 4)).release()
+    expect(test.store.statistics.cacheMisses).toBe(cacheMisses)
+  })
+
+  it('never frees pinned memory, and never takes more than it was given', async () => {
+    const { test, log, batches } = await coldLog(150, 3000)
+    const pinned = await log.read(3, 1, 150)
+    for (let round = 0; round < 3; round++) {
+      expect(sameBytes(await test.readAll(log, 0, 9000), batches)).toBe(true)
+      expect(test.memory.usedBytes).toBeLessThanOrEqual(320 * 1024)
+    }
+    expect(Buffer.compare(clientPartsOf(pinned)[0]!, batches[3]!)).toBe(0)
+    pinned.release()
+  })
+
+  it('makes readers wait while everything is pinned, in their order, and never for each other', async () => {
+    const { test, log, batches } = await coldLog(150, 3000)
+    const held = []
+    let done = 0
+    const reads = Array.from({ length: 60 }, (_, i) => log.read((i * 37) % 150, 20_000, 150))
+    for (const read of reads) void read.then(() => done++)
+    for (let i = 0; i < 20; i++) await turn()
+    expect(done).toBeGreaterThan(0)
+    expect(done).toBeLessThan(60)
+    for (const [i, pending] of reads.entries()) {
+      const read = await test.settled(pending)
+      expect(Buffer.compare(clientPartsOf(read)[0]!, batches[(i * 37) % 150]!)).toBe(0)
+      held.push(read)
+      if (held.length > 3) held.shift()!.release()
+    }
+    for (const read of held) read.release()
+    await test.settled(test.store.close())
+    expect(test.memory.usedBytes).toBe(0)
+  })
+
+  it('keeps what is read again when a scan passes through', async () => {
+    const { test, log } = await coldLog(150, 3000)
+    ;(await log.read(3, 1, 150)).release()
+    for (const offset of [40, 60, 80, 100, 120]) (await test.settled(log.read(offset, 9000, 150))).release()
+    ;(await log.read(3, 1, 150)).release()
+    await test.readAll(log, 20, 9000)
+    const { cacheMisses } = test.store.statistics
+    ;(await log.read(3, 1, 150)).release()
+    expect(test.store.statistics.cacheMisses).toBe(cacheMisses)
+  })
+
+  it('says so when the environment has no memory left', async () => {
+    const { test, log } = await coldLog(20, 3000, SMALL, 200 * 1024)
+    const hoard = []
+    for (let block = test.memory.allocate(4096); block !== null; block = test.memory.allocate(4096)) hoard.push(block)
+    await expect(test.settled(log.read(0, 1, 20))).rejects.toMatchObject({ code: 'OVERLOADED' })
+    for (const block of hoard) test.memory.release(block)
+    ;(await test.settled(log.read(0, 1, 20))).release()
+  })
+
+  it('forgets the frames of a slot that changes hands', async () => {
+    const { test, log, batches } = await coldLog(6, 3000)
+    expect(sameBytes(await test.readAll(log), batches)).toBe(true)
+    await test.settled(test.store.drop(KEY))
+    const other = await test.open({ ...KEY, topicId: 2 })
+    const fresh = await test.fill(other, 6, { bytes: 3000, key: other.key })
+    const last = await reopened(test, other.key)
+    expect(sameBytes(await last.test.readAll(last.log), fresh)).toBe(true)
+  })
+})
+
+describe('many partitions', () => {
+  it('share memory, reserve and flushes', async () => {
+    const limits = { ...SMALL, appendMemoryBytes: 1024 * 1024, reserveSlots: 8 }
+    const test = await TestStore.open(undefined, limits, 16 * 1024 * 1024)
+    const logs = []
+    for (let partition = 0; partition < 200; partition++) {
+      logs.push({ log: await test.open({ topicId: 7, partition, lane: 0 }), batches: [] as Uint8Array[] })
+    }
+    for (let round = 0; round < 3; round++) {
+      for (const { log, batches } of logs) {
+        const batch = batchOf({ key: log.key, bytes: 300 })
+        await test.appendWhenRoom(log, batch, round === 1 ? 'write' : 'flush')
+        batches.push(batch)
+      }
+      await test.settled(Promise.all(logs.map(({ log }) => log.flush())))
+    }
+    expect(test.store.statistics.flushes).toBeLessThan(600)
+    await test.settled(test.store.close())
+    const again = await TestStore.open(test.image.copy(), limits, 16 * 1024 * 1024)
+    expect(again.store.found).toHaveLength(200)
+    for (const { log, batches } of logs) {
+      const reopenedLog = await again.open(log.key)
+      expect(sameBytes(await again.readAll(reopenedLog), batches)).toBe(true)
+    }
+    expect(slotFiles(again.image).length).toBeGreaterThanOrEqual(200)
+  })
+})
+
+async function reopened(test: TestStore, key = KEY) {
+  const again = await test.restart()
+  return { test: again, log: await again.open(key) }
+}
