@@ -7,7 +7,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { globSync } from './glob.mjs'
 import { node, printJson, root, stop, takeFlag } from './process.mjs'
 
-const USAGE = 'npm run bench -- <name>|all [--tiny] [--json] [arguments of the bench]'
+const USAGE = 'npm run bench -- <name>|all|--list [--tiny] [--json] [arguments of the bench]'
 const CHILD = '--in-own-process'
 
 if (process.argv[2] === CHILD) await serve(JSON.parse(process.argv[3]))
@@ -23,6 +23,11 @@ async function main() {
     if (build.code !== 0) process.exit(build.code)
   }
   const all = await findBenches()
+  if (takeFlag(args, '--list')) {
+    for (const { name, file } of all) console.log(`${name}  ${file}`)
+    if (json) printJson({ benches: all })
+    return
+  }
   const name = args.shift()
   const names = all.map((bench) => bench.name).join(', ')
   if (name === undefined || name.startsWith('-')) stop(`usage: ${USAGE}\nbenches: ${names}`)

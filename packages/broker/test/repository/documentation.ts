@@ -49,6 +49,9 @@ const OPTIONS: ts.CompilerOptions = {
   types: ['node'],
 }
 
+/** Files of the library and of packages, parsed once for all checks. */
+const parsed = new Map<string, ts.SourceFile | undefined>()
+
 /**
  * Checks the types of programs as if each were a file in the repository's root, so that packages resolve as they do
  * for a user. @returns one message per complaint, with the document and its line.
@@ -62,7 +65,9 @@ export function checkPrograms(programs: readonly Fence[]): readonly string[] {
   host.readFile = (path) => virtual.get(path)?.text ?? readFile(path)
   host.getSourceFile = (path, options, ...rest) => {
     const fence = virtual.get(path)
-    return fence === undefined ? getSourceFile(path, options, ...rest) : ts.createSourceFile(path, fence.text, options)
+    if (fence !== undefined) return ts.createSourceFile(path, fence.text, options)
+    if (!parsed.has(path)) parsed.set(path, getSourceFile(path, options, ...rest))
+    return parsed.get(path)
   }
   const program = ts.createProgram([...virtual.keys()], OPTIONS, host)
   return ts.getPreEmitDiagnostics(program).map((diagnostic) => {

@@ -286,6 +286,14 @@ describe('leftovers', () => {
     expect(inClient(text)).toEqual([])
   })
 
+  it('lets tests hand over wrong values on purpose, and nothing else', () => {
+    const inTest = (text: string): readonly string[] => messages(leftovers, { 'packages/client/test/a.test.ts': text })
+    expect(inTest(`send(undefined as ${'unknown'} as string)`)).toEqual([])
+    expect(inTest(`send(5 as ${'unknown'} as string)`)).toEqual([])
+    expect(inTest(`send(broker as ${'unknown'} as string)`)).toHaveLength(1)
+    expect(inClient(`send(5 as ${'unknown'} as string)`)).toHaveLength(1)
+  })
+
   it('lets programs print', () => {
     expect(messages(leftovers, { 'packages/client/src/cli/main.ts': 'console.log(1)' })).toEqual([])
   })
