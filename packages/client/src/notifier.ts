@@ -3,10 +3,6 @@
 export class Notifier<T> {
   readonly #listeners = new Set<(value: T) => void>()
 
-  get size(): number {
-    return this.#listeners.size
-  }
-
   /** @returns a function that removes the listener. */
   listen(listener: (value: T) => void): () => void {
     this.#listeners.add(listener)

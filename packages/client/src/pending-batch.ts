@@ -57,10 +57,6 @@ export class PendingBatch {
     return this.#bytes?.length ?? this.builder.byteLength
   }
 
-  get sealed(): boolean {
-    return this.#bytes !== null
-  }
-
   /**
    * The buffer of the batch when it may be used again: the batch was handed to a link exactly once, and its own answer
    * proves that every byte has left. Null otherwise: after a second attempt the answer may be that of the first.

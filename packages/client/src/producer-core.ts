@@ -95,10 +95,6 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
     this.#stopListening = this.cluster.changes.listen(() => this.#mapChanged())
   }
 
-  get unresolvedRecords(): number {
-    return this.#unresolvedRecords
-  }
-
   /** No more records are taken from now on. */
   refuseFurther(error: MillraceError): void {
     this.#closed ??= error

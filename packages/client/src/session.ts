@@ -101,10 +101,6 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     return this.#options.until
   }
 
-  get over(): boolean {
-    return this.#over
-  }
-
   /** Makes `start` end the session with this error instead. */
   refuse(error: MillraceError): void {
     this.#refusal = error

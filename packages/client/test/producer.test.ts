@@ -11,6 +11,7 @@ import {
 import { partitionOfKey, produce } from '@millrace/protocol'
 import { describe, expect, test } from 'vitest'
 import { begin, Orders, Texts } from './support/setting.js'
+import { wrong } from './support/wrong.js'
 
 const encoder = new TextEncoder()
 
@@ -109,8 +110,8 @@ describe('send', () => {
       const error = await world.failure(producer.send(key as string, value as string))
       expect(error).toMatchObject({ code: 'ERR_MILLRACE_SERIALIZATION', outcome: 'failed', topic: 'orders' })
     }
-    const wrong = mill.producer(topic('orders', { key: utf8, value: bytes }))
-    expect(await world.failure(wrong.send('k', 'text' as unknown as Uint8Array<ArrayBuffer>))).toMatchObject({
+    const mixed = mill.producer(topic('orders', { key: utf8, value: bytes }))
+    expect(await world.failure(mixed.send('k', wrong('text')))).toMatchObject({
       code: 'ERR_MILLRACE_SERIALIZATION',
     })
   })
@@ -286,10 +287,10 @@ describe('sendBatch', () => {
     expect(await world.failure(producer.sendBatch(records))).toMatchObject({ code: 'ERR_MILLRACE_BUFFER_FULL' })
     const bad = [
       { key: 'a', value: 'b' },
-      { key: 'a', value: undefined as unknown as string },
+      { key: 'a', value: wrong<string>(undefined) },
     ]
     expect(await world.failure(producer.sendBatch(bad))).toMatchObject({ code: 'ERR_MILLRACE_SERIALIZATION' })
-    expect(await world.failure(producer.sendBatch(null as unknown as []))).toMatchObject({
+    expect(await world.failure(producer.sendBatch(wrong<[]>(null)))).toMatchObject({
       code: 'ERR_MILLRACE_INVALID_ARGUMENT',
     })
     await world.run(100)
@@ -331,7 +332,7 @@ describe('failures', () => {
       cluster.produceRule = () => ({ refuse: 'INVALID_BATCH' })
       void producer.send('a', { n: 1 })
       void producer.send('a', { n: 2 })
-      void producer.send(undefined as unknown as string, { n: 3 })
+      void producer.send(wrong<string>(undefined), { n: 3 })
       void producer.sendBatch([{ key: 'a', value: { n: 4 } }])
       const error = await world.failure(producer.flush())
       expect(error).toBeInstanceOf(DeliveryError)

@@ -2,6 +2,7 @@
 import { bytes, json, MillraceError, type Serde, type StandardSchemaV1, topic, utf8 } from '@millrace/client'
 import { describe, expect, expectTypeOf, test } from 'vitest'
 import { Scratch } from '#src/scratch.js'
+import { wrong } from './support/wrong.js'
 
 const roundTrip = <T>(serde: Serde<T>, value: T): T => serde.decode(new Uint8Array(serde.encode(value, new Scratch())))
 
@@ -36,8 +37,8 @@ describe('built-in serdes', () => {
   test('values they cannot take are refused with a typed error', () => {
     const scratch = new Scratch()
     for (const encode of [
-      () => utf8.encode(5 as unknown as string, scratch),
-      () => bytes.encode('x' as unknown as Uint8Array, scratch),
+      () => utf8.encode(wrong<string>(5), scratch),
+      () => bytes.encode(wrong<Uint8Array>('x'), scratch),
       () => json().encode(() => {}, scratch),
       () => json().encode(undefined, scratch),
     ]) {
