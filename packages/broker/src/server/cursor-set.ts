@@ -18,9 +18,9 @@ import {
 } from '../limits.js'
 import type { Metrics } from '../metrics.js'
 import type { Refusal } from '../partition/pending-batch.js'
-import { refusalOf } from '../partition/refusal.js'
 import { type LogRead, StorageError } from '../storage/log-store.js'
 import type { Cursor } from './cursor.js'
+import { isBug, refusalOrBug } from './failures.js'
 
 /** What the cursors need of their connection. */
 export interface CursorLink {
@@ -79,7 +79,7 @@ export class CursorSet {
     this.#serving = true
     this.#link.clock.defer(() => {
       this.#serving = false
-      this.#serve()
+      this.#serveOrReport()
     })
   }
 
@@ -121,6 +121,15 @@ export class CursorSet {
     for (const cursor of [...this.#open.values()]) this.remove(cursor)
   }
 
+  /** Called from streams, turns and promises, none of which would know what to do with an error. */
+  #serveOrReport(): void {
+    try {
+      this.#serve()
+    } catch (error) {
+      this.#link.report(error)
+    }
+  }
+
   #serve(): void {
     while (this.#ready.length > 0 && this.#reads < MAX_READS_PER_CONNECTION) {
       const room = MAX_PUSHED_BYTES_UNSENT - this.#pushedUnsent - this.#reservedBytes
@@ -137,23 +146,25 @@ export class CursorSet {
     this.#reservedBytes += maxBytes
     this.#reads++
     cursor.reading = true
-    cursor
-      .read(maxBytes)
-      .finally(() => {
+    void this.#readAndPush(cursor, maxBytes)
+  }
+
+  /** Always resolves. */
+  async #readAndPush(cursor: Cursor, maxBytes: number): Promise<void> {
+    try {
+      const read = await cursor.read(maxBytes).finally(() => {
         cursor.reading = false
         this.#reservedBytes -= maxBytes
         this.#reads--
       })
-      .then((read) => this.#push(cursor, read))
-      .catch((error: unknown) => this.#readFailed(cursor, error))
-      .then(() => this.#serve())
-      .catch((error: unknown) => this.#link.report(error))
-  }
-
-  #readFailed(cursor: Cursor, error: unknown): void {
-    const refusal = refusalOf(error)
-    if (cursor.ended || this.#closed) return
-    this.refuse(cursor.id, cursor.partition.route, refusal, cursor.bounds)
+      this.#push(cursor, read)
+    } catch (error) {
+      if (isBug(error)) this.#link.report(error)
+      if (!cursor.ended && !this.#closed) {
+        this.refuse(cursor.id, cursor.partition.route, refusalOrBug(error), cursor.bounds)
+      }
+    }
+    this.#serveOrReport()
   }
 
   #push(cursor: Cursor, read: LogRead): void {
@@ -188,7 +199,7 @@ export class CursorSet {
   #sent(read: LogRead): void {
     read.release()
     this.#pushedUnsent -= read.byteLength
-    if (!this.#closed) this.#serve()
+    if (!this.#closed) this.#serveOrReport()
   }
 
   #end(cursor: Cursor): void {

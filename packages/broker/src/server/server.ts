@@ -58,10 +58,19 @@ export class Server {
   #scheduleTick(): void {
     this.#tick = this.#clock.timer(TICK_MS, () => {
       this.#scheduleTick()
-      for (const connection of this.#connections) connection.tick()
-      this.#context.map.heartbeat(0)
-      this.#context.shard.dropExpired()
+      for (const connection of this.#connections) this.#guard(() => connection.tick())
+      this.#guard(() => this.#context.map.heartbeat(0))
+      this.#guard(() => this.#context.shard.dropExpired())
     })
+  }
+
+  /** A bug met for one connection must not keep the others waiting. */
+  #guard(work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      this.#context.reportBug(error, { during: 'tick' })
+    }
   }
 
   /**

@@ -337,6 +337,7 @@ describe('a cursor ends', () => {
     openCursor(stream, 6, { partition: 1 })
     await settle()
     expect(bugs).toMatchObject([{ message: 'planted' }])
+    expect(stream.take(cursorClosed, 5).map(({ code }) => errorName(code))).toEqual(['INTERNAL'])
     expect(offsetsOf(stream, 6)).toEqual([0])
   })
 

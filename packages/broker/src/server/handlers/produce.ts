@@ -80,7 +80,16 @@ class ProduceRequest implements BatchSink {
       route: this.routes[batch.entry]!,
       detail: refusal?.detail ?? '',
     }
-    if (--this.#unsettled === 0) this.peer.answer(this.request, produceReply, { results: this.#results })
+    if (--this.#unsettled === 0) this.#answer()
+  }
+
+  /** Called while a log tells of its progress, which must not stop for a reply. */
+  #answer(): void {
+    try {
+      this.peer.answer(this.request, produceReply, { results: this.#results })
+    } catch (error) {
+      this.peer.context.reportBug(error, { kind: 'PRODUCE_REPLY' })
+    }
   }
 
   /** The batch never got into a partition's hands, or a bug let it fall. */
