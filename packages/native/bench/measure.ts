@@ -1,9 +1,8 @@
-// Times a piece of work: warmed up, then the best and the median of several rounds.
+// Times a piece of work in many short samples, so that what else the machine does falls on few of them.
 
 export interface Measured {
-  /** Of the median round. */
   readonly nsPerUnit: number
-  /** Of the fastest round: what the code can do when nothing else runs. */
+  /** Of the fastest tenth: what the code takes when nothing else runs. */
   readonly bestNsPerUnit: number
 }
 
@@ -11,28 +10,24 @@ export interface BenchOptions {
   readonly tiny: boolean
 }
 
-const ROUNDS = 9
+const WARM_UP_SAMPLES = 50
+const FEWEST_SAMPLES = 20
 
 /**
- * @param work does its thing once and returns how many units (calls, operations) it did.
+ * @param work does its thing once, for some ten microseconds, and returns how many units (calls, operations) it did.
  * @param tiny a moment only: shows that the bench runs, not what the code can do.
  */
 export function measure(work: () => number, tiny: boolean): Measured {
-  const roundMs = tiny ? 2 : 150
-  const rounds: number[] = []
-  for (let round = 0; round <= ROUNDS; round++) {
-    const startedMs = performance.now()
-    let units = 0
-    let elapsedMs = 0
-    do {
-      units += work()
-      elapsedMs = performance.now() - startedMs
-    } while (elapsedMs < roundMs)
-    // The first round only warms up.
-    if (round > 0) rounds.push((elapsedMs * 1e6) / units)
+  for (let i = 0; i < WARM_UP_SAMPLES; i++) work()
+  const samples: number[] = []
+  const endMs = performance.now() + (tiny ? 2 : 500)
+  while (samples.length < FEWEST_SAMPLES || performance.now() < endMs) {
+    const startedNs = process.hrtime.bigint()
+    const units = work()
+    samples.push(Number(process.hrtime.bigint() - startedNs) / units)
   }
-  rounds.sort((a, b) => a - b)
-  return { nsPerUnit: rounds[rounds.length >> 1]!, bestNsPerUnit: rounds[0]! }
+  samples.sort((a, b) => a - b)
+  return { nsPerUnit: samples[samples.length >> 1]!, bestNsPerUnit: samples[Math.floor(samples.length / 10)]! }
 }
 
 export function rounded(value: number): number {

@@ -23,11 +23,11 @@ export function run({ tiny }: BenchOptions): Promise<object> {
     return calls
   }
   const crossing = measure(
-    loop(1000, () => native.checksumBytes(empty, 0)),
+    loop(100, () => native.checksumBytes(empty, 0)),
     tiny,
   )
   const enter = measure(
-    loop(1000, () => ring.submit()),
+    loop(100, () => ring.submit()),
     tiny,
   )
   const results = PER_ENTER.map((perEnter) => {
