@@ -116,6 +116,8 @@ interface OpenedLog {
 export interface WorkloadResult {
   readonly trace: DiskTrace
   readonly start: VolumeImage
+  /** The image at the end, with everything that completed. */
+  readonly image: VolumeImage
   readonly logs: ReadonlyMap<string, TracedLog>
 }
 
@@ -138,7 +140,7 @@ export class Workload {
     this.store = await this.until(openLogStore(this.environment, volume, IDENTITY, CRASH_LIMITS))
     for (let i = 0; i < logCount; i++) await this.openLog(i + 1)
     for (const step of steps) await this.take(step)
-    return { trace: this.trace, start, logs: this.logs }
+    return { trace: this.trace, start, image: volume.image, logs: this.logs }
   }
 
   private async openLog(topicId: number): Promise<void> {

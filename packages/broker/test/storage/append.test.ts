@@ -2,6 +2,7 @@
 import { crc32, readBatchHeader } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import { ENVELOPE_BYTES, type GroupEnvelope, readEnvelope } from '#src/storage/group-envelope.js'
+import type { PartitionLog } from '#src/storage/log-store.js'
 import { ROLL_HEADER_POSITION, SLOT_DATA_START } from '#src/storage/slot-layout.js'
 import type { VolumeImage } from '../../sim/crash/page-image.js'
 import { batchOf, clientPartsOf, KEY, slotFiles, TestStore, turn } from './fixture.js'
@@ -178,7 +179,7 @@ describe('group commit', () => {
 
   it('covers all logs with one flush', async () => {
     const test = await TestStore.open(undefined, undefined)
-    const logs = []
+    const logs: PartitionLog[] = []
     for (let topicId = 1; topicId <= 12; topicId++) {
       const log = await test.open({ ...KEY, topicId })
       await test.fill(log, 1)
