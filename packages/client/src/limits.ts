@@ -13,7 +13,7 @@ export const FRAME_TARGET_BYTES = 1024 * 1024
 /** Bytes handed to one link and not yet sent, above which no further batch is sealed for it. */
 export const UNSENT_LIMIT_BYTES = 1024 * 1024
 /** After so many bytes queued in one turn of the event loop, `ready()` lets the loop turn. */
-export const READY_TURN_BYTES = 1024 * 1024
+export const READY_TURN_BYTES = 128 * 1024
 /** Synchronous delivery yields to the event loop after so many records, or so many milliseconds. */
 export const DELIVERY_TURN_RECORDS = 1_000
 export const DELIVERY_TURN_MS = 5
