@@ -1,5 +1,5 @@
 // A partition: what it acknowledges, when, and what it refuses without changing anything.
-import { BATCH_HEADER_BYTES, crc32, PRODUCER_WINDOW_BATCHES } from '@millrace/protocol'
+import { BATCH_HEADER_BYTES, crc32, MAX_KEY_BYTES, PRODUCER_WINDOW_BATCHES } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import { MAX_REFUSED_STARTS } from '#src/limits.js'
 import { StorageError } from '#src/storage/log-store.js'
@@ -249,6 +249,26 @@ describe('a batch is refused and changes nothing', () => {
     const accepted = send(0)
     log.complete()
     expect(accepted).toMatchObject({ code: 'OK', baseOffset: 0 })
+  })
+
+  it('with a key over the limit', async () => {
+    const { sendBytes, log } = await openPartition()
+    const keyed = (length: number) => {
+      // One record by hand, since the builder refuses it: length, attributes, two deltas, key length, key.
+      const varint = (value: number) => [(value & 127) | 128, ((value >> 7) & 127) | 128, value >> 14]
+      const record = [1, 0, 0, ...varint(length), ...new Array<number>(length).fill(7)]
+      const batch = new Uint8Array(BATCH_HEADER_BYTES + 3 + record.length)
+      batch.set(batchOf(1).subarray(0, BATCH_HEADER_BYTES))
+      batch.set([...varint(record.length), ...record], BATCH_HEADER_BYTES)
+      return forged(batch, (view) => {
+        view.setUint32(4, batch.length, true)
+        view.setUint32(56, batch.length - BATCH_HEADER_BYTES, true)
+        view.setUint32(60, batch.length - BATCH_HEADER_BYTES, true)
+      })
+    }
+    expect(sendBytes(keyed(MAX_KEY_BYTES + 1)).code).toBe('INVALID_BATCH')
+    expect(log.filled.index).toBe(0)
+    expect(sendBytes(keyed(MAX_KEY_BYTES)).code).toBe('pending')
   })
 
   it('whose codec the topic does not allow', async () => {
