@@ -9,8 +9,24 @@ interface ClientErrorRow {
 
 const row = (retriable: boolean, advice: string): ClientErrorRow => ({ retriable, advice })
 
+/** What can go wrong in the client itself. */
+export type ClientErrorName =
+  | 'CONNECTION'
+  | 'TIMEOUT'
+  | 'DELIVERY_TIMEOUT'
+  | 'DELIVERY_UNKNOWN'
+  | 'DELIVERY'
+  | 'BUFFER_FULL'
+  | 'CLOSED'
+  | 'ABORTED'
+  | 'SERIALIZATION'
+  | 'DESERIALIZATION'
+  | 'INVALID_ARGUMENT'
+  | 'NOT_IN_DELIVERY'
+  | 'ITERATOR_OVERFLOW'
+
 /** Errors that arise in the client itself; those that brokers report stand in the table of the protocol. */
-const CLIENT_ERRORS = {
+const CLIENT_ERRORS: Readonly<Record<ClientErrorName, ClientErrorRow>> = {
   CONNECTION: row(true, 'Check that a broker runs at the addresses named and that they can be reached from here.'),
   TIMEOUT: row(true, 'Try again; when it stays, the broker is overloaded or the network loses packets.'),
   DELIVERY_TIMEOUT: row(
@@ -33,12 +49,10 @@ const CLIENT_ERRORS = {
     'Put processEach() and settle() before every asynchronous operator: they must see a record while it is delivered.',
   ),
   ITERATOR_OVERFLOW: row(false, 'Iterate faster, raise `bufferRecords`, or use processEach() for real back-pressure.'),
-} as const satisfies Record<string, ClientErrorRow>
-
-type ErrorTableName = ErrorName | keyof typeof CLIENT_ERRORS
+}
 
 /** All codes there are. Those named like a row of the protocol's error table come from a broker. */
-export type MillraceErrorCode = `ERR_MILLRACE_${ErrorTableName}`
+export type MillraceErrorCode = `ERR_MILLRACE_${ErrorName | ClientErrorName}`
 
 /** One row of the table that `ERROR_CODES` holds. */
 export interface ErrorDescription {
@@ -53,7 +67,7 @@ const PREFIX = 'ERR_MILLRACE_'
 function describeAll(): ReadonlyMap<MillraceErrorCode, ErrorDescription> {
   const all = new Map<MillraceErrorCode, ErrorDescription>()
   for (const [name, { retriable, advice }] of [...Object.entries(CLIENT_ERRORS), ...Object.entries(ERROR_TABLE)]) {
-    all.set(`${PREFIX}${name as ErrorTableName}`, { retriable, advice })
+    all.set(`${PREFIX}${name as ErrorName | ClientErrorName}`, { retriable, advice })
   }
   return all
 }

@@ -5,6 +5,7 @@ export type { BatchDelivery, Delivery, RecordOutcome } from './delivery.js'
 export { BatchDeliveryError } from './delivery.js'
 export {
   BufferFullError,
+  type ClientErrorName,
   ConnectionError,
   DeliveryError,
   type DeliveryFailure,

@@ -21,7 +21,7 @@ import { type CloseOptions, closeTimeout, Producer } from './producer.js'
 import { ProducerCore, type ProducerSurroundings } from './producer-core.js'
 import { Scratch } from './scratch.js'
 import type { ClientStatistics, MillStatus } from './status.js'
-import { type Observed, type ObservedNotifier, observe } from './streams/observe.js'
+import { type Observable, type ObservedNotifier, observe } from './streams/observe.js'
 import { bytesTopic, type Topic } from './topic.js'
 import { Warnings } from './warnings.js'
 
@@ -71,7 +71,7 @@ export function internalsOf(mill: Mill): MillInternals {
 
 export class Mill {
   /** What happens to connections and subscriptions; a late subscriber gets the latest. Completes on close. */
-  readonly status$: Observed<MillStatus>
+  readonly status$: Observable<MillStatus>
   readonly cluster: ClusterView
   readonly #environment: ClientEnvironment
   readonly #cluster: Cluster

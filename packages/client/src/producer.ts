@@ -9,7 +9,7 @@ import { integer, onlyKnown } from './options.js'
 import { type EncodedRecord, type ProducerCore, recordBytes } from './producer-core.js'
 import { Scratch } from './scratch.js'
 import type { Serde } from './serde.js'
-import { type Observed, observe } from './streams/observe.js'
+import { type Observable, observe } from './streams/observe.js'
 import type { Topic } from './topic.js'
 
 export interface SendOptions {
@@ -41,7 +41,7 @@ export const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 export class Producer<K, V> {
   readonly topic: string
   /** Records that were not acknowledged, as they fail. Never errors; completes when the producer is closed. */
-  readonly failures$: Observed<DeliveryFailure>
+  readonly failures$: Observable<DeliveryFailure>
   readonly #core: ProducerCore
   readonly #budget: BufferBudget
   readonly #environment: ClientEnvironment

@@ -2,11 +2,11 @@
 import { type Observable, ReplaySubject, Subject } from 'rxjs'
 import type { Notifier } from '../notifier.js'
 
-/** The Observable type, for files outside this folder. */
-export type Observed<T> = Observable<T>
+// For files outside this folder, which do not import RxJS.
+export type { Observable } from 'rxjs'
 
 export interface ObservedNotifier<T> {
-  readonly stream: Observed<T>
+  readonly stream: Observable<T>
   /** Completes the stream. */
   end(): void
 }
