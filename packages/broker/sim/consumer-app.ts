@@ -1,5 +1,5 @@
 // An application that consumes: one session after the other, every delivery written down.
-import { type Consumer, type ConsumerRecord, type Mill, processEach, settle } from '@millrace/client'
+import { type Consumer, type ConsumerRecord, type From, type Mill, processEach, settle } from '@millrace/client'
 import { type Observable, tap } from 'rxjs'
 import { type AppContext, mustBeMillraceError } from './app-context.js'
 import type { ConsumerPlan } from './options.js'
@@ -42,8 +42,9 @@ export class ConsumerApp {
   private async oneSession(consumer: Consumer): Promise<void> {
     const { recorder, coverage, random, sleep } = this.context
     const { topic, from, untilEnd, meanSessionMs } = this.plan
-    const session = recorder.openSession(`${this.name}.${++this.sessions}`, topic, from)
-    const source = consumer.subscribe(topic, { from, ...(untilEnd ? { until: 'end' } : {}) })
+    const name = `${this.name}.${++this.sessions}`
+    const session = recorder.openSession(name, topic, from === 'earliest' ? 'earliest' : 'latest')
+    const source = consumer.subscribe(topic, { from: this.drawFrom(), ...(untilEnd ? { until: 'end' } : {}) })
     this.current = session
     const over = this.plan.consumption === 'iterate' ? this.iterate(source, session) : this.follow(source, session)
     void sleep(random.exponential(meanSessionMs)).then(() => {
@@ -61,6 +62,14 @@ export class ConsumerApp {
     }
     this.current = null
     this.endSession = null
+  }
+
+  private drawFrom(): From {
+    const { random, environment } = this.context
+    const { from } = this.plan
+    if (from === 'offset') return { offset: random.integer(0, 20) }
+    if (from === 'timestamp') return { timestamp: environment.wallMs() - random.integer(0, 1000) }
+    return from
   }
 
   private follow(source: Observable<BytesRecord>, session: OpenSession): Promise<'completed' | 'unsubscribed'> {

@@ -25,8 +25,10 @@ export interface ProducerPlan {
   readonly burst: number
   readonly meanGapMs: number
   readonly largestValueBytes: number
-  /** Of a record to have no key, no value, or an explicit timestamp. */
+  /** Of a record to have no key, or no value. */
   readonly nullRate: number
+  /** Whether bursts go out as one `sendBatch`. */
+  readonly batched: boolean
 }
 
 /** How a consumer finishes records: the shipped operators, plain `next`, or `for await`. */
@@ -34,7 +36,7 @@ export type Consumption = 'processEach' | 'settle' | 'plain' | 'iterate'
 
 export interface ConsumerPlan {
   readonly topic: string
-  readonly from: 'earliest' | 'latest'
+  readonly from: 'earliest' | 'latest' | 'offset' | 'timestamp'
   readonly untilEnd: boolean
   readonly consumption: Consumption
   readonly concurrency: number
@@ -141,13 +143,14 @@ function drawProducer(random: SeededRandom, topics: readonly TopicOptions[], wor
     meanGapMs: (workMs * burst) / records,
     largestValueBytes: random.pick([20, 200, 2 * KIB, 20 * KIB]),
     nullRate: random.pick([0, 0.1]),
+    batched: random.chance(0.2),
   }
 }
 
 function drawConsumer(random: SeededRandom, topics: readonly TopicOptions[], workMs: number): ConsumerPlan {
   return {
     topic: random.pick(topics).name,
-    from: random.chance(0.8) ? 'earliest' : 'latest',
+    from: random.chance(0.75) ? 'earliest' : random.pick(['latest', 'offset', 'timestamp']),
     untilEnd: random.chance(0.3),
     consumption: random.pick(['processEach', 'processEach', 'settle', 'plain', 'iterate']),
     concurrency: random.pick([1, 4, 64]),

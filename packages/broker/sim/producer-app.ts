@@ -1,9 +1,9 @@
 // An application that produces: bursts of records with its own keys, every outcome written down.
-import { type Mill, MillraceError, type Producer } from '@millrace/client'
+import { type BatchDelivery, BatchDeliveryError, type Mill, type MillraceError, type Producer } from '@millrace/client'
 import type { AppContext } from './app-context.js'
 import { mustBeMillraceError } from './app-context.js'
 import type { ProducerPlan } from './options.js'
-import { drawRecord } from './recorder.js'
+import { drawRecord, type PlainRecord } from './recorder.js'
 
 const RETRY_MS = 20
 
@@ -29,7 +29,7 @@ export class ProducerApp {
 
   async run(mill: Mill): Promise<void> {
     const { random, sleep } = this.context
-    const { acks, codec, batchBytes, inFlightBatches, deliveryTimeoutMs, burst, meanGapMs } = this.plan
+    const { acks, codec, batchBytes, inFlightBatches, deliveryTimeoutMs, burst, meanGapMs, batched } = this.plan
     const producer = mill.producer(this.plan.topic, { acks, codec, batchBytes, inFlightBatches, deliveryTimeoutMs })
     const sends: Promise<void>[] = []
     while (this.left > 0) {
@@ -38,10 +38,10 @@ export class ProducerApp {
         await sleep(RETRY_MS)
         continue
       }
-      for (let i = 0; i < burst && this.left > 0; i++) {
-        this.left--
-        sends.push(this.sendOne(producer))
-      }
+      const count = Math.min(burst, this.left)
+      this.left -= count
+      if (batched) sends.push(this.sendTogether(producer, count))
+      else for (let i = 0; i < count; i++) sends.push(this.sendOne(producer))
       if (random.chance(0.1)) await producer.flush().catch(mustBeMillraceError)
     }
     await Promise.all(sends)
@@ -56,24 +56,60 @@ export class ProducerApp {
   }
 
   private async sendOne(producer: Producer<Uint8Array, Uint8Array>): Promise<void> {
-    const { recorder, coverage, environment, random } = this.context
-    const { topic, acks, keys, largestValueBytes, nullRate } = this.plan
-    const { recordId, record } = recorder.send(this.name, topic, acks, (idHeader) =>
-      drawRecord(random, keys, largestValueBytes, nullRate, environment.wallMs(), idHeader),
-    )
-    this.open.add(recordId)
+    const { recordId, record } = this.draw()
     const { key, value, headers, timestamp } = record
     try {
       const { partition, offset } = await producer.send(key, value, { headers, timestamp })
-      if (offset === null && acks !== 'none') coverage.count('acknowledged without offset')
-      recorder.settled(recordId, 'acknowledged', offset === null ? null : { partition, offset })
+      this.acknowledged(recordId, partition, offset)
     } catch (error) {
       mustBeMillraceError(error)
-      const outcome = MillraceError.is(error) ? (error.outcome ?? 'unknown') : 'unknown'
-      if (MillraceError.is(error) && error.code === 'ERR_MILLRACE_BUFFER_FULL') coverage.count('buffer full')
-      coverage.count(outcome === 'failed' ? 'send failed' : 'send unknown')
-      recorder.settled(recordId, outcome, null)
+      this.refused(recordId, error)
     }
+  }
+
+  private async sendTogether(producer: Producer<Uint8Array, Uint8Array>, count: number): Promise<void> {
+    const drawn = Array.from({ length: count }, () => this.draw())
+    let result: BatchDelivery
+    try {
+      result = await producer.sendBatch(drawn.map(({ record }) => record))
+    } catch (error) {
+      mustBeMillraceError(error)
+      if (!(error instanceof BatchDeliveryError)) {
+        for (const { recordId } of drawn) this.refused(recordId, error)
+        return
+      }
+      result = error.result
+    }
+    for (const [i, { recordId }] of drawn.entries()) {
+      const outcome = result.outcome(i)
+      if (outcome.outcome === 'acknowledged') this.acknowledged(recordId, outcome.partition, outcome.offset)
+      else this.refused(recordId, outcome.error)
+    }
+  }
+
+  private draw(): { readonly recordId: number; readonly record: PlainRecord } {
+    const { recorder, environment, random } = this.context
+    const { topic, acks, keys, largestValueBytes, nullRate } = this.plan
+    const drawn = recorder.send(this.name, topic, acks, (idHeader) =>
+      drawRecord(random, keys, largestValueBytes, nullRate, environment.wallMs(), idHeader),
+    )
+    this.open.add(drawn.recordId)
+    return drawn
+  }
+
+  private acknowledged(recordId: number, partition: number, offset: number | null): void {
+    const { recorder, coverage } = this.context
+    if (offset === null && this.plan.acks !== 'none') coverage.count('acknowledged without offset')
+    recorder.settled(recordId, 'acknowledged', offset === null ? null : { partition, offset })
+    this.open.delete(recordId)
+  }
+
+  private refused(recordId: number, error: MillraceError): void {
+    const { recorder, coverage } = this.context
+    const outcome = error.outcome ?? 'unknown'
+    if (error.code === 'ERR_MILLRACE_BUFFER_FULL') coverage.count('buffer full')
+    coverage.count(outcome === 'failed' ? 'send failed' : 'send unknown')
+    recorder.settled(recordId, outcome, null)
     this.open.delete(recordId)
   }
 }

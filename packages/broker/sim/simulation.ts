@@ -305,7 +305,8 @@ class Simulation {
         .filter(({ alive }) => alive)
         .flatMap(({ consumers }) => consumers)
         .filter(({ plan, current }) => {
-          if (plan.untilEnd || plan.topic === CHURN_TOPIC) return false
+          const follows = plan.from === 'earliest' || plan.from === 'latest'
+          if (plan.untilEnd || plan.topic === CHURN_TOPIC || !follows) return false
           return (
             current === null || (plan.from === 'earliest' && !hasReached(current.reads, ends.get(plan.topic) ?? []))
           )
