@@ -123,8 +123,7 @@ void LoopCoupling::CallTurn(bool woken) {
   inTurn_ = true;
   napi_value callback, receiver, argument, result;
   if (napi_get_reference_value(env_, callback_, &callback) == napi_ok && callback != nullptr &&
-      napi_get_undefined(env_, &receiver) == napi_ok && napi_get_boolean(env_, woken, &argument) == napi_ok &&
-      napi_get_global(env_, &receiver) == napi_ok) {
+      napi_get_boolean(env_, woken, &argument) == napi_ok && napi_get_global(env_, &receiver) == napi_ok) {
     const napi_status status = napi_make_callback(env_, context_, receiver, callback, 1, &argument, &result);
     if (status == napi_pending_exception) {
       // The uncaughtException of a callback from the system. In an environment that is being torn down there is none
