@@ -74,8 +74,10 @@ interface GroupFigures {
 
 async function groups(control: ReturnType<typeof admin>): Promise<GroupFigures> {
   const { storage } = await control.brokerStatus()
-  const { bytesWritten, flushes } = storage as unknown as GroupFigures
+  const { bytesWritten, flushes } = storage as Partial<GroupFigures>
+  if (bytesWritten === undefined || flushes === undefined) throw new Error('the broker does not tell what it wrote')
   return { bytesWritten, flushes }
+}
 }
 
 async function limitOf(workload: ProduceWorkload, groupBytes: number, options: BenchOptions): Promise<Limit> {
