@@ -78,7 +78,6 @@ async function groups(control: ReturnType<typeof admin>): Promise<GroupFigures> 
   if (bytesWritten === undefined || flushes === undefined) throw new Error('the broker does not tell what it wrote')
   return { bytesWritten, flushes }
 }
-}
 
 async function limitOf(workload: ProduceWorkload, groupBytes: number, options: BenchOptions): Promise<Limit> {
   const seconds = Math.max(0.3, options.seconds / 2)
