@@ -33,7 +33,7 @@ export function checkBatch(
     if (header.codec === 'none') {
       const start = batch.at + BATCH_HEADER_BYTES
       const end = batch.at + header.length
-      checkRecords(batch.block.bytes, start, end, header.recordCount, header.lastOffsetDelta)
+      checkRecords(batch.block.bytes, start, end, header.recordCount, header.lastOffsetDelta, header)
     }
     return header
   } catch (error) {

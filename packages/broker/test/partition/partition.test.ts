@@ -197,6 +197,7 @@ describe('sequences', () => {
 
 describe('a batch is refused and changes nothing', () => {
   const good = batchOf(3)
+  const rising = batchOf([{ timestamp: 1000 }, { timestamp: 2000 }])
   const cases: [name: string, bytes: Uint8Array, code: string, length?: number][] = [
     ['when a record byte is damaged', flipped(good, good.length - 1), 'CORRUPT_BATCH'],
     ['when the checksum is damaged', flipped(good, 0), 'CORRUPT_BATCH'],
@@ -212,6 +213,11 @@ describe('a batch is refused and changes nothing', () => {
     ['that claims to be control', batchOf(3, { control: true }), 'INVALID_BATCH'],
     ['with unknown attributes', forged(good, (view) => view.setUint16(22, 0x8000, true)), 'INVALID_BATCH'],
     ['with fewer records than it says', forged(good, (view) => counts(view, 4)), 'INVALID_BATCH'],
+    [
+      'with a last timestamp before its records',
+      forged(rising, (view) => view.setUint32(72, view.getUint32(64, true), true)),
+      'INVALID_BATCH',
+    ],
     ['with more records than it says', forged(good, (view) => counts(view, 2)), 'INVALID_BATCH'],
     ['with no records', forged(good, (view) => view.setUint32(48, 0, true)), 'INVALID_BATCH'],
     ['with a hole in its offsets', forged(good, (view) => view.setUint32(52, 9, true)), 'INVALID_BATCH'],
