@@ -46,8 +46,8 @@ LoopCoupling* LoopCoupling::Start(napi_env env, Ring* ring, napi_value callback,
   }
   uv_poll_start(&coupling->poll_, UV_READABLE, OnReadable);
   uv_prepare_start(&coupling->prepare_, OnPrepare);
-  uv_unref(reinterpret_cast<uv_handle_t*>(&coupling->poll_));
   uv_unref(reinterpret_cast<uv_handle_t*>(&coupling->prepare_));
+  coupling->Reference(ring->control()->active != 0);
   return coupling;
 }
 

@@ -28,6 +28,15 @@ describeNative('event loop', () => {
     expect([code, stdout.trim(), stderr]).toEqual([0, '[[7,0]]', ''])
   })
 
+  it('counts what held it before it was started', async () => {
+    const { code, stdout, stderr } = await runProgram(`
+      const ring = new native.Ring({ entries: 64, completions: 256 })
+      const sink = { complete(slot) { ring.letGo(); console.log(slot) } }
+      ring.hold(); ring.nop(3, 1)
+      ring.start(() => { ring.beginTurn(); ring.submit(); ring.reap(sink) })`)
+    expect([code, stdout.trim(), stderr]).toEqual([0, '3', ''])
+  })
+
   it('is woken by the kernel', async () => {
     const { code, stdout, stderr } = await runProgram(`${TURNING}
       import { connect } from 'node:net'
