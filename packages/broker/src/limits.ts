@@ -89,6 +89,9 @@ export const APPEND_EXTENT_BYTES = 1024 * 1024
 export const APPEND_MEMORY_BYTES = 64 * 1024 * 1024
 /** Blocks read from disk that are kept. */
 export const CACHE_BYTES = 32 * 1024 * 1024
+/** What these two may be of a small memory budget. */
+export const APPEND_MEMORY_SHARE = 0.375
+export const CACHE_SHARE = 0.25
 export const FRAME_BYTES = 128 * 1024
 /** A checkpoint is written after so many bytes of log, and so bounds what a restart reads. */
 export const CHECKPOINT_BYTES = 1024 * 1024

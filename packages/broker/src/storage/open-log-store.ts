@@ -1,6 +1,7 @@
 // Opens all logs of one volume: scans the slots, says which logs there are, and opens, drops and closes them.
 import { assert } from '@millrace/protocol'
 import type { Environment, Volume } from '../environment.js'
+import { APPEND_MEMORY_SHARE, CACHE_SHARE } from '../limits.js'
 import { AppendMemory } from '../memory/append-memory.js'
 import { FrameCache } from '../memory/frame-cache.js'
 import { Flusher } from './flusher.js'
@@ -30,13 +31,26 @@ export async function openLogStore(
   const startedMs = environment.clock.monotonicMs()
   assert(/^[0-9a-f]{32}$/.test(options.diskId), 'a disk id has 32 hexadecimal digits')
   assert(new TextEncoder().encode(options.clusterId).length <= MAX_CLUSTER_ID_BYTES, 'a cluster id is at most 64 bytes')
-  const context = makeContext(environment, volume, options, storageLimits(limits))
+  const context = makeContext(environment, volume, options, limitsWithin(environment.memory.budgetBytes, limits))
   const record = await VolumeRecord.load(volume)
   const scanned = await scanVolume(environment, volume, context.identity, context.limits.maxUnflushedBytes)
   const store = new StoredLogs(context, record, startedMs)
   for (const slot of scanned) await takeIn(context, store, slot)
   await store.begin()
   return store
+}
+
+/** Append memory and cache take their share of a small budget; what they need at least they ask for in any case. */
+function limitsWithin(budgetBytes: number, replaced: Partial<StorageLimits>): StorageLimits {
+  const limits = storageLimits(replaced)
+  const { maxGroupBytes, extentBytes, frameBytes } = limits
+  const appendMemoryBytes = Math.max(2 * (maxGroupBytes + extentBytes), Math.floor(budgetBytes * APPEND_MEMORY_SHARE))
+  const cacheBytes = Math.max(2 * maxGroupBytes + 4 * frameBytes, Math.floor(budgetBytes * CACHE_SHARE))
+  return storageLimits({
+    ...limits,
+    appendMemoryBytes: Math.min(limits.appendMemoryBytes, appendMemoryBytes),
+    cacheBytes: Math.min(limits.cacheBytes, cacheBytes),
+  })
 }
 
 function makeContext(

@@ -77,7 +77,8 @@ export class SegmentChain {
       this.wish = null
       return true
     }
-    this.ask(slotBytes, true)
+    // Who can do with an unwritten slot needs no written one in a hurry.
+    this.ask(slotBytes, !allowUnwritten)
     if (allowUnwritten) this.askForUnwritten(slotBytes)
     return false
   }
@@ -92,7 +93,7 @@ export class SegmentChain {
 
   /** Begins a segment in the slot that `ensureSlot` found, at the end of the chain. */
   roll(firstIndex: number, firstOffset: number): Segment {
-    const { environment } = this.context
+    const { environment, limits } = this.context
     const slot = this.nextSlot!
     this.nextSlot = null
     this.classNumber = this.nextClass()
@@ -110,7 +111,7 @@ export class SegmentChain {
       indexPosition: last?.indexPosition ?? 0,
       checkpointPosition: null,
       watermark: 0,
-      lookAheadBytes: this.windowOf(slot) + maxGroupBytesOf(slot.byteLength),
+      lookAheadBytes: this.windowOf(slot) + Math.min(maxGroupBytesOf(slot.byteLength), limits.maxGroupBytes),
     }
     const segment = new Segment(slot, slot.generation, owner, 0, true)
     this.segments.push(segment)

@@ -36,12 +36,19 @@ export function dataLimitOf(slotBytes: number): number {
   return slotBytes - indexReserveOf(slotBytes)
 }
 
-/** The largest group a slot takes: a slot holds at least two, but for what its headers and index take. */
+/**
+ * The largest group a slot takes. Small ones give half of themselves so that an ordinary batch does not need a larger
+ * slot; of larger ones an eighth, since recovery may have to look ahead by a window and a group.
+ */
 export function maxGroupBytesOf(slotBytes: number): number {
-  return Math.floor(slotBytes / 2 / BLOCK_BYTES) * BLOCK_BYTES
+  return wholeBlocks(Math.max(slotBytes / 8, Math.min(slotBytes / 2, 512 * 1024)))
 }
 
 /** How far a log may write in a slot beyond what it knows to be flushed. */
 export function unflushedWindowOf(slotBytes: number, maxUnflushedBytes: number): number {
-  return Math.min(maxUnflushedBytes, Math.max(BLOCK_BYTES, Math.floor(slotBytes / 4)))
+  return Math.min(maxUnflushedBytes, wholeBlocks(Math.max(slotBytes / 8, Math.min(slotBytes / 4, 256 * 1024))))
+}
+
+function wholeBlocks(byteLength: number): number {
+  return Math.floor(byteLength / BLOCK_BYTES) * BLOCK_BYTES
 }

@@ -4,7 +4,7 @@ import { slotIdOf } from './slot.js'
 import type { SlotIdentity } from './slot-header.js'
 import { SCAN_BYTES, type ScannedSlot, scanSlot } from './slot-scan.js'
 
-const SCANS_AT_ONCE = 16
+const SCANS_AT_ONCE = 64
 
 /**
  * @returns every slot, in the order of their ids.
