@@ -21,6 +21,7 @@ import type { Backoff } from './backoff.js'
 import { Connection, type ReplyHandler, sendRequest } from './connection.js'
 import type { ClientEnvironment, ClientTimer } from './environment.js'
 import { ConnectionError, closedError, type MillraceError } from './errors.js'
+import { LINK_IDLE_MS } from './limits.js'
 
 /** What a link needs to know of the cluster, and whom it tells. */
 export interface LinkOwner {
@@ -34,6 +35,8 @@ export interface LinkOwner {
   newBackoff(): Backoff
   linkUp(link: BrokerLink, again: boolean): void
   linkLost(link: BrokerLink, error: MillraceError): void
+  /** Nothing has needed the link for long; it is closed and must not be used again. */
+  linkIdle(link: BrokerLink): void
 }
 
 /** Whoever needs the link open. */
@@ -61,6 +64,7 @@ export class BrokerLink {
   readonly #backoff: Backoff
   #connection: Connection | null = null
   #retryTimer: ClientTimer | null = null
+  #idleTimer: ClientTimer | null = null
   #wasReady = false
   #closed = false
 
@@ -96,7 +100,13 @@ export class BrokerLink {
   }
 
   release(user: LinkUser): void {
-    this.#users.delete(user)
+    if (!this.#users.delete(user) || this.#users.size > 0 || this.#closed) return
+    this.#idleTimer?.cancel()
+    this.#idleTimer = this.#owner.environment.timer(LINK_IDLE_MS, () => {
+      if (this.#users.size > 0) return
+      this.close(closedError('an idle connection'))
+      this.#owner.linkIdle(this)
+    })
   }
 
   /** Looks at the map again: a node that was unknown or has moved is dialled at once. */
@@ -158,6 +168,7 @@ export class BrokerLink {
     this.#closed = true
     this.#retryTimer?.cancel()
     this.#retryTimer = null
+    this.#idleTimer?.cancel()
     this.#users.clear()
     this.#cursors.clear()
     const connection = this.#connection

@@ -1,7 +1,7 @@
 // The one budget of bytes that records waiting to be acknowledged may take, over all producers of a client.
 import type { ClientEnvironment } from './environment.js'
 import type { MillraceError } from './errors.js'
-import { READY_TURN_BYTES } from './limits.js'
+import { BUFFER_WARNING_MS, READY_TURN_BYTES } from './limits.js'
 
 interface RoomWaiter {
   readonly reserveBytes: number
@@ -13,6 +13,7 @@ const RESOLVED = Promise.resolve()
 
 export class BufferBudget {
   #usedBytes = 0
+  #warnAgainAtMs = Number.NEGATIVE_INFINITY
   /** Bytes taken since the event loop last turned. */
   #turnBytes = 0
   #turnScheduled = false
@@ -25,6 +26,14 @@ export class BufferBudget {
 
   get usedBytes(): number {
     return this.#usedBytes
+  }
+
+  /** Whether a warning that it is full is due; true once in a while. */
+  warningDue(): boolean {
+    const nowMs = this.environment.monotonicMs()
+    if (nowMs < this.#warnAgainAtMs) return false
+    this.#warnAgainAtMs = nowMs + BUFFER_WARNING_MS
+    return true
   }
 
   hasRoom(byteLength: number): boolean {

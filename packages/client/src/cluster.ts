@@ -183,6 +183,10 @@ export class Cluster implements LinkOwner, ControlOwner {
     this.refresh()
   }
 
+  linkIdle({ nodeId, shard }: BrokerLink): void {
+    this.#links.delete(`${nodeId}/${shard}`)
+  }
+
   #tookSnapshot(): void {
     this.#contactTimer?.cancel()
     this.#contactTimer = null

@@ -174,6 +174,8 @@ export class Control {
     this.#attempts.set(connection.address, error)
     if (wasUp) this.#owner.controlStatus('control-lost', error.message, error, connection.nodeId)
     if (wasUp) this.#round = []
+    // Another node may have come to this address: whoever it is can show the way.
+    if (error.code === 'ERR_MILLRACE_WRONG_NODE') this.#round.unshift({ ...connection.target, nodeId: 0 })
     if (wasUp || this.#round.length > 0) {
       this.#tryNext(connection.address)
       return

@@ -53,6 +53,9 @@ export class Cursor implements LinkUser, CursorFrames {
   #receivedBytes = 0
   #credit = 0
   #lastSeenMs = 0
+  #unopenedSinceMs: number
+  /** Why it is not open, as far as that is known. */
+  lastError: MillraceError | null = null
   /** Committed records end here, as last heard. */
   highWatermark = 0
 
@@ -61,6 +64,7 @@ export class Cursor implements LinkUser, CursorFrames {
     this.#inbox = inbox
     this.#start = start
     this.#backoff = owner.cluster.newBackoff()
+    this.#unopenedSinceMs = owner.cluster.environment.monotonicMs()
     if (owner.until !== null && owner.until !== 'end' && 'offset' in owner.until) inbox.endOffset = owner.until.offset
   }
 
@@ -95,8 +99,20 @@ export class Cursor implements LinkUser, CursorFrames {
     // Cursors send little; nothing waits for room.
   }
 
-  onLinkLost(): void {
-    if (this.#state !== 'closed') this.#state = 'waiting'
+  onLinkLost(error: MillraceError): void {
+    if (this.#state === 'closed') return
+    this.lastError = error
+    this.#notOpen()
+  }
+
+  /** Milliseconds for which the broker could not be asked for records, 0 while it is. */
+  unopenedForMs(nowMs: number): number {
+    return this.#state === 'open' || this.#state === 'closed' ? 0 : nowMs - this.#unopenedSinceMs
+  }
+
+  #notOpen(): void {
+    if (this.#state === 'open') this.#unopenedSinceMs = this.#owner.cluster.environment.monotonicMs()
+    this.#state = 'waiting'
   }
 
   /** Credit may have grown. */
@@ -143,7 +159,7 @@ export class Cursor implements LinkUser, CursorFrames {
     this.#link = null
     if (link === null) return
     if (this.#state === 'open' || this.#state === 'opening') link.removeCursor(this.#id, true)
-    this.#state = 'waiting'
+    this.#notOpen()
     link.release(this)
   }
 
@@ -226,6 +242,7 @@ export class Cursor implements LinkUser, CursorFrames {
     const { startOffset, highWatermark, route } = cursorOpened.decode(reader)
     if (this.#state !== 'opening') throw new ProtocolError('CORRUPT_FRAME', 'a cursor was opened twice')
     this.#state = 'open'
+    this.lastError = null
     this.highWatermark = highWatermark
     const inbox = this.#inbox
     const { cluster, until } = this.#owner
@@ -279,7 +296,7 @@ export class Cursor implements LinkUser, CursorFrames {
   /** The broker has closed the cursor. */
   #ended(): void {
     this.#link?.removeCursor(this.#id, false)
-    this.#state = 'waiting'
+    this.#notOpen()
   }
 
   #refused(closed: Pick<CursorClosed, 'code' | 'detail' | 'route'> & Partial<CursorClosed>): void {
@@ -310,7 +327,8 @@ export class Cursor implements LinkUser, CursorFrames {
     const { cluster, topicName: topic } = this.#owner
     const { partition } = this.#inbox
     if (this.#state === 'open' || this.#state === 'opening') this.#link?.removeCursor(this.#id, true)
-    this.#state = 'waiting'
+    this.#notOpen()
+    this.lastError = error
     cluster.report('cursor-retry', `${topic}/${partition}: ${error.message}`, { topic, partition, error })
     this.#retryTimer ??= cluster.environment.timer(delayMs, () => {
       this.#retryTimer = null

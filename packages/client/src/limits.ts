@@ -25,6 +25,12 @@ export const WATCH_INTERVAL_MS = 1_000
 export const CURSOR_SILENCE_MS = 10_000
 /** A record handed out and not settled for so long is worth a warning. */
 export const STALL_WARNING_MS = 30_000
+/** A cursor that could not be opened for so long is worth a warning too. */
+export const UNOPENED_WARNING_MS = 30_000
+/** The warning that the buffer is full is given once in so long. */
+export const BUFFER_WARNING_MS = 60_000
+/** A data connection that nothing needs any more is closed after so long. */
+export const LINK_IDLE_MS = 30_000
 /** How often the producer looks for batches past `deliveryTimeoutMs`, at most. */
 export const DELIVERY_SWEEP_MS = 1_000
 /** Values of a topic's first lane; others come with lanes. */

@@ -49,6 +49,9 @@ export interface ClusterView {
   whereIs(topic: string, key: Uint8Array | null): Promise<Whereabouts>
 }
 
+/** Of the time for closing, what records being worked on may take; the rest is kept for sends. */
+const CONSUMERS_SHARE = 0.8
+
 interface Closable {
   close(options: CloseOptions): Promise<void>
 }
@@ -100,7 +103,8 @@ export class Mill {
       budget: this.#budget,
       lifeline: this.#lifeline,
       buffers: new BatchBuffers(),
-      outboxes: new Map(),
+      warnings: this.#warnings,
+      outboxes: new WeakMap(),
     }
     this.cluster = {
       whereIs: <K, V>(topic: Topic<K, V> | string, key: K | Uint8Array | null) =>
@@ -184,8 +188,9 @@ export class Mill {
     const endMs = this.#environment.monotonicMs() + timeoutMs
     const left = (): CloseOptions => ({ timeoutMs: Math.max(0, Math.ceil(endMs - this.#environment.monotonicMs())) })
     this.#stopSignal()
-    // Handlers may still send while their records are finished, so producers come second.
-    await Promise.all([...this.#consumers].map((consumer) => consumer.close(left())))
+    // Handlers may still send while their records are finished, so producers come second, with some time of their own.
+    const consumersMs = Math.floor(timeoutMs * CONSUMERS_SHARE)
+    await Promise.all([...this.#consumers].map((consumer) => consumer.close({ timeoutMs: consumersMs })))
     const closed = await Promise.allSettled([...this.#producers].map((producer) => producer.close(left())))
     this.#budget.fail(closedError('the client'))
     this.#cluster.close()

@@ -24,15 +24,17 @@ import { Outbox } from './outbox.js'
 import { PartitionQueue, type QueueOwner } from './partition-queue.js'
 import type { PendingBatch } from './pending-batch.js'
 import { TopicLookup, type TopicSeeker } from './topic-lookup.js'
+import type { Warnings } from './warnings.js'
 
 /** What all producers of a client share. */
 export interface ProducerSurroundings {
   readonly cluster: Cluster
   readonly budget: BufferBudget
   readonly lifeline: Lifeline
+  readonly warnings: Warnings
   readonly buffers: BatchBuffers
   /** One outbox a link, so that the batches of all producers share frames. */
-  readonly outboxes: Map<BrokerLink, Outbox>
+  readonly outboxes: WeakMap<BrokerLink, Outbox>
 }
 
 /** A record in bytes, not yet in a batch. */
@@ -103,10 +105,11 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
   /** @throws MillraceError CLOSED, BUFFER_FULL; then nothing was taken. */
   admit(byteLength: number): void {
     if (this.#closed !== null) throw this.#closed
-    const { budget } = this.#surroundings
-    if (!budget.hasRoom(byteLength)) {
-      throw new BufferFullError(budget.usedBytes, budget.limitBytes, { topic: this.topicName })
-    }
+    const { budget, warnings } = this.#surroundings
+    if (budget.hasRoom(byteLength)) return
+    const error = new BufferFullError(budget.usedBytes, budget.limitBytes, { topic: this.topicName })
+    if (budget.warningDue()) warnings.warn('MILLRACE_BUFFER_FULL', error.message, { topic: this.topicName })
+    throw error
   }
 
   /**

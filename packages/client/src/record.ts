@@ -1,6 +1,7 @@
 // A record as a consumer gets it.
 import { type RecordHeader, RecordReader } from '@millrace/protocol'
 import { copyBytes } from './copy-bytes.js'
+import { toMillraceError } from './errors.js'
 
 /** Where the headers of a record can be decoded from, once somebody asks for them. */
 export interface RecordSource {
@@ -35,11 +36,21 @@ export class ConsumerRecord<K, V> {
 
   /**
    * In the order they were sent; decoded when first asked for.
-   * @throws ProtocolError INVALID_BATCH when they contradict the record format.
+   * @throws MillraceError INVALID_BATCH when they contradict the record format.
    */
   get headers(): readonly RecordHeader[] {
-    this.#headers ??= this.#source === null ? NO_HEADERS : decodeHeaders(this.#source)
+    if (this.#headers === null) this.#headers = this.#source === null ? NO_HEADERS : this.#decodeHeaders(this.#source)
     return this.#headers
+  }
+
+  #decodeHeaders({ bytes, start, end, offsetDelta }: RecordSource): readonly RecordHeader[] {
+    try {
+      const reader = new RecordReader(bytes, start, end, 1, offsetDelta)
+      reader.next()
+      return reader.headers()
+    } catch (cause) {
+      throw toMillraceError(cause, { topic: this.topic, partition: this.partition, offset: this.offset })
+    }
   }
 
   /** The value of the first header of this name; undefined without one. */
@@ -65,10 +76,4 @@ export class ConsumerRecord<K, V> {
 
 function detach<T>(value: T | null): T | null {
   return value instanceof Uint8Array ? (copyBytes(value) as T & Uint8Array) : value
-}
-
-function decodeHeaders({ bytes, start, end, offsetDelta }: RecordSource): readonly RecordHeader[] {
-  const reader = new RecordReader(bytes, start, end, 1, offsetDelta)
-  reader.next()
-  return reader.headers()
 }

@@ -8,7 +8,8 @@ import type { ClientCodec, ClientTimer } from './environment.js'
 import { ConnectionError, MillraceError } from './errors.js'
 import { Inbox, type InboxOwner, type ReceivedBatch } from './inbox.js'
 import type { Lifeline } from './lifeline.js'
-import { STALL_WARNING_MS, WATCH_INTERVAL_MS } from './limits.js'
+import { WATCH_INTERVAL_MS } from './limits.js'
+import { ProgressWatch, type Unfinished } from './progress-watch.js'
 import type { ConsumerRecord } from './record.js'
 import type { Claim, Deliverer } from './settlement.js'
 import type { ResolvedSubscribeOptions, Until } from './subscribe-options.js'
@@ -74,8 +75,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   #watchTimer: ClientTimer | null = null
   #stopListening: () => void = () => {}
   #stopSignal: () => void = () => {}
-  /** For the watch: what was unfinished when it last looked, and since when. */
-  #unfinished: { readonly what: RecordClaim | number; readonly sinceMs: number; warnAtMs: number } | null = null
+  readonly #progress: ProgressWatch
   #takes = 0
 
   constructor(
@@ -91,6 +91,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.#options = options
     this.#sink = sink
     this.#lookup = new TopicLookup(this.cluster, topic.name, this)
+    this.#progress = new ProgressWatch(this.cluster, surroundings.warnings, topic.name)
   }
 
   get topicName(): string {
@@ -307,31 +308,14 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   #watch(nowMs: number): void {
     this.#armWatch()
     for (const cursor of [...this.#cursors]) cursor.watch(nowMs)
-    const what = this.#oldestUnfinished()
-    if (what === null || what !== this.#unfinished?.what) {
-      this.#unfinished = what === null ? null : { what, sinceMs: nowMs, warnAtMs: nowMs + STALL_WARNING_MS }
-    } else if (nowMs >= this.#unfinished.warnAtMs) {
-      const forMs = nowMs - this.#unfinished.sinceMs
-      this.#unfinished.warnAtMs = nowMs + forMs
-      this.#warnOfStall(what, forMs)
-    }
+    this.#progress.look(nowMs, this.#oldestUnfinished(), this.#cursors)
   }
 
-  /** A claim, or the count of takes when the record taken last was not asked past yet. */
-  #oldestUnfinished(): RecordClaim | number | null {
-    for (const claim of this.#claims) return claim
-    return this.#current?.currentBatch ? this.#takes : null
-  }
-
-  #warnOfStall(what: RecordClaim | number, forMs: number): void {
-    const inbox = typeof what === 'number' ? this.#current : what.inbox
-    if (inbox === null) return
-    const offset = typeof what === 'number' ? inbox.currentOffset : what.offset
-    const { partition } = inbox
-    const place = `${this.topicName}/${partition} at offset ${offset}`
-    const message = `the record of ${place} was handed out ${Math.round(forMs / 1000)} s ago and is not finished`
-    const fields = { topic: this.topicName, partition, offset }
-    this.#surroundings.warnings.warn('MILLRACE_STALLED', message, fields)
-    this.cluster.report('stalled', message, fields)
+  #oldestUnfinished(): Unfinished | null {
+    for (const claim of this.#claims) return { token: claim, partition: claim.inbox.partition, offset: claim.offset }
+    const inbox = this.#current
+    // The record taken last, when the one after it was not asked for yet.
+    if (inbox === null || inbox.currentBatch === null) return null
+    return { token: this.#takes, partition: inbox.partition, offset: inbox.currentOffset }
   }
 }

@@ -9,7 +9,7 @@ import type { MillraceError } from './errors.js'
  * - `link-up`, `link-lost`: a data connection to one core of one broker
  * - `cursor-retry`: a partition of a subscription is not to be had at the moment; it is tried again
  * - `cursor-reopened`: a subscription goes on after a break, at the next undelivered offset
- * - `stalled`: a record was handed out and not settled for long
+ * - `stalled`: a record was handed out and not finished for long, or a partition could not be read for long
  * - `record-skipped`: a record that could not be decoded was skipped, as asked
  * - `closed`: the client is closed; nothing follows
  */

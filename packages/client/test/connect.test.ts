@@ -231,6 +231,39 @@ describe('the control connection', () => {
     expect(cluster.brokers[2]!.control.length).toBe(1)
   })
 
+  test('another node at a known address is asked all the same', async () => {
+    const { world, cluster, mill } = begin()
+    await world.result(mill.ready())
+    const [first] = cluster.brokers
+    first!.stop()
+    await world.run(50)
+    // The same place, the same cluster, another node.
+    cluster.brokers.length = 0
+    cluster.nodes = []
+    cluster.brokers.push(first!)
+    const second = cluster.addBroker('broker', 7420)
+    second.helloReply = (reply) => ({ ...reply, nodeId: 2 })
+    cluster.version++
+    await world.run(20_000)
+    expect(second.control.length).toBe(1)
+  })
+
+  test('a data connection that nothing needs any more is closed after a while', async () => {
+    const { world, cluster, mill } = begin({ brokers: 2, partitions: 1 })
+    const producer = mill.producer(Orders)
+    await world.result(producer.send('a', { n: 1 }))
+    expect(cluster.brokers[0]!.data.length).toBe(1)
+    cluster.move(1, 0, 2)
+    await world.result(producer.send('a', { n: 2 }))
+    await world.run(20_000)
+    expect(cluster.brokers[0]!.data.length).toBe(1)
+    await world.run(20_000)
+    expect(cluster.brokers[0]!.data.length).toBe(0)
+    expect(cluster.brokers[1]!.data.length).toBe(1)
+    cluster.move(1, 0, 1)
+    await world.result(producer.send('a', { n: 3 }))
+  })
+
   test('a gap in the deltas brings a new snapshot', async () => {
     const { world, cluster, mill } = begin({ partitions: 0 })
     await world.result(mill.ready())

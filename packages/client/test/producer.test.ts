@@ -215,6 +215,8 @@ describe('the buffer', () => {
     expect(failed.length).toBeGreaterThan(90)
     expect(failed[0]).toBeInstanceOf(BufferFullError)
     expect(failed[0]).toMatchObject({ code: 'ERR_MILLRACE_BUFFER_FULL', retriable: true, outcome: 'failed' })
+    // One warning, not one for each.
+    expect(world.warnings).toMatchObject([{ code: 'MILLRACE_BUFFER_FULL' }])
     let ready = false
     const waiting = producer.ready().then(() => {
       ready = true

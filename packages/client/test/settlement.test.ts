@@ -448,6 +448,26 @@ describe('the watch', () => {
     expect(world.warnings[0]!.message).toMatch(/offset 0/)
   })
 
+  test('names a partition that cannot be read, and why', async () => {
+    const setting = begin({ partitions: 1 })
+    const { cluster, world } = setting
+    fill(cluster, 1, 0, 3, 3)
+    let seen = 0
+    records(setting).subscribe(() => seen++)
+    await world.run(5_000)
+    cluster.brokers[0]!.stop()
+    await world.run(25_000)
+    expect(world.warnings).toEqual([])
+    await world.run(10_000)
+    expect(world.warnings).toMatchObject([{ code: 'MILLRACE_UNREADABLE' }])
+    expect(world.warnings[0]!.message).toMatch(/orders\/0 could not be read .*ECONNREFUSED/)
+    cluster.brokers[0]!.start()
+    fill(cluster, 1, 0, 3, 3)
+    await world.run(30_000)
+    expect(seen).toBe(6)
+    expect(world.warnings.length).toBe(1)
+  })
+
   test('goes to the logger when there is one', async () => {
     const warned: { fields: object; message: string }[] = []
     const logger = { info: () => {}, warn: (fields: object, message: string) => warned.push({ fields, message }) }
