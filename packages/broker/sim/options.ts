@@ -136,7 +136,7 @@ function drawProducer(random: SeededRandom, topics: readonly TopicOptions[], wor
     codec: random.pick(['none', 'none', 'gzip']),
     batchBytes: random.pick([256, 2 * KIB, 16 * KIB, 256 * KIB]),
     inFlightBatches: random.integer(1, 8),
-    deliveryTimeoutMs: random.chance(0.25) ? Math.round(random.logBetween(200, 3000)) : 120_000,
+    deliveryTimeoutMs: random.chance(0.35) ? Math.round(random.logBetween(200, 3000)) : 120_000,
     keys: random.pick([1, 3, 20, 200]),
     records,
     burst,

@@ -11,6 +11,7 @@ export class ProducerApp {
   /** Every record has been handed over and has an outcome, and the producer is closed. */
   finished = false
   private left: number
+  private doing = 'sleeping'
   private readonly open = new Set<number>()
 
   /** @param records how many to send. */
@@ -27,13 +28,20 @@ export class ProducerApp {
     return this.left
   }
 
+  /** For the report of a run that does not end. */
+  describe(): string {
+    return `${this.name} (${this.doing}, ${this.left} records left, ${this.open.size} sends open)`
+  }
+
   async run(mill: Mill): Promise<void> {
     const { random, sleep } = this.context
     const { acks, codec, batchBytes, inFlightBatches, deliveryTimeoutMs, burst, meanGapMs, batched } = this.plan
     const producer = mill.producer(this.plan.topic, { acks, codec, batchBytes, inFlightBatches, deliveryTimeoutMs })
     const sends: Promise<void>[] = []
     while (this.left > 0) {
+      this.doing = 'sleeping'
       await sleep(random.exponential(meanGapMs))
+      this.doing = 'waiting for room'
       if (!(await isReady(producer))) {
         await sleep(RETRY_MS)
         continue
@@ -42,9 +50,12 @@ export class ProducerApp {
       this.left -= count
       if (batched) sends.push(this.sendTogether(producer, count))
       else for (let i = 0; i < count; i++) sends.push(this.sendOne(producer))
+      this.doing = 'flushing'
       if (random.chance(0.1)) await producer.flush().catch(mustBeMillraceError)
     }
+    this.doing = 'waiting for sends'
     await Promise.all(sends)
+    this.doing = 'closing'
     await producer.close().catch(mustBeMillraceError)
     this.finished = true
   }

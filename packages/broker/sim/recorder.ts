@@ -1,9 +1,9 @@
 // Writes down what the applications of a run saw, and turns it into the history that the checker reads.
 import { crc32 } from 'node:zlib'
 import type {
+  DiskLoss,
   FinalLog,
   History,
-  PowerCut,
   ReadFact,
   SendAcks,
   SendFact,
@@ -44,7 +44,7 @@ class OpenSession {
 }
 
 export class Recorder {
-  readonly powerCuts: PowerCut[] = []
+  readonly diskLosses: DiskLoss[] = []
   private readonly sends: OpenSend[] = []
   private readonly sessions: OpenSession[] = []
   private readonly finalLogs: FinalLog[] = []
@@ -171,7 +171,7 @@ export class Recorder {
       sends: this.sends.map(({ fact }) => fact),
       sessions: this.sessions.map((session): SessionFact => ({ ...session })),
       finalLogs: this.finalLogs,
-      powerCuts: this.powerCuts,
+      diskLosses: this.diskLosses,
     }
   }
 }

@@ -157,7 +157,7 @@ export class Connection {
 
   private timeOut(scheduler: Scheduler): void {
     for (const end of [this.dialer, this.acceptor]) {
-      scheduler.schedule(end.process, this.random.logBetween(1000, 30_000), 'timed out', () => end.lose('timed out'))
+      scheduler.schedule(end.process, this.random.logBetween(300, 8000), 'timed out', () => end.lose('timed out'))
     }
   }
 

@@ -109,7 +109,10 @@ class Simulation {
         onWritten: () => this.faults.notice('write completed'),
         onFlushSubmitted: () => this.faults.notice('flush submitted'),
         onFlush: () => {},
-        onError: (operation) => this.log(`the disk fails a ${operation}`, {}),
+        onError: (operation) => {
+          if (operation === 'flush') this.recorder.diskLosses.push({ atMs: scheduler.nowMs })
+          this.log(`the disk fails a ${operation}`, {})
+        },
       },
     })
     const limits = storageLimits({ ...options.storage })
@@ -133,7 +136,7 @@ class Simulation {
         network: this.network,
         node: this.node,
         coverage: this.coverage,
-        onPowerCut: () => this.recorder.powerCuts.push({ atMs: scheduler.nowMs }),
+        onPowerCut: () => this.recorder.diskLosses.push({ atMs: scheduler.nowMs }),
         killSomeClient: (random) => this.killSomeClient(random),
       },
       options.faults,
@@ -270,9 +273,10 @@ class Simulation {
 
   private async waitForSends(): Promise<void> {
     const working = () => this.clients.filter(({ alive }) => alive).flatMap(({ producers }) => producers)
+    const unfinished = () => working().filter(({ finished }) => !finished)
     await this.until(
-      () => `all sends have ended: ${this.recorder.unsettledCount} have not`,
-      () => working().every(({ finished }) => finished),
+      () => `producers have finished: ${unfinished().map((app) => app.describe()).join(', ')} have not`,
+      () => unfinished().length === 0,
     )
     if (this.recorder.unsettledCount > 0) throw new Stuck(`${this.recorder.unsettledCount} sends have no outcome`)
   }

@@ -21,7 +21,7 @@ export function* checkLost(index: RecordIndex): Iterable<Violation> {
 
 function survivorBehind(lost: SendFact, index: RecordIndex): SendFact | null {
   const { position } = lost
-  const cut = index.history.powerCuts.find(({ atMs }) => atMs >= lost.settledAtMs)
+  const cut = index.history.diskLosses.find(({ atMs }) => atMs >= lost.settledAtMs)
   if (position === null || cut === undefined || index.topic(lost.topic).deletedAtMs.length > 0) return null
   const survivor = index.history.sends.find(
     (send) =>

@@ -53,7 +53,8 @@ export interface TopicFact {
   readonly deletedAtMs: readonly number[]
 }
 
-export interface PowerCut {
+/** The power failed, or a flush did: what was not flushed may be gone from the disk. */
+export interface DiskLoss {
   readonly atMs: number
 }
 
@@ -69,7 +70,7 @@ export interface History {
   readonly sends: readonly SendFact[]
   readonly sessions: readonly SessionFact[]
   readonly finalLogs: readonly FinalLog[]
-  readonly powerCuts: readonly PowerCut[]
+  readonly diskLosses: readonly DiskLoss[]
 }
 
 /** The names are those of `docs` and of the mutants' headers; most come from Jepsen's log workload. */

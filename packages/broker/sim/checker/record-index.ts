@@ -36,13 +36,13 @@ export class RecordIndex {
 
   /**
    * Whether a record that was sent at `sentAtMs` may be gone at the end: a `buffered` topic may lose its tail when the
-   * power fails afterwards, and a deleted topic loses everything. Nothing else excuses a loss. The moment of sending
+   * power or a flush fails afterwards, and a deleted topic loses everything. Nothing else excuses a loss. The moment of sending
    * counts, not that of the acknowledgement: it may still have been on its way when the power failed.
    */
   mayBeGone(topic: string, sentAtMs: number): boolean {
     const { durability, deletedAtMs } = this.topic(topic)
     if (deletedAtMs.length > 0) return true
-    return durability === 'buffered' && this.history.powerCuts.some((cut) => cut.atMs >= sentAtMs)
+    return durability === 'buffered' && this.history.diskLosses.some((cut) => cut.atMs >= sentAtMs)
   }
 
   /** When a record that was read had been sent; a record that nobody sent has no excuse. */

@@ -37,7 +37,7 @@ function log(reads: readonly ReadFact[], topic = 'orders', partition = 0) {
 }
 
 function history(changes: Partial<History>): History {
-  return { topics: [FLUSHED, BUFFERED], sends: [], sessions: [], finalLogs: [log([])], powerCuts: [], ...changes }
+  return { topics: [FLUSHED, BUFFERED], sends: [], sessions: [], finalLogs: [log([])], diskLosses: [], ...changes }
 }
 
 function found(changes: Partial<History>): Invariant[] {
@@ -93,13 +93,13 @@ it('lost-write: an acknowledged record has to be there', () => {
   expect(found({ sends: [send(0, { position: null })] })).toEqual(['lost-write'])
   expect(found({ sends: [send(0, { acks: 'leader' })] })).toEqual(['lost-write'])
   // A power failure is no excuse where records are flushed, nor one that came before.
-  expect(found({ sends: THREE, finalLogs: [log([])], powerCuts: [{ atMs: 10 }] })).toEqual(['lost-write'])
-  expect(found({ sends: [clicks(20)], finalLogs: [log([], 'clicks')], powerCuts: [{ atMs: 10 }] })).toEqual([
+  expect(found({ sends: THREE, finalLogs: [log([])], diskLosses: [{ atMs: 10 }] })).toEqual(['lost-write'])
+  expect(found({ sends: [clicks(20)], finalLogs: [log([], 'clicks')], diskLosses: [{ atMs: 10 }] })).toEqual([
     'lost-write',
   ])
   // What is lost of a buffered topic is a tail.
   const three = [clicks(0), clicks(1), clicks(2)]
-  const cut = { powerCuts: [{ atMs: 10 }] }
+  const cut = { diskLosses: [{ atMs: 10 }] }
   expect(found({ sends: three, finalLogs: [log([read(0, 0), read(2, 2)], 'clicks')], ...cut })).toContain('lost-write')
   expect(found({ sends: three, finalLogs: [log([read(0, 0)], 'clicks')], ...cut })).toEqual([])
   expect(found({ sends: three, finalLogs: [log([], 'clicks')], ...cut })).toEqual([])
@@ -165,7 +165,7 @@ it('divergence: acknowledgements, logs and readers agree on places', () => {
     found({
       sends: [clicks(0), clicks(20, { position: { partition: 0, offset: 0 } })],
       finalLogs: [log([read(20, 0)], 'clicks')],
-      powerCuts: [{ atMs: 10 }],
+      diskLosses: [{ atMs: 10 }],
     }),
   ).toEqual([])
 })
@@ -181,12 +181,12 @@ it('dirty-read: what was delivered stays', () => {
       sends: unknown,
       sessions: [session([read(0, 0), read(1, 1)])],
       finalLogs: [log([read(0, 0)])],
-      powerCuts: [{ atMs: 200 }],
+      diskLosses: [{ atMs: 200 }],
     }),
   ).toEqual(['dirty-read'])
   const buffered = [clicks(0, { outcome: 'unknown', position: null })]
   const sessions = [session([read(0, 0)], { topic: 'clicks' })]
-  expect(found({ sends: buffered, sessions, finalLogs: [log([], 'clicks')], powerCuts: [{ atMs: 200 }] })).toEqual([])
+  expect(found({ sends: buffered, sessions, finalLogs: [log([], 'clicks')], diskLosses: [{ atMs: 200 }] })).toEqual([])
   expect(found({ sends: buffered, sessions, finalLogs: [log([], 'clicks')] })).toEqual(['dirty-read'])
 })
 
