@@ -36,8 +36,9 @@ export class BufferBudget {
     return true
   }
 
-  hasRoom(byteLength: number): boolean {
-    return this.#usedBytes + byteLength <= this.limitBytes
+  /** Nothing more is admitted. Until then a call is admitted whatever its size: it overdraws the budget at most once. */
+  get full(): boolean {
+    return this.#usedBytes >= this.limitBytes
   }
 
   take(byteLength: number): void {
@@ -71,7 +72,7 @@ export class BufferBudget {
 
   /** An empty budget has room for anything, else a large reserve would wait for ever. */
   #fits(byteLength: number): boolean {
-    return this.hasRoom(byteLength) || this.#usedBytes === 0
+    return this.#usedBytes + byteLength <= this.limitBytes || this.#usedBytes === 0
   }
 
   #scheduleTurn(): void {

@@ -64,7 +64,7 @@ interface TopicWaiter {
 const RECORD_OVERHEAD_BYTES = 32
 const MAX_KEPT_FAILURES = 100
 
-export const recordBytes = ({ key, value, headers }: EncodedRecord): number =>
+const recordBytes = ({ key, value, headers }: EncodedRecord): number =>
   (key?.length ?? 0) + (value?.length ?? 0) + (headers?.length ?? 0) + RECORD_OVERHEAD_BYTES
 
 export class ProducerCore implements QueueOwner, TopicSeeker {
@@ -103,10 +103,10 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
   }
 
   /** @throws MillraceError CLOSED, BUFFER_FULL; then nothing was taken. */
-  admit(byteLength: number): void {
+  admit(): void {
     if (this.#closed !== null) throw this.#closed
     const { budget, warnings } = this.#surroundings
-    if (budget.hasRoom(byteLength)) return
+    if (!budget.full) return
     const error = new BufferFullError(budget.usedBytes, budget.limitBytes, { topic: this.topicName })
     if (budget.warningDue()) warnings.warn('MILLRACE_BUFFER_FULL', error.message, { topic: this.topicName })
     throw error

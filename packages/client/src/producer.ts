@@ -6,7 +6,7 @@ import { type BatchDelivery, BatchSend, type Delivery, rejectQuietly, SingleSend
 import type { ClientEnvironment } from './environment.js'
 import { closedError, type DeliveryFailure, invalidArgument, MillraceError, toMillraceError } from './errors.js'
 import { integer, onlyKnown } from './options.js'
-import { type EncodedRecord, type ProducerCore, recordBytes } from './producer-core.js'
+import type { EncodedRecord, ProducerCore } from './producer-core.js'
 import { Scratch } from './scratch.js'
 import type { Serde } from './serde.js'
 import { type Observable, observe } from './streams/observe.js'
@@ -79,7 +79,7 @@ export class Producer<K, V> {
       if (options !== NO_OPTIONS) this.#check(options)
       this.#scratch.reset()
       const record = this.#encode(key, value, options)
-      this.#core.admit(recordBytes(record))
+      this.#core.admit()
       send = new SingleSend(this.topic, record.timestamp)
       this.#core.put(record, send, 0)
     } catch (cause) {
@@ -97,17 +97,14 @@ export class Producer<K, V> {
    */
   sendBatch(records: readonly SendRecord<K, V>[]): Promise<BatchDelivery> {
     const encoded: EncodedRecord[] = []
-    let totalBytes = 0
     try {
       if (!Array.isArray(records)) throw invalidArgument('sendBatch() takes an array of records')
       this.#scratch.reset()
       for (const record of records) {
         checkRecord(record)
-        const bytes = this.#encode(record.key, record.value, record)
-        totalBytes += recordBytes(bytes)
-        encoded.push(bytes)
+        encoded.push(this.#encode(record.key, record.value, record))
       }
-      this.#core.admit(totalBytes)
+      this.#core.admit()
     } catch (cause) {
       return rejectQuietly(this.#refuse(cause, Array.isArray(records) ? records.length : 0))
     }
@@ -124,7 +121,8 @@ export class Producer<K, V> {
   }
 
   /**
-   * Resolves when the topic is known and there is room for another batch; lets the event loop turn now and then.
+   * Resolves when the topic is known and there is room for another batch; lets the event loop turn now and then. After
+   * it, one call of `send` or `sendBatch` is taken whatever its size.
    * @throws MillraceError CONNECTION, UNKNOWN_TOPIC, CODEC_NOT_ALLOWED, CLOSED.
    */
   ready(): Promise<void> {
