@@ -1,7 +1,7 @@
 // A broker: one data directory, one listener, and everything between them.
 import type { Route } from '@millrace/protocol'
 import { MapPublisher } from './cluster/map-publisher.js'
-import { MetadataLog } from './cluster/metadata-log.js'
+import { METADATA_KEY, MetadataLog } from './cluster/metadata-log.js'
 import { Topics } from './cluster/topics.js'
 import type { Environment, LogFields, Logger, Volume } from './environment.js'
 import { claimIdentity, countStart, type Identity } from './identity.js'
@@ -14,6 +14,7 @@ import { frameMemoryOf, Server } from './server/server.js'
 import { Shard } from './shard.js'
 import { StartError, startErrorFrom } from './start-error.js'
 import type { LogStore, LogStoreOptions } from './storage/log-store.js'
+import { refuseToReplace } from './storage/missing-log.js'
 import { openLogStore } from './storage/open-log-store.js'
 import { SOFTWARE, VERSION } from './version.js'
 
@@ -152,6 +153,7 @@ async function openNode(
   // Invariant: starts is raised and flushed before anything is served, so that a term never comes twice.
   const term = identity.starts
   const route: Route = { nodeId: identity.nodeId, shard: cores.self, placement: 0, term }
+  if (identity.starts > 1) refuseToReplace(store, METADATA_KEY)
   const metadata = await MetadataLog.open(store, { memory, clock, term })
   await bootstrapMetadata(metadata, identity)
   const shard = new Shard(environment, store, metrics)

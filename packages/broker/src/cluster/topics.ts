@@ -5,6 +5,7 @@ import { MAX_PARTITIONS, MAX_TOPICS } from '../limits.js'
 import type { Refusal } from '../partition/pending-batch.js'
 import type { Shard } from '../shard.js'
 import { StorageError } from '../storage/log-store.js'
+import { refuseToReplace } from '../storage/missing-log.js'
 import type { MapPublisher } from './map-publisher.js'
 import { isCodec, type TopicDefinition } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
@@ -53,11 +54,14 @@ export class Topics {
       : { code: 'UNKNOWN_TOPIC', detail: `there is no topic with id ${topicId}` }
   }
 
-  /** Opens every topic of the metadata; finishes deletions that were interrupted. */
+  /** Opens every topic of the metadata; finishes deletions that were interrupted. @throws StorageError. */
   async open(): Promise<void> {
     const { metadata, shard, map, route, log } = this.#options
     for (const topic of metadata.state.dropping()) await this.#finishDrop(topic)
     for (const topic of metadata.state.topics()) {
+      for (let partition = 0; partition < topic.partitions; partition++) {
+        refuseToReplace(shard.store, { topicId: topic.topicId, partition, lane: 0 })
+      }
       await shard.openTopic(topic, route)
       map.putTopic(topic, route, metadata.version)
     }

@@ -34,6 +34,7 @@ class Report implements RecoveryReport {
   replayedBytes = 0
   durationMs = 0
   readonly torn: { readonly key: LogKey; readonly position: number }[] = []
+  readonly unreadable: string[] = []
   readonly damaged: { readonly key: LogKey; readonly position: number; readonly reason: string }[] = []
 }
 

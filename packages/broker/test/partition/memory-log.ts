@@ -48,7 +48,7 @@ export interface MemoryStoreOptions {
 }
 
 export class MemoryLogStore implements LogStore {
-  readonly recovery = { logs: 0, replayedBytes: 0, torn: [], damaged: [], durationMs: 0 }
+  readonly recovery = { logs: 0, replayedBytes: 0, torn: [], damaged: [], unreadable: [], durationMs: 0 }
   readonly logs = new Map<string, MemoryLog>()
   closed = false
 
