@@ -19,7 +19,8 @@ export default [
     languageOptions: {
       parser: tseslint.parser,
       parserOptions: {
-        project: ['packages/*/tsconfig*.json', 'examples/*/tsconfig*.json'],
+        // One program for all packages is several times faster than one for each of their projects.
+        project: '.ci/tsconfig.lint.json',
         tsconfigRootDir: import.meta.dirname,
       },
     },

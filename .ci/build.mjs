@@ -1,14 +1,12 @@
 // Builds everything: the native addon where it can be built, then every TypeScript project, then what packages add
-// to their own `dist`. `--types` leaves out all but the TypeScript projects.
+// to their own `dist`.
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { node, refuseRest, root, takeFlag, tool } from './process.mjs'
+import { node, refuseRest, root, tool } from './process.mjs'
 
-const args = process.argv.slice(2)
-const typesOnly = takeFlag(args, '--types')
-refuseRest(args, 'npm run build -- [--types]')
+refuseRest(process.argv.slice(2), 'npm run build')
 
-/** Steps of one package that belong to the build; each lives with its package and is optional. */
+/** Steps of one package that belong to the build; each lives with its package. */
 const NATIVE = 'packages/native/scripts/build.mjs'
 const AFTER_TYPES = ['packages/client/scripts/vendor.mjs']
 
@@ -51,11 +49,7 @@ for (const reference of JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'ut
   sweep(join(root, reference.path.endsWith('.json') ? reference.path : `${reference.path}/tsconfig.json`))
 }
 
-const steps = [() => tool('tsc', ['-b'])]
-if (!typesOnly) {
-  if (existsSync(join(root, NATIVE))) steps.unshift(() => node(NATIVE))
-  for (const script of AFTER_TYPES) if (existsSync(join(root, script))) steps.push(() => node(script))
-}
+const steps = [() => node(NATIVE), () => tool('tsc', ['-b']), ...AFTER_TYPES.map((script) => () => node(script))]
 for (const step of steps) {
   const { code } = await step()
   if (code !== 0) process.exit(code)

@@ -48,7 +48,7 @@ export function writeFrameHeader(view: DataView, at: number, header: FrameHeader
  * A whole frame, as bytes of its own or, where a `writer` is lent, as a view that is good until the writer's next use:
  * for senders that copy at once.
  * @throws ProtocolError FRAME_TOO_LARGE when no receiver would take it.
- * @param extraPayloadBytes bytes of payload the caller sends after these itself (batches of a produce frame).
+ * @param options.extraPayloadBytes bytes of payload the caller sends after these itself (batches of a produce frame).
  */
 export function encodeFrame<T>(
   codec: MessageCodec<T>,
