@@ -59,7 +59,10 @@ const RECOVERY_SEED = new SeededRandom('recovery')
 export interface RecoverOptions {
   /** Notes what recovery does to the disk, so that it can be crashed in its turn. */
   readonly traced?: boolean
-  /** Appends so many batches to each log that is there, flushed, and adds them to what it owes. */
+  /**
+   * Appends so many batches to each log that is there, flushed, and adds them to what it owes: first what was lost, as
+   * clients send it again, then others.
+   */
   readonly goOn?: number
 }
 
@@ -153,11 +156,11 @@ class RecoveryRun {
     for (const { owed: one, state, log } of count > 0 ? this.logs : []) {
       const batches = one.batches.slice(0, log.filled.index)
       for (let i = 0; i < count; i++) {
-        for (let turns = 0; !log.hasRoom(8192); turns++) {
+        for (let turns = 0; !log.hasRoom(32 * 1024); turns++) {
           if (turns > 1000) throw new CrashFailure('exception', `log ${one.topicId} never has room`)
           await turn()
         }
-        batches.push(this.append(log, state, one.topicId, batches.length))
+        batches.push(this.append(log, state, one, batches.length))
         if (i % 2 === 1) await turn()
       }
       await log.flush()
@@ -166,15 +169,17 @@ class RecoveryRun {
     return [...owed.values()]
   }
 
-  private append(log: PartitionLog, state: SumState, topicId: number, sequence: number): AppendedBatch {
+  private append(log: PartitionLog, state: SumState, owed: Owed, sequence: number): AppendedBatch {
+    const { topicId } = owed
     const key = { topicId, partition: 0, lane: 0 }
-    const bytes = drawBatch(new SeededRandom(`go on ${topicId} ${sequence}`), key, sequence, 700)
+    const lost = owed.batches[sequence]?.bytes
+    const bytes = lost ?? drawBatch(new SeededRandom(`go on ${topicId} ${sequence}`), key, sequence, 700)
     const source = this.environment.memory.allocate(bytes.length)
     if (source === null) throw new Error('no memory to go on with')
     source.bytes.set(bytes)
     const header = readBatchHeader(source.view, 0)
     const { index, nextOffset, term: lastTerm } = log.filled
-    const term = lastTerm + 1
+    const term = Math.max(1, lastTerm)
     const stamp = { term, baseOffset: nextOffset, index: index + 1, appendTime: 9 }
     if (!log.append(source, 0, header, stamp, 'flush')) throw new Error('a good batch was refused')
     state.add(stamp.index, header.checksum)
