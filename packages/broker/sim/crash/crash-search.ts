@@ -154,7 +154,7 @@ class TraceSearch {
 
   /** Recovery, then by chance: recovery again, a crash during recovery, or appends and another recovery. */
   private async crashAndRecover(image: VolumeImage, owed: readonly Owed[], random: SeededRandom): Promise<void> {
-    const second = random.integer(0, 7)
+    const second = random.integer(0, 5)
     if (second === 0) {
       const { recovered } = await recoverAndCheck(image, owed)
       const again = await recoverAndCheck(recovered.image, owed)
@@ -224,6 +224,7 @@ function newest(choice: Choice): Uint8Array | boolean {
 
 /** Each choice by itself, with odds drawn once: few or many of the new sectors, some garbage, some zeros. */
 function sample(choices: readonly Choice[], durable: DurableState, random: SeededRandom): VolumeImage {
+  if (choices.length > 0 && random.chance(0.25)) return allButOne(choices, durable, random)
   const newer = random.pick([0, 0.1, 0.5, 0.9, 1])
   const garbage = random.pick([0, 0, 0.05])
   const zero = random.pick([0, 0, 0.05])
@@ -244,5 +245,15 @@ function sample(choices: readonly Choice[], durable: DurableState, random: Seede
       return known ? choice.versions.at(-1)! : false
     }
     return random.chance(newer) ? random.pick(choice.versions) : false
+  })
+}
+
+/** Everything reached the disk but one page: the holes in which a log is cut with whole groups behind them. */
+function allButOne(choices: readonly Choice[], durable: DurableState, random: SeededRandom): VolumeImage {
+  const lost = random.pick(choices)
+  return durable.build(choices, (choice) => {
+    if (choice === lost) return false
+    const samePage = choice.kind === 'sector' && lost.kind === 'sector' && choice.page === lost.page
+    return samePage && choice.file === lost.file ? false : newest(choice)
   })
 }
