@@ -41,6 +41,8 @@ import { mutate } from './mutate.js'
 
 const CLUSTER_ID = 'd'.repeat(32)
 const MAX_STEPS = 200_000
+/** Decompresses to far more than any header announces. */
+const BOMB = new Uint8Array(gzipSync(new Uint8Array(1 << 20)))
 
 /** A client that goes on for ever in one instant has hung. */
 export class HangError extends Error {}
@@ -319,11 +321,11 @@ export class HostileLink implements Link {
     const count = 1 + random.below(5)
     for (let i = 0; i < count; i++) {
       const key = random.oneIn(3) ? null : random.bytes(random.below(8))
-      builder.tryAppend(key, random.oneIn(5) ? null : random.bytes(random.below(40)), null, 1 + i)
+      const valueBytes = random.oneIn(8) ? BOMB.length + 100 : random.below(40)
+      builder.tryAppend(key, random.oneIn(5) ? null : random.bytes(valueBytes), null, 1 + i)
     }
     const compress = (body: Uint8Array): Uint8Array => {
-      if (random.oneIn(4))
-        return new Uint8Array(gzipSync(new Uint8Array(1 << 20))).subarray(0, Math.max(1, body.length - 1))
+      if (random.oneIn(4)) return BOMB.length < body.length ? BOMB : BOMB.subarray(0, Math.max(1, body.length - 1))
       return random.oneIn(3) ? random.bytes(Math.max(1, body.length - 1)) : new Uint8Array(gzipSync(body))
     }
     const identity = {
