@@ -5,7 +5,7 @@ import { METADATA_KEY, MetadataLog } from './cluster/metadata-log.js'
 import { Topics } from './cluster/topics.js'
 import type { Environment, LogFields, Logger, Volume } from './environment.js'
 import { claimIdentity, countStart, type Identity } from './identity.js'
-import { DEFAULT_STOP_TIMEOUT_MS } from './limits.js'
+import { DEFAULT_STOP_TIMEOUT_MS, RESERVE_BYTES } from './limits.js'
 import { isLoopback } from './loopback.js'
 import { Metrics } from './metrics.js'
 import type { ServerContext } from './server/context.js'
@@ -33,6 +33,8 @@ export interface BrokerConfig {
   /** Begin a new cluster in an empty directory. On a loopback address that is the default. */
   readonly bootstrap?: boolean
   readonly requireDirect?: boolean
+  /** Bytes of segments kept written ahead, so that bursts of flushed records need not wait for space. Default 0. */
+  readonly reserveBytes?: number
   readonly insecure?: boolean
   /** A broken assertion was met: whoever runs the broker must end it. By default it is only logged. */
   readonly onHalt?: (error: unknown) => void
@@ -66,7 +68,7 @@ export const DEFAULT_PORT = 7420
 export async function startBroker(
   environment: Environment,
   config: BrokerConfig,
-  openStore: OpenLogStore = openLogStore,
+  openStore: OpenLogStore = logStoreWith(config),
 ): Promise<Broker> {
   checkAddress(config)
   const closers: (() => Promise<void>)[] = []
@@ -78,6 +80,10 @@ export async function startBroker(
     }
     throw startErrorFrom(error)
   }
+}
+
+function logStoreWith({ reserveBytes = RESERVE_BYTES }: BrokerConfig): OpenLogStore {
+  return (environment, volume, options) => openLogStore(environment, volume, options, { reserveBytes })
 }
 
 /** @throws StartError INSECURE */

@@ -28,6 +28,7 @@ const SETTINGS = {
   port: setting(integer(0, 65_535), 7420, '<n>', 'port to listen on, 0 for a free one'),
   advertise: setting(text, undefined, '<host[:port]>', 'what clients are told to connect to'),
   memory: setting(byteSize(LEAST_MEMORY_BYTES), undefined, '<size>', 'memory for data, such as 512m or 2g'),
+  reserve: setting(byteSize(0), 0, '<size>', 'disk space written ahead, for bursts of flushed records'),
   environment: setting(
     choice('auto', 'ring', 'portable'),
     'auto',

@@ -72,6 +72,8 @@ export const MAX_CLOSED_CURSOR_IDS = 4_096
 export const SLOT_BYTES = [1024 * 1024, 8 * 1024 * 1024, 64 * 1024 * 1024] as const
 /** Written slots of the smallest class that are kept ready; larger ones are made when a log comes to need them. */
 export const RESERVE_SLOTS = 4
+/** Bytes of written slots of the largest class kept ready besides; what a burst of flushed appends takes without waiting. */
+export const RESERVE_BYTES = 0
 /** Slots are filled at most at this rate while nobody waits for one. */
 export const FILL_BYTES_PER_SECOND = 128 * 1024 * 1024
 /** `write` logs are flushed at the latest after this time, or when so many bytes of a log are not flushed. */

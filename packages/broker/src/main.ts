@@ -127,6 +127,7 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
       port: settings.port,
       ...advertised(settings),
       requireDirect: settings.requireDirect,
+      reserveBytes: settings.reserve,
       insecure: settings.insecure,
       ...(settings.bootstrap ? { bootstrap: true } : {}),
       ...(settings.nodeId === undefined ? {} : { nodeId: settings.nodeId }),

@@ -9,6 +9,9 @@ import { maxGroupBytesOf } from './slot-layout.js'
 import type { StorageCounters } from './storage-counters.js'
 import type { StorageLimits } from './storage-limits.js'
 
+/** Slots filled side by side when logs wait: most of the time of a small one goes into its flushes. */
+const FILLS_AT_ONCE = 4
+
 export interface SlotPoolOptions {
   readonly volume: Volume
   readonly memory: Memory
@@ -41,7 +44,8 @@ export class SlotPool {
   private largestClass: number
   private nextId = 1
   private readonly unfinished: number[] = []
-  private working: Promise<void> | null = null
+  /** Slots being filled now, and their sizes. */
+  private readonly filling = new Map<Promise<void>, number>()
   private closed = false
   private retrying = false
 
@@ -139,44 +143,60 @@ export class SlotPool {
 
   async close(): Promise<void> {
     this.closed = true
-    await this.working
+    await Promise.all(this.filling.keys())
   }
 
   /** The class most in need of another slot, or null. */
   private neededClass(): { slotBytes: number; urgent: boolean } | null {
-    const { slotBytes, reserveSlots } = this.options.limits
+    const { slotBytes } = this.options.limits
     let needed: { slotBytes: number; urgent: boolean } | null = null
     for (let i = 0; i <= this.largestClass; i++) {
-      let wanted = i === 0 ? reserveSlots : 0
+      let wanted = this.reserveOf(i)
       let urgent = false
       for (const wish of this.wishes) {
         if (wish.slotBytes !== slotBytes[i] && !(i === this.largestClass && wish.slotBytes > slotBytes[i]!)) continue
         wanted++
         urgent ||= wish.urgent
       }
-      const have = this.free.reduce((count, slot) => count + (slot.byteLength === slotBytes[i] ? 1 : 0), 0)
-      if (have >= wanted) continue
+      if (this.ready(slotBytes[i]!) >= wanted) continue
       if (urgent) return { slotBytes: slotBytes[i]!, urgent }
       needed ??= { slotBytes: slotBytes[i]!, urgent }
     }
     return needed
   }
 
-  private work(): void {
-    if (this.working !== null || this.closed || this.full) return
-    this.working = this.fillNeeded().finally(() => {
-      this.working = null
-    })
+  /** Written slots of a class that are kept ready whether anybody asks or not. */
+  private reserveOf(classNumber: number): number {
+    const { slotBytes, reserveSlots, reserveBytes } = this.options.limits
+    if (classNumber === 0) return reserveSlots
+    return classNumber === this.largestClass ? Math.floor(reserveBytes / slotBytes[classNumber]!) : 0
   }
 
-  private async fillNeeded(): Promise<void> {
+  /** Written slots of a size that are free or will be soon. */
+  private ready(slotBytes: number): number {
+    let count = 0
+    for (const slot of this.free) if (slot.byteLength === slotBytes) count++
+    for (const bytes of this.filling.values()) if (bytes === slotBytes) count++
+    return count
+  }
+
+  /** Fills slots side by side while logs wait for them, one after the other otherwise. */
+  private work(): void {
     while (!this.closed && !this.full && this.options.latch.failure === null) {
+      if (this.filling.size >= (this.hasUrgentWish() ? FILLS_AT_ONCE : 1)) return
       const needed = this.neededClass()
       if (needed === null) return
+      const { slotBytes } = needed
       const isUrgent = () => this.closed || this.hasUrgentWish()
-      await this.attempt(needed.slotBytes, async (id) => {
-        this.add(await this.filler.create(id, needed.slotBytes, isUrgent))
+      const filled = this.attempt(slotBytes, async (id) => {
+        const slot = await this.filler.create(id, slotBytes, isUrgent)
+        this.filling.delete(filled)
+        this.add(slot)
+      }).finally(() => {
+        this.filling.delete(filled)
+        this.work()
       })
+      this.filling.set(filled, slotBytes)
     }
   }
 

@@ -13,6 +13,7 @@ import {
   MAX_GROUP_BYTES,
   MAX_UNFLUSHED_BYTES,
   QUICK_ROLL_MS,
+  RESERVE_BYTES,
   RESERVE_SLOTS,
   SLOT_BYTES,
   SLOW_ROLL_MS,
@@ -26,6 +27,7 @@ export interface StorageLimits {
   /** Ascending. */
   readonly slotBytes: readonly number[]
   readonly reserveSlots: number
+  readonly reserveBytes: number
   readonly fillBytesPerSecond: number
   readonly flushIntervalMs: number
   readonly maxUnflushedBytes: number
@@ -46,6 +48,7 @@ export interface StorageLimits {
 export const DEFAULT_STORAGE_LIMITS: StorageLimits = {
   slotBytes: SLOT_BYTES,
   reserveSlots: RESERVE_SLOTS,
+  reserveBytes: RESERVE_BYTES,
   fillBytesPerSecond: FILL_BYTES_PER_SECOND,
   flushIntervalMs: FLUSH_INTERVAL_MS,
   maxUnflushedBytes: MAX_UNFLUSHED_BYTES,

@@ -245,16 +245,38 @@ describe('a full disk', () => {
     expect(() => test.append(second, batchOf({ key: second.key }))).toThrow(/no space/)
   })
 
+  it('keeps nobody from opening and reading what is there', async () => {
+    const test = await TestStore.open()
+    const batches = await test.fill(await test.open(), 5)
+    await test.settled(test.store.close())
+    const again = new TestStore(test.image.copy(), test.limits)
+    for (const label of ['allocate', 'writeSmall']) again.order.fail(label, 'NO_SPACE')
+    again.order.fail('space', 'OTHER')
+    await again.start()
+    const log = await again.open()
+    expect(await again.readAll(log)).toHaveLength(batches.length)
+    // The slot has room left; and the note that the volume is in use follows as soon as there is space.
+    await again.fill(log, 1)
+    again.order.heal()
+    const before = again.order.counts.writeSmall ?? 0
+    await again.until(() => (again.order.counts.writeSmall ?? 0) > before)
+    expect(log.failure).toBeNull()
+  })
+
   it('is not taken for a broken disk by a `write` log whose slot was not written through', async () => {
     const test = await TestStore.open(undefined, { ...SMALL, reserveSlots: 1, fillBytesPerSecond: 1 })
     const log = await test.open()
-    for (let turns = 0; !log.hasRoom(200) && turns < 50; turns++) await turn()
-    test.append(log, batchOf(), 'write')
+    await test.fill(log, 1, {}, 'write')
+    const unwritten = () => slotFiles(test.image).some((name) => header(test.image, name, 0)?.writtenThrough === false)
+    for (let i = 0; i < 30 && !unwritten(); i++) await test.fill(log, 1, { bytes: 6000 }, 'write')
+    expect(unwritten()).toBe(true)
+    await test.fill(log, 1, { bytes: 6000 }, 'write')
     test.order.fail('write', 'NO_SPACE', 2)
+    await test.appendWhenRoom(log, batchOf(), 'write')
     for (let i = 0; i < 20; i++) await turn()
     expect(log.failure).toBeNull()
     await test.settled(log.flush())
-    expect(log.flushedIndex).toBe(1)
+    expect(log.flushedIndex).toBe(log.filled.index)
   })
 })
 
