@@ -76,10 +76,26 @@ export class StoredLogs implements LogStore {
     }
     this.record.dropped.clear()
     this.record.clean = false
-    await this.record.save()
+    await this.noteInUse()
     this.recovery.logs = this.foundLogs.size
     this.recovery.durationMs = this.context.environment.clock.monotonicMs() - this.startedMs
     this.context.pool.start()
+  }
+
+  /**
+   * A full disk keeps nobody from reading. As long as the note could not be made, a crash would pass for an orderly close,
+   * and recovery would not look for damage behind the ends of logs: so it is tried again until it is there.
+   */
+  private async noteInUse(): Promise<void> {
+    const { environment, limits } = this.context
+    try {
+      await this.record.save()
+    } catch (cause) {
+      if (!(cause instanceof DiskError) || cause.code !== 'NO_SPACE') throw cause
+      environment.clock.timer(limits.spaceRetryMs, () => {
+        if (this.closing === null) this.noteInUse().catch((error: unknown) => this.context.latch.fail('a note', error))
+      })
+    }
   }
 
   async open(key: LogKey, state: LogState): Promise<PartitionLog> {
@@ -190,16 +206,11 @@ export class StoredLogs implements LogStore {
   }
 
   private async closeOnce(): Promise<void> {
-    const { pool, flusher, appendMemory, frames, latch } = this.context
+    const { pool, appendMemory, frames, latch } = this.context
     await Promise.allSettled([...this.opening.values(), ...this.dropping])
     const closed = await Promise.allSettled([...this.logs.values()].map(({ log }) => log.close()))
     await pool.close()
-    const inOrder = closed.every(({ status }) => status === 'fulfilled') && latch.failure === null
-    if (inOrder) {
-      await flusher.flushed()
-      this.record.clean = this.foundLogs.size === 0 && this.recovery.damaged.length === 0
-      await this.record.save()
-    }
+    if (closed.every(({ status }) => status === 'fulfilled') && latch.failure === null) await this.noteClosed()
     while (appendMemory.forgetOldest()) {
       // Until none is left.
     }
@@ -207,6 +218,18 @@ export class StoredLogs implements LogStore {
       // Frames still pinned go when their reads are released.
     }
     await Promise.all([...pool.slots].map(({ file }) => file.close()))
+  }
+
+  /** What cannot be noted now costs the next start some time, and nothing else. */
+  private async noteClosed(): Promise<void> {
+    try {
+      await this.context.flusher.flushed()
+      this.record.clean = this.foundLogs.size === 0 && this.recovery.damaged.length === 0
+      await this.record.save()
+    } catch (cause) {
+      const { log } = this.context.environment
+      log.warn({ cause }, 'the log store could not be closed in order; the next start will look at it more closely')
+    }
   }
 
   get statistics(): StorageStatistics {

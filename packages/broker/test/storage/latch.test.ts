@@ -68,6 +68,19 @@ describe.each([
   })
 })
 
+describe('closing a store whose last flush fails', () => {
+  it('ends, and is not taken for an orderly close', async () => {
+    const { test, logs } = await twoLogs()
+    test.append(logs[0]!, batchOf(), 'write')
+    test.order.fail('flush', 'INPUT_OUTPUT')
+    await test.settled(test.store.close())
+    expect(test.memory.usedBytes).toBe(0)
+    const again = await test.restart()
+    expect((await again.open()).filled.index).toBeGreaterThanOrEqual(5)
+    expect(again.image.small.get('log-store')?.[5]).toBe(0)
+  })
+})
+
 describe('a write that fails while others are under way', () => {
   it('acknowledges none of them', async () => {
     const { test, logs } = await twoLogs()
