@@ -1,8 +1,10 @@
 // Decides when a log gets a checkpoint, and makes it.
 import { encodeCheckpoint, type LogStart } from './checkpoint.js'
+import { ENVELOPE_BYTES } from './group-envelope.js'
 import type { LogState } from './log-store.js'
 import type { LogWriter } from './log-writer.js'
 import type { Segment } from './segment.js'
+import { padded } from './slot-layout.js'
 import type { StorageContext } from './storage-context.js'
 
 /** A large state is written less often: checkpoints cost at most about a sixteenth of the log. */
@@ -12,6 +14,8 @@ export class Checkpointer {
   /** Position behind the last checkpoint written. */
   private lastEnd: number
   private lastStateBytes = 0
+  /** After one that could not be written, none is tried before this position: making the state is work. */
+  private notBefore = 0
   private segment: Segment | undefined
 
   constructor(
@@ -28,7 +32,7 @@ export class Checkpointer {
   /** Every batch of the log is closed and the owner's state speaks of all of them: a checkpoint may be written. */
   consider(writer: LogWriter): void {
     const { chain } = writer
-    if (chain.current === undefined || chain.end === this.lastEnd) return
+    if (chain.current === undefined || chain.end === this.lastEnd || chain.end < this.notBefore) return
     const interval = Math.max(this.context.limits.checkpointBytes, this.lastStateBytes * LOG_BYTES_PER_STATE_BYTE)
     const since = chain.end - this.lastEnd
     const isNew = chain.segments.length > 1 && chain.current !== this.segment
@@ -42,24 +46,27 @@ export class Checkpointer {
   }
 
   write(writer: LogWriter): boolean {
-    const { chain, filled, terms } = writer
-    const segment = chain.current
-    if (segment?.index == null) return false
-    const state = this.state.encodeState()
-    const content = encodeCheckpoint({
-      index: filled.index,
-      nextOffset: filled.nextOffset,
-      term: filled.term,
-      maxTimestamp: chain.maxTimestamp,
-      logStart: this.logStart,
-      terms,
-      slotIndex: segment.index,
-      state,
-    })
+    const { chain, assembly } = writer
+    const state = this.state.encodeState().slice()
     this.lastStateBytes = state.length
-    if (!writer.assembly.addCheckpoint(content)) return false
-    this.segment = segment
+    this.notBefore = chain.end + this.context.limits.checkpointBytes / 4
+    let content = this.encode(writer, state)
+    if (content === null) return false
+    const before = chain.current
+    if (!assembly.makeSlotFor(padded(ENVELOPE_BYTES + content.length))) return false
+    // A checkpoint speaks of the segment it stands in.
+    if (chain.current !== before) content = this.encode(writer, state)
+    if (content === null || !assembly.addCheckpoint(content)) return false
+    this.segment = chain.current
     this.lastEnd = chain.end
     return true
+  }
+
+  private encode({ chain, filled, terms }: LogWriter, state: Uint8Array): Uint8Array | null {
+    const { current, maxTimestamp } = chain
+    if (current?.index == null) return null
+    const { index, nextOffset, term } = filled
+    const { logStart } = this
+    return encodeCheckpoint({ index, nextOffset, term, maxTimestamp, logStart, terms, slotIndex: current.index, state })
   }
 }

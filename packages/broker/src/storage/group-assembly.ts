@@ -9,7 +9,7 @@ import type { LogEnd, LogKey } from './log-store.js'
 import type { Segment } from './segment.js'
 import { SegmentChain } from './segment-chain.js'
 import { encodeIndex } from './segment-index.js'
-import { padded } from './slot-layout.js'
+import { maxGroupBytesOf, padded } from './slot-layout.js'
 import type { StorageContext } from './storage-context.js'
 import type { TermTable } from './term-table.js'
 
@@ -177,7 +177,7 @@ export class GroupAssembly {
     const { chain } = this
     if (!chain.fits(chain.end, groupBytes)) {
       if (!chain.ensureSlot(groupBytes, this.usesUnwritten)) return false
-      this.roll(group)
+      this.roll(group.firstIndex, group.firstOffset)
     }
     group.segment = chain.current!
     group.position = chain.end
@@ -185,17 +185,17 @@ export class GroupAssembly {
     return true
   }
 
-  private roll(first: Group): void {
+  private roll(index: number, offset: number): void {
     const last = this.chain.current
     if (last?.index != null) {
       const content = encodeIndex(last.index)
       // A log that was cut behind the index group of an earlier attempt to roll may have no room for another one.
       const fits = this.chain.end + padded(ENVELOPE_BYTES + content.length) <= last.limit
-      if (fits && this.addGroup(GROUP_KINDS.index, content, first.firstIndex, first.firstOffset, last)) {
+      if (fits && this.addGroup(GROUP_KINDS.index, content, index, offset, last)) {
         last.indexPosition = this.chain.end - padded(ENVELOPE_BYTES + content.length)
       }
     }
-    this.chain.roll(first.firstIndex, first.firstOffset)
+    this.chain.roll(index, offset)
   }
 
   /** Places what waits for a slot; asks to be called again when there is still none. */
@@ -223,12 +223,21 @@ export class GroupAssembly {
     })
   }
 
+  /** Rolls when the slots the log has are too small for such a group; false when there is no larger one now. */
+  makeSlotFor(groupBytes: number): boolean {
+    const { chain, context } = this
+    if (chain.current === undefined || groupBytes > context.limits.maxGroupBytes) return false
+    if (groupBytes <= maxGroupBytesOf(chain.current.slot.byteLength)) return true
+    if (!chain.ensureSlot(groupBytes, this.usesUnwritten)) return false
+    this.roll(this.filled.index + 1, this.filled.nextOffset)
+    return true
+  }
+
   /** Adds a checkpoint behind everything appended; false when there is no memory or room for it now. */
   addCheckpoint(content: Uint8Array): boolean {
     assert(this.open === null && !this.hasUnplaced, 'a checkpoint stands behind all batches')
-    const groupBytes = padded(ENVELOPE_BYTES + content.length)
     const { chain } = this
-    if (groupBytes > this.context.limits.maxGroupBytes || !chain.fits(chain.end, groupBytes)) return false
+    if (!chain.fits(chain.end, padded(ENVELOPE_BYTES + content.length))) return false
     const { index, nextOffset } = this.filled
     return this.addGroup(GROUP_KINDS.checkpoint, content, index + 1, nextOffset, chain.current!)
   }

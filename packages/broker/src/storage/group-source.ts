@@ -84,9 +84,9 @@ export class GroupSource {
     if (this.segment === segment && from >= this.start && from + length <= this.end) return true
     const wanted = Math.max(length, Math.min(this.nextReadBytes, segment.slot.byteLength - from))
     this.nextReadBytes = Math.min(this.nextReadBytes * 2, LARGEST_READ_BYTES)
-    const block = await this.blockOf(wanted)
+    const block = await this.blockOf(wanted, length)
     this.segment = null
-    const bytes = await segment.slot.file.read(from, block, 0, wanted)
+    const bytes = await segment.slot.file.read(from, block, 0, Math.min(wanted, block.byteLength))
     this.bytesRead += bytes
     this.segment = segment
     this.start = from
@@ -94,11 +94,12 @@ export class GroupSource {
     return bytes >= length
   }
 
-  private async blockOf(byteLength: number): Promise<Block> {
-    if (this.block !== null && this.block.byteLength >= byteLength) return this.block
+  /** A block of the wanted size; of the size needed at least where memory is short. */
+  private async blockOf(wantedBytes: number, neededBytes: number): Promise<Block> {
+    if (this.block !== null && this.block.byteLength >= wantedBytes) return this.block
     this.close()
     while (this.block === null) {
-      this.block = this.memory.allocate(byteLength)
+      this.block = this.memory.allocate(wantedBytes) ?? this.memory.allocate(neededBytes)
       // Other logs being recovered give theirs back soon.
       if (this.block === null) await new Promise<void>((resolve) => this.clock.timer(MEMORY_RETRY_MS, resolve))
     }

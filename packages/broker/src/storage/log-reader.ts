@@ -106,7 +106,8 @@ export class LogReader {
     let kept = reserved
     const release = (): void => {
       window?.releaseAll()
-      frames.unreserve(kept)
+      if (kept > 0) frames.unreserve(kept)
+      kept = 0
     }
     try {
       const segment = this.segmentOf(selection.offset)

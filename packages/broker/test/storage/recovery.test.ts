@@ -75,6 +75,50 @@ describe('a log that was not closed', () => {
     expect(await again.readAll(reopened)).toHaveLength(60)
   })
 
+  it('has checkpoints also when its state outgrows its slots', async () => {
+    const test = await TestStore.open()
+    const state = new RecordingState()
+    state.state = new Uint8Array(40_000).fill(5)
+    const log = await test.open(KEY, state)
+    // Ten groups fit the slot: without its checkpoint the log would stay in it.
+    for (let i = 0; i < 10; i++) {
+      await test.fill(log, 1, { bytes: 3000 })
+      await turn()
+    }
+    await test.settled(test.store.close())
+    const reopened = await reopen(test)
+    const early = new RecordingState()
+    expect((await reopened.open(KEY, early)).bytesOnDisk).toBe((64 + 256) * 1024)
+    expect(early.restored).toEqual(state.state)
+    expect(early.replayed).toEqual([])
+  })
+
+  it('has checkpoints while a large state allows them', async () => {
+    const test = await TestStore.open()
+    const state = new RecordingState()
+    state.state = new Uint8Array(10_000).fill(5)
+    const log = await test.open(KEY, state)
+    await test.fill(log, 312, { bytes: 3000 })
+    const again = await reopen(test)
+    const restored = new RecordingState()
+    expect((await again.open(KEY, restored)).filled.index).toBe(312)
+    expect(restored.restored).toEqual(state.state)
+    expect(restored.replayed.length).toBeLessThan(300)
+    const huge = await TestStore.open()
+    const hugeState = new RecordingState()
+    hugeState.state = new Uint8Array(300_000)
+    let asked = 0
+    hugeState.encodeState = () => {
+      asked++
+      return hugeState.state
+    }
+    const other = await huge.open(KEY, hugeState)
+    await huge.fill(other, 60, { bytes: 3000 })
+    // No group holds such a state: recovery begins at the start, and the owner is not asked at every turn.
+    expect(asked).toBeLessThan(30)
+    expect((await (await reopen(huge)).open()).filled.index).toBe(60)
+  })
+
   it('counts nothing as flushed before a flush', async () => {
     const { test } = await flatLog(3)
     const again = new TestStore(test.image.copy(), test.limits)
