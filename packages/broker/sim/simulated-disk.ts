@@ -26,10 +26,12 @@ export interface DiskConditions {
   flushErrorRate: number
   /** Nothing more can be allocated. */
   full: boolean
+  /** Files whose reads all fail. */
+  unreadable: (name: string) => boolean
 }
 
 export function healthyDisk(): DiskConditions {
-  return { slowness: 1, writeErrorRate: 0, readErrorRate: 0, flushErrorRate: 0, full: false }
+  return { slowness: 1, writeErrorRate: 0, readErrorRate: 0, flushErrorRate: 0, full: false, unreadable: () => false }
 }
 
 /** Called for what tests and coverage counts want to know. */
@@ -320,7 +322,8 @@ class SimulatedFile implements DiskFile {
       const use = this.context.memory.useForFilling(block, offset, length)
       return this.context.operation('read', length, () => {
         use.end()
-        if (this.context.fails(this.context.conditions.readErrorRate, 'read')) throw inputOutput(this.name, 'reading')
+        const { readErrorRate, unreadable } = this.context.conditions
+        if (unreadable(this.name) || this.context.fails(readErrorRate, 'read')) throw inputOutput(this.name, 'reading')
         return this.image.read(position, block.bytes.subarray(offset, offset + length))
       })
     })

@@ -275,7 +275,10 @@ class Simulation {
     const working = () => this.clients.filter(({ alive }) => alive).flatMap(({ producers }) => producers)
     const unfinished = () => working().filter(({ finished }) => !finished)
     await this.until(
-      () => `producers have finished: ${unfinished().map((app) => app.describe()).join(', ')} have not`,
+      () =>
+        `producers have finished: ${unfinished()
+          .map((app) => app.describe())
+          .join(', ')} have not`,
       () => unfinished().length === 0,
     )
     if (this.recorder.unsettledCount > 0) throw new Stuck(`${this.recorder.unsettledCount} sends have no outcome`)

@@ -136,7 +136,7 @@ export interface RecoveryReport {
   readonly torn: readonly { readonly key: LogKey; readonly position: number }[]
   /** Logs with damage below a durable position: they serve what is whole and accept no appends. */
   readonly damaged: readonly { readonly key: LogKey; readonly position: number; readonly reason: string }[]
-  /** Segment files of which nobody can say whose they are: a log that was not found may be in there. */
+  /** Segment files that the disk refuses to read: a log that was not found may be in there. */
   readonly unreadable: readonly string[]
   readonly durationMs: number
 }

@@ -100,7 +100,7 @@ async function takeIn({ pool, environment }: StorageContext, store: StoredLogs, 
       return pool.foundUnfinished(scanned.id)
     case 'unreadable':
       pool.found(scanned.id)
-      store.recovery.unreadable.push(scanned.file.name)
+      if (scanned.refused) store.recovery.unreadable.push(scanned.file.name)
       await scanned.file.close()
       environment.log.error(
         { file: scanned.file.name, reason: scanned.reason },

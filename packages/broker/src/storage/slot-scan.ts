@@ -33,8 +33,15 @@ export type ScannedSlot =
   | { readonly kind: 'free'; readonly slot: Slot }
   /** Never owned: left over from filling. */
   | { readonly kind: 'unfinished'; readonly id: number; readonly file: DiskFile; readonly byteLength: number }
-  /** No header can be read, and it is not empty. */
-  | { readonly kind: 'unreadable'; readonly id: number; readonly file: DiskFile; readonly reason: string }
+  /** No header can be read, and it is not empty: torn before anything in it was durable (or damaged all over). */
+  | {
+      readonly kind: 'unreadable'
+      readonly id: number
+      readonly file: DiskFile
+      readonly reason: string
+      /** The disk refuses to read it: what is in there may be whole. */
+      readonly refused: boolean
+    }
 
 /**
  * @param block at least SCAN_BYTES, used during the call.
@@ -53,7 +60,7 @@ export async function scanSlot(
     await file.read(0, block, 0, SCAN_BYTES)
   } catch (cause) {
     if (!(cause instanceof DiskError) || cause.code !== 'INPUT_OUTPUT') throw cause
-    return { kind: 'unreadable', id, file, reason: cause.message }
+    return { kind: 'unreadable', id, file, reason: cause.message, refused: true }
   }
   const headers = readHeaders(id, block, identity)
   const free = headers.find((header) => header.owner === null)
@@ -78,7 +85,7 @@ export async function scanSlot(
   // The first header is written when everything else is zero and flushed: only it may be torn in a slot never owned.
   const rest = block.bytes.subarray(BLOCK_BYTES, SCAN_BYTES)
   if (rest.every((byte) => byte === 0)) return { kind: 'unfinished', id, file, byteLength }
-  return { kind: 'unreadable', id, file, reason: 'no header is valid' }
+  return { kind: 'unreadable', id, file, reason: 'no header is valid', refused: false }
 }
 
 function slotOf(id: number, file: DiskFile, byteLength: number, generation: number, writtenThrough: boolean): Slot {

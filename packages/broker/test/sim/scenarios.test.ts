@@ -67,14 +67,6 @@ class World {
     if (end !== 'done') throw new Error(`the world stopped: ${end}`)
     return promise
   }
-
-  /** Makes the headers of every slot file unreadable. */
-  spoilSlots(): void {
-    for (const [name, image] of this.machine.disk.directory('/data').files) {
-      if (!name.startsWith('slot-')) continue
-      for (let page = 0; page < 6; page++) image.damage(page * 4096, (bytes) => bytes.fill(0xa7))
-    }
-  }
 }
 
 describe('found by the simulator', () => {
@@ -86,12 +78,17 @@ describe('found by the simulator', () => {
     await world.turn(admin.mill.close())
     await world.stop(broker)
     const before = [...world.machine.disk.directory('/data').files.keys()]
-    world.spoilSlots()
+    world.machine.diskConditions.unreadable = (name) => name.startsWith('slot-')
     const refusal = await world.start().catch((error: unknown) => error)
     expect(refusal).toBeInstanceOf(StartError)
     expect(refusal).toMatchObject({ code: 'DATA_CORRUPT' })
     expect(String(refusal)).toMatch(/slot-\d+.*cannot be read/)
     expect([...world.machine.disk.directory('/data').files.keys()]).toEqual(expect.arrayContaining(before))
+    world.machine.killProcess()
+    world.machine.diskConditions.unreadable = () => false
+    const again = await world.start()
+    expect(again.status()).toMatchObject({ topics: 1, partitions: 1 })
+    await world.stop(again)
   })
 
   it('a topic can be deleted while the disk is full', async () => {
