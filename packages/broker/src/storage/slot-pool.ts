@@ -1,5 +1,5 @@
 // The slots nobody owns: a reserve of written ones, filled in the background as logs come to need them.
-import { type Clock, DiskError, type Logger, type Memory, type Volume } from '../environment.js'
+import { type Clock, DiskError, type Logger, type Memory, type Timer, type Volume } from '../environment.js'
 import type { Latch } from './latch.js'
 import type { Room } from './room.js'
 import { type Slot, slotName } from './slot.js'
@@ -47,7 +47,7 @@ export class SlotPool {
   /** Slots being filled now, and their sizes. */
   private readonly filling = new Map<Promise<void>, number>()
   private closed = false
-  private retrying = false
+  private retry: Timer | null = null
 
   constructor(private readonly options: SlotPoolOptions) {
     this.filler = new SlotFiller(options)
@@ -143,6 +143,7 @@ export class SlotPool {
 
   async close(): Promise<void> {
     this.closed = true
+    this.retry?.cancel()
     await Promise.all(this.filling.keys())
   }
 
@@ -232,10 +233,9 @@ export class SlotPool {
   }
 
   private retryLater(): void {
-    if (this.retrying) return
-    this.retrying = true
-    this.options.clock.timer(this.options.limits.spaceRetryMs, () => {
-      this.retrying = false
+    if (this.retry !== null || this.closed) return
+    this.retry = this.options.clock.timer(this.options.limits.spaceRetryMs, () => {
+      this.retry = null
       if (!this.closed) void this.lookForSpace()
     })
   }
