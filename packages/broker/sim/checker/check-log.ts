@@ -21,8 +21,15 @@ export function* checkLost(index: RecordIndex): Iterable<Violation> {
 
 function survivorBehind(lost: SendFact, index: RecordIndex): SendFact | null {
   const { position } = lost
-  const cut = index.history.diskLosses.find(({ atMs }) => atMs >= lost.settledAtMs)
-  if (position === null || cut === undefined || index.topic(lost.topic).deletedAtMs.length > 0) return null
+  const cut = index.history.diskLosses.find(({ atMs }) => atMs >= lost.invokedAtMs)
+  // An acknowledgement that came after the power had failed says nothing of what was behind the record.
+  if (
+    position === null ||
+    cut === undefined ||
+    cut.atMs < lost.settledAtMs ||
+    index.topic(lost.topic).deletedAtMs.length > 0
+  )
+    return null
   const survivor = index.history.sends.find(
     (send) =>
       send.topic === lost.topic &&
