@@ -23,7 +23,7 @@ import {
 import { type Address, showAddress } from './address.js'
 import type { ClientEnvironment, ClientTimer, Link } from './environment.js'
 import { ConnectionError, errorOfCode, MillraceError, toMillraceError } from './errors.js'
-import { SILENCE_MS } from './limits.js'
+import { PING_AFTER_MS, PING_TIMEOUT_MS } from './limits.js'
 
 export const SOFTWARE = 'millrace-client/0.1.0'
 
@@ -328,7 +328,7 @@ export class Connection {
 
   #watchFrom(nowMs: number, deadlineMs: number): void {
     if (this.#watchAtMs === Number.POSITIVE_INFINITY) this.#lastReceivedMs = Math.max(this.#lastReceivedMs, nowMs)
-    this.#arm(Math.min(deadlineMs, nowMs + SILENCE_MS), nowMs)
+    this.#arm(Math.min(deadlineMs, nowMs + PING_AFTER_MS), nowMs)
   }
 
   #arm(atMs: number, nowMs: number): void {
@@ -356,11 +356,11 @@ export class Connection {
     }
     if (this.#state !== 'ready' || (this.#pending.size === 0 && this.#expectedPushes === 0)) return
     const silentMs = nowMs - this.#lastReceivedMs
-    if (silentMs < SILENCE_MS) {
-      this.#arm(Math.min(earliestMs, this.#lastReceivedMs + SILENCE_MS), nowMs)
+    if (silentMs < PING_AFTER_MS) {
+      this.#arm(Math.min(earliestMs, this.#lastReceivedMs + PING_AFTER_MS), nowMs)
       return
     }
-    if (this.#pingedAtMs > this.#lastReceivedMs && nowMs - this.#pingedAtMs >= SILENCE_MS) {
+    if (this.#pingedAtMs > this.#lastReceivedMs && nowMs - this.#pingedAtMs >= PING_TIMEOUT_MS) {
       this.#end(this.#timeout(`silent for ${Math.round(silentMs)} ms`))
       return
     }
@@ -368,7 +368,7 @@ export class Connection {
       this.#pingedAtMs = nowMs
       this.send([encodeFrame(ping, {}, { id: this.nextId() })])
     }
-    this.#arm(Math.min(earliestMs, this.#pingedAtMs + SILENCE_MS), nowMs)
+    this.#arm(Math.min(earliestMs, this.#pingedAtMs + PING_TIMEOUT_MS), nowMs)
   }
 }
 

@@ -1,11 +1,16 @@
 // Every limit of the client that is not an option, with its reason.
-import { assert, MAX_FRAME_BYTES, MAX_IN_FLIGHT_BATCHES } from '@millrace/protocol'
+import { assert, HEARTBEAT_INTERVAL_MS, MAX_FRAME_BYTES, MAX_IN_FLIGHT_BATCHES } from '@millrace/protocol'
 
 /** Port of an address that names none. */
 export const DEFAULT_PORT = 7420
 export const MAX_BOOTSTRAP_ADDRESSES = 1_000
-/** A link that waits for something and has been silent for so long is asked with PING; as long again, and it is dead. */
-export const SILENCE_MS = 5_000
+/**
+ * A link that waits for something and has been silent for so long is asked with PING, which a restarted machine refuses
+ * at once. Longer than the interval of heartbeats, so that idle cursors cause none.
+ */
+export const PING_AFTER_MS = 2_000
+/** So long without a byte after PING, and the link is dead. */
+export const PING_TIMEOUT_MS = 5_000
 /** A map not confirmed for so long is stale: the control connection moves to another broker. */
 export const MAP_STALE_MS = 5_000
 /** No produce frame carries more batch bytes than this unless one batch alone does: replies come per frame. */
@@ -37,5 +42,6 @@ export const DELIVERY_SWEEP_MS = 1_000
 export const LANE = 0
 
 assert(FRAME_TARGET_BYTES < MAX_FRAME_BYTES, 'a frame holds its target')
-assert(SILENCE_MS >= 1_000 && MAP_STALE_MS >= 2_000, 'silence lasts longer than two heartbeats')
+assert(PING_AFTER_MS > HEARTBEAT_INTERVAL_MS, 'heartbeats come before anybody asks')
+assert(MAP_STALE_MS >= 2 * HEARTBEAT_INTERVAL_MS, 'one lost heartbeat makes no stale map')
 assert(DELIVERY_CLOCK_RECORDS <= DELIVERY_TURN_RECORDS && MAX_IN_FLIGHT_BATCHES >= 5, 'defaults respect the protocol')

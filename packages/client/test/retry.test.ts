@@ -1,5 +1,6 @@
 // What becomes of batches that are refused, lost or not answered: order, at most once, and honest outcomes.
 import type { Delivery, MillraceError } from '@millrace/client'
+import { ping } from '@millrace/protocol'
 import { describe, expect, test } from 'vitest'
 import type { FakeCluster, ProduceRule, SeenBatch } from './support/fake-broker.js'
 import { begin, Orders, type Setting, Texts } from './support/setting.js'
@@ -223,7 +224,8 @@ describe('lost connections', () => {
     cluster.brokers[0]!.intercept = ({ subscription, number }, header) =>
       subscription === null && number === 2 && header.kind !== 1
     const sent = producer.send('a', { n: 1 })
-    await world.run(9_000)
+    await world.run(6_500)
+    expect(cluster.brokers[0]!.data[0]!.frames.filter(({ kind }) => kind === ping.kind).length).toBe(1)
     expect(statuses.map(({ kind }) => kind)).not.toContain('link-lost')
     await world.result(sent, 10_000)
     expect(statuses.find(({ kind }) => kind === 'link-lost')?.error).toMatchObject({ code: 'ERR_MILLRACE_TIMEOUT' })
