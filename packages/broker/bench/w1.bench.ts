@@ -12,7 +12,7 @@ export const run = (options: RunOptions): Promise<object> =>
       durability: 'buffered',
       recordBytes: 100,
       recordsPerCall: 1000,
-      callsInFlight: 16,
+      callsInFlight: 32,
       limit: 'loopback',
     },
     options,

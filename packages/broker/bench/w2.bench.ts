@@ -12,7 +12,7 @@ export const run = (options: RunOptions): Promise<object> =>
       durability: 'buffered',
       recordBytes: 1024,
       recordsPerCall: 256,
-      callsInFlight: 32,
+      callsInFlight: 64,
       limit: 'loopback',
     },
     options,
