@@ -58,6 +58,7 @@ export class Faults {
     const { network, node } = this.targets
     Object.assign(network.conditions, goodNetwork())
     Object.assign(node.machine.diskConditions, healthyDisk())
+    if (node.machine.environment !== null) node.machine.environment.process.stalledUntilMs = 0
     // A volume that has met an error takes no writes until its broker starts anew.
     if (this.diskHasFailed) node.kill()
     node.start()

@@ -204,6 +204,7 @@ class Simulation {
     this.doing = 'the churning topic was to be deleted for the last time'
     await churning
     await this.waitForSends()
+    await this.waitForQuiet()
     await this.readFinalLogs()
     this.hasRead = true
     if (this.recorder.lostTail(options.topics)) this.coverage.count('tail of a buffered topic lost')
@@ -282,6 +283,16 @@ class Simulation {
       () => unfinished().length === 0,
     )
     if (this.recorder.unsettledCount > 0) throw new Stuck(`${this.recorder.unsettledCount} sends have no outcome`)
+  }
+
+  /** What was sent without asking for an answer is still on its way when its producers have finished. */
+  private async waitForQuiet(): Promise<void> {
+    await this.scheduler.sleep(100)
+    await this.until('nothing is on its way to the broker or its disk', () => {
+      const arriving = [...this.network.connections].some(({ acceptor }) => acceptor.incoming.hasUndelivered)
+      return !arriving && this.node.machine.disk.unfinished.size === 0
+    })
+    await this.scheduler.sleep(100)
   }
 
   /** A client without a past reads everything. */
