@@ -195,7 +195,7 @@ export class GroupAssembly {
         last.indexPosition = this.chain.end - padded(ENVELOPE_BYTES + content.length)
       }
     }
-    this.chain.roll(index, offset)
+    this.chain.roll(index, offset, this.usesUnwritten)
   }
 
   /** Places what waits for a slot; asks to be called again when there is still none. */

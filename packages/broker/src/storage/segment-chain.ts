@@ -73,8 +73,9 @@ export class SegmentChain {
     const slotBytes = pool.slotBytesFor(groupBytes, this.nextClass())
     this.nextSlot = pool.take(groupBytes, slotBytes, allowUnwritten)
     if (this.nextSlot !== null) {
-      if (this.wish !== null) pool.withdraw(this.wish)
-      this.wish = null
+      if (this.nextSlot.byteLength >= slotBytes) this.withdraw()
+      // A smaller one keeps a busy log going, and not for long: the right one is to be there by then.
+      else this.ask(slotBytes, !allowUnwritten)
       return true
     }
     // Who can do with an unwritten slot needs no written one in a hurry.
@@ -85,20 +86,25 @@ export class SegmentChain {
 
   /** Gives back what was asked for and not used. */
   giveUp(): void {
-    if (this.wish !== null) this.context.pool.withdraw(this.wish)
-    this.wish = null
+    this.withdraw()
     if (this.nextSlot !== null) this.context.pool.add(this.nextSlot)
     this.nextSlot = null
   }
 
+  private withdraw(): void {
+    if (this.wish !== null) this.context.pool.withdraw(this.wish)
+    this.wish = null
+  }
+
   /** Begins a segment in the slot that `ensureSlot` found, at the end of the chain. */
-  roll(firstIndex: number, firstOffset: number): Segment {
+  roll(firstIndex: number, firstOffset: number, usesUnwritten: boolean): Segment {
     const { environment, limits } = this.context
     const slot = this.nextSlot!
     this.nextSlot = null
+    const last = this.current
+    const tookMs = environment.clock.monotonicMs() - this.rolledAtMs
     this.classNumber = this.nextClass()
     this.rolledAtMs = environment.clock.monotonicMs()
-    const last = this.current
     if (last !== undefined) last.endPosition = this.end
     slot.generation++
     const owner = {
@@ -115,6 +121,9 @@ export class SegmentChain {
     }
     const segment = new Segment(slot, slot.generation, owner, 0, true)
     this.segments.push(segment)
+    // A log that outruns the filler's rest asks for its next slot at once, and without rest.
+    const isFast = last !== undefined && last.slot.byteLength > (tookMs / 1000) * (limits.fillBytesPerSecond / 2)
+    if (isFast) this.ask(this.context.pool.slotBytesFor(0, this.nextClass()), !usesUnwritten)
     return segment
   }
 
@@ -145,7 +154,7 @@ export class SegmentChain {
       }
       return
     }
-    if (this.wish !== null) this.context.pool.withdraw(this.wish)
+    this.withdraw()
     this.wish = { slotBytes, urgent }
     this.context.pool.wish(this.wish)
   }

@@ -12,6 +12,9 @@ import type { StorageLimits } from './storage-limits.js'
 /** Slots filled side by side when logs wait: most of the time of a small one goes into its flushes. */
 const FILLS_AT_ONCE = 4
 
+/** A log takes slots at most so many times larger or smaller than the one it wants. */
+const SIZES_APART = 8
+
 export interface SlotPoolOptions {
   readonly volume: Volume
   readonly memory: Memory
@@ -81,12 +84,14 @@ export class SlotPool {
    * `allowUnwritten`.
    */
   take(groupBytes: number, slotBytes: number, allowUnwritten: boolean): Slot | null {
-    const slot = takeBest(this.free, groupBytes, slotBytes)
+    // A busy log would be through a much smaller slot at once, and pay for a roll; it waits unless the disk is filling up.
+    const smallest = this.largestClass < this.options.limits.slotBytes.length - 1 ? 0 : slotBytes / SIZES_APART
+    const slot = takeBest(this.free, groupBytes, slotBytes, smallest)
     if (slot !== null) {
       this.work()
       return slot
     }
-    return allowUnwritten ? takeBest(this.unwritten, groupBytes, slotBytes) : null
+    return allowUnwritten ? takeBest(this.unwritten, groupBytes, slotBytes, smallest) : null
   }
 
   wish(wish: SlotWish): void {
@@ -254,10 +259,11 @@ export class SlotPool {
 }
 
 /** The slot nearest in size: the wanted class, then a little larger, then the largest smaller one that will do. */
-function takeBest(slots: Slot[], groupBytes: number, slotBytes: number): Slot | null {
+function takeBest(slots: Slot[], groupBytes: number, slotBytes: number, smallest: number): Slot | null {
   let best = -1
   for (const [i, slot] of slots.entries()) {
-    if (maxGroupBytesOf(slot.byteLength) < groupBytes || slot.byteLength > slotBytes * 8) continue
+    if (maxGroupBytesOf(slot.byteLength) < groupBytes) continue
+    if (slot.byteLength > slotBytes * SIZES_APART || slot.byteLength < smallest) continue
     if (best < 0 || isNearer(slot.byteLength, slots[best]!.byteLength, slotBytes)) best = i
   }
   return best < 0 ? null : slots.splice(best, 1)[0]!
