@@ -64,10 +64,19 @@ function serve(device: number): void {
     header.writeUInt32LE(16 + (body?.length ?? 0), 0)
     header.writeInt32LE(body === null ? ENOSYS : 0, 4)
     header.writeBigUInt64LE(unique, 8)
-    writeSync(device, body === null ? header : Buffer.concat([header, body]))
+    reply(device, body === null ? header : Buffer.concat([header, body]))
     if (operation !== OPEN) next()
   }
   next()
+}
+
+/** The kernel wants no answer to some requests (FORGET), nor to one that was interrupted meanwhile, and says ENOENT. */
+function reply(device: number, answer: Buffer): void {
+  try {
+    writeSync(device, answer)
+  } catch (error) {
+    if (!(error instanceof Error) || !('code' in error) || error.code !== 'ENOENT') throw error
+  }
 }
 
 function bodyOf(operation: number, node: number): Buffer | null {
