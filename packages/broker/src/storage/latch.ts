@@ -18,12 +18,14 @@ export class Latch {
     this.listeners.delete(listener)
   }
 
-  fail(doing: string, cause: unknown): void {
-    if (this.failure !== null) return
+  /** Falls, unless it has already. @returns the failure it fell with. */
+  fail(doing: string, cause: unknown): StorageError {
+    if (this.failure !== null) return this.failure
     const reason = cause instanceof Error ? cause.message : String(cause)
     const failure = new StorageError('STORAGE_FAILED', `${doing} failed, nothing more is written: ${reason}`, { cause })
     this.failure = failure
     for (const listener of [...this.listeners]) listener(failure)
     this.listeners.clear()
+    return failure
   }
 }

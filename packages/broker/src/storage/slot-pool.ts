@@ -140,8 +140,7 @@ export class SlotPool {
       await this.filler.writeFreeHeader(slot)
       await slot.file.sync()
     } catch (cause) {
-      this.options.latch.fail(`giving back ${slotName(slot.id)}`, cause)
-      throw cause
+      throw this.options.latch.fail(`giving back ${slotName(slot.id)}`, cause)
     }
     this.add(slot)
   }
