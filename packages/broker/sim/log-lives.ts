@@ -11,6 +11,7 @@ import { drawStorage } from './options.js'
 import { goodNetwork } from './pipe.js'
 import { SeededRandom } from './random.js'
 import { Scheduler } from './scheduler.js'
+import { healthyDisk } from './simulated-disk.js'
 import { type SimulatedEnvironment, SimulatedMachine } from './simulated-environment.js'
 import { SimulatedNetwork } from './simulated-network.js'
 
@@ -61,6 +62,7 @@ class LogLives {
   private term = 0
   private sequence = 0
   private misuse: Error | null = null
+  private flushHasFailed = false
   private readonly limits
 
   constructor(seed: number) {
@@ -90,7 +92,13 @@ class LogLives {
       onMisuse: (_, misuse) => {
         this.misuse = misuse
       },
-      watcher: { onFlush: () => this.count('flush'), onError: () => this.count('disk error') },
+      watcher: {
+        onFlush: () => this.count('flush'),
+        onError: () => {
+          this.count('failed flush')
+          this.flushHasFailed = true
+        },
+      },
     })
   }
 
@@ -99,8 +107,16 @@ class LogLives {
       if (!(await this.boot(life < CRASHES))) continue
       await this.checkAll()
       if (life === CRASHES) break
+      // Errors come in the middle of a life: the store latches, and the next start has to cope with what is there.
+      const failing = this.random.chance(0.2)
       await this.work(this.random.integer(5, 60))
+      if (failing) {
+        this.machine.diskConditions.flushErrorRate = this.random.logBetween(0.05, 0.7)
+        await this.work(this.random.integer(5, 40))
+      }
       this.crash()
+      Object.assign(this.machine.diskConditions, healthyDisk())
+      this.flushHasFailed = false
     }
     await this.turn('closing', this.store.close())
     this.mustBeClean()
@@ -226,7 +242,10 @@ class LogLives {
     if (this.random.chance(0.35)) {
       this.count('process killed')
       this.machine.killProcess()
-      for (const model of this.models.values()) model.written = Math.max(model.written, model.flushed)
+      // What was written survives the process, unless a failed flush has taken it.
+      for (const model of this.models.values()) {
+        model.written = this.flushHasFailed ? model.flushed : Math.max(model.written, model.flushed)
+      }
       return
     }
     this.count('power cut')
