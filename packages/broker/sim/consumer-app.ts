@@ -8,7 +8,7 @@ import type { OpenSession } from './recorder.js'
 type BytesRecord = ConsumerRecord<Uint8Array, Uint8Array>
 
 /** Between two sessions. */
-const MEAN_PAUSE_MS = 400
+const MEAN_PAUSE_MS = 250
 const RETRY_MS = 50
 
 export class ConsumerApp {

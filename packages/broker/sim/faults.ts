@@ -163,9 +163,11 @@ export class Faults {
     }
   }
 
+  /** Now and then while the disk is slow: then retries meet their originals on the way to it. */
   private loseConnection(random: SeededRandom): void {
     const connections = [...this.targets.network.connections]
     if (connections.length === 0) return
+    if (random.chance(0.3)) this.slowDisk(random)
     this.targets.coverage.count('connection lost')
     if (random.chance(0.2)) for (const connection of connections) connection.lose()
     else random.pick(connections).lose()
