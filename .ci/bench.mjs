@@ -1,13 +1,14 @@
 // Runs benches by name: every `packages/*/bench/*.bench.ts`, compiled, exporting `name` and
 // `run({ tiny, json, argv })`, which resolves with one result or a list of them. Each runs in a process of its own, so that
-// no bench sees the memory of another. `--tiny` is a second's work that shows that the bench still runs.
+// no bench sees the memory of another. `--tiny` is a second's work that shows that the bench still runs. `--profile DIR`
+// leaves CPU profiles there, of the bench and of the brokers it starts.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { globSync } from './glob.mjs'
 import { node, printJson, root, stop, takeFlag } from './process.mjs'
 
-const USAGE = 'npm run bench -- <name>|all|--list [--tiny] [--json] [arguments of the bench]'
+const USAGE = 'npm run bench -- <name>|all|--list [--tiny] [--json] [--profile DIR] [arguments of the bench]'
 const CHILD = '--in-own-process'
 
 if (process.argv[2] === CHILD) await serve(JSON.parse(process.argv[3]))
@@ -17,6 +18,7 @@ async function main() {
   const args = process.argv.slice(2)
   const json = takeFlag(args, '--json')
   const tiny = takeFlag(args, '--tiny')
+  const profile = takeOption(args, '--profile')
   const skipBuild = takeFlag(args, '--no-build')
   if (!skipBuild) {
     const build = await node('.ci/build.mjs')
@@ -38,7 +40,7 @@ async function main() {
   let failed = 0
   for (const bench of chosen) {
     console.log(`\n== ${bench.name}`)
-    const result = await runApart(bench, { tiny, json, argv: args })
+    const result = await runApart(bench, { tiny, json, argv: args }, profile)
     if (result === null) failed += 1
     else {
       benches.push(result)
@@ -48,6 +50,13 @@ async function main() {
   if (failed > 0) console.log(`${failed} benches failed`)
   if (json) printJson(name === 'all' ? { benches } : (benches[0] ?? { name, failed: true }))
   process.exitCode = failed > 0 ? 1 : 0
+}
+
+function takeOption(args, option) {
+  const at = args.indexOf(option)
+  if (at < 0) return undefined
+  const [, value] = args.splice(at, 2)
+  return value ?? stop(`${option} needs a value`)
 }
 
 async function findBenches() {
@@ -63,9 +72,10 @@ async function findBenches() {
 }
 
 /** The bench's result, or null when it failed (it has said why on standard error). */
-async function runApart(bench, options) {
+async function runApart(bench, options, profile) {
+  const profiling = profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`]
   const child = fork(fileURLToPath(import.meta.url), [CHILD, JSON.stringify({ file: bench.file, options })], {
-    execArgv: ['--expose-gc'],
+    execArgv: ['--expose-gc', ...profiling],
   })
   let result = null
   child.on('message', (message) => {

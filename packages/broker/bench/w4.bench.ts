@@ -13,6 +13,7 @@ export const run = (options: RunOptions): Promise<object> =>
       recordBytes: 1024,
       recordsPerCall: 64,
       callsInFlight: 8,
+      oneKeyPerCall: true,
       limit: 'flushedWrites',
     },
     options,

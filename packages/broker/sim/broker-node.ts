@@ -12,7 +12,7 @@ const RESTART_MS = 50
 
 export interface BrokerNodeEvents {
   onStarted(durationMs: number): void
-  onStartRefused(error: StartError): void
+  onStartRefused(error: StartError, begunAtMs: number): void
   /** A bug: the product says so itself, or threw what it does not declare. */
   onBug(error: unknown): void
 }
@@ -60,7 +60,7 @@ export class BrokerNode {
         this.events.onStarted(this.scheduler.nowMs - begunAtMs)
       },
       (error: unknown) => {
-        if (this.isCurrent(environment)) this.startFailed(error)
+        if (this.isCurrent(environment)) this.startFailed(error, begunAtMs)
       },
     )
   }
@@ -100,8 +100,8 @@ export class BrokerNode {
     this.wanted = false
   }
 
-  private startFailed(error: unknown): void {
-    if (error instanceof StartError) this.events.onStartRefused(error)
+  private startFailed(error: unknown, begunAtMs: number): void {
+    if (error instanceof StartError) this.events.onStartRefused(error, begunAtMs)
     else this.events.onBug(error)
     this.becomeOff()
     this.machine.killProcess()

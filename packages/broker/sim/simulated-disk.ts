@@ -82,6 +82,11 @@ class DiskContext {
     return true
   }
 
+  noSpace(message: string): DiskError {
+    this.watcher.onError('allocation')
+    return fault('NO_SPACE', message)
+  }
+
   private durationMs(label: string, bytes: number): number {
     const base = label === 'flush' || label === 'sync' ? this.random.between(0.1, 0.3) : this.random.between(0.02, 0.12)
     const tail = this.random.chance(0.01) ? this.random.exponential(5) : 0
@@ -231,7 +236,7 @@ class SimulatedVolume implements Volume {
         'write small',
         bytes.byteLength,
         () => {
-          if (this.context.conditions.full) throw fault('NO_SPACE', `no space for ${name}`)
+          if (this.context.conditions.full) throw this.context.noSpace(`no space for ${name}`)
           if (this.context.fails(this.context.conditions.writeErrorRate, 'write')) throw inputOutput(name, 'writing')
           replace()
         },
@@ -278,7 +283,7 @@ class SimulatedFile implements DiskFile {
         const { conditions, image } = this.context
         const missing = Math.max(0, byteLength - this.image.size)
         if (missing > 0 && (conditions.full || image.usedBytes + missing > image.capacityBytes)) {
-          throw fault('NO_SPACE', `${this.name} needs ${missing} bytes more than there are`)
+          throw this.context.noSpace(`${this.name} needs ${missing} bytes more than there are`)
         }
         this.image.grow(byteLength)
       }),
@@ -298,7 +303,7 @@ class SimulatedFile implements DiskFile {
           use.end()
           this.context.scheduler.trace.note('written', position / BLOCK_BYTES, length)
           if (position + length > this.image.size && conditions.full) {
-            throw fault('NO_SPACE', `no space to write ${this.name}`)
+            throw this.context.noSpace(`no space to write ${this.name}`)
           }
           if (this.context.fails(conditions.writeErrorRate, 'write')) {
             this.image.apply(image, () => this.context.random.chance(0.5))

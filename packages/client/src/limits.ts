@@ -15,6 +15,8 @@ export const PING_TIMEOUT_MS = 5_000
 export const MAP_STALE_MS = 5_000
 /** No produce frame carries more batch bytes than this unless one batch alone does: replies come per frame. */
 export const FRAME_TARGET_BYTES = 1024 * 1024
+/** A batch of so many bytes for a partition with nothing on its way is sent at the end of the call that filled it. */
+export const AT_ONCE_BYTES = 48 * 1024
 /** Bytes handed to one link and not yet sent, above which no further batch is sealed for it. */
 export const UNSENT_LIMIT_BYTES = 1024 * 1024
 /** After so many bytes queued in one turn of the event loop, `ready()` lets the loop turn. */

@@ -50,6 +50,14 @@ interface Frame {
   byteLength: number
 }
 
+const newFrame = (acks: Acks): Frame => ({
+  acks,
+  sources: [],
+  batches: [],
+  entries: [],
+  byteLength: FRAME_OVERHEAD_BYTES,
+})
+
 export class Outbox implements LinkUser {
   /** Sources that may have something to send, in the order they came. */
   readonly #waiting = new Set<BatchSource>()
@@ -84,6 +92,14 @@ export class Outbox implements LinkUser {
       this.#scheduled = false
       this.#flush()
     })
+  }
+
+  /** Sends the source's batch without waiting for company, if the line is idle. */
+  sendAtOnce(source: BatchSource): void {
+    if (!this.link.ready || this.link.unsentBytes > 0 || source.nextBytes === 0) return
+    const frame = newFrame(source.acks)
+    this.#add(frame, source)
+    this.#send(frame)
   }
 
   onLinkReady(): void {
@@ -124,7 +140,7 @@ export class Outbox implements LinkUser {
         if (full || frame.batches.length === MAX_ENTRIES_PER_FRAME) break
         if (source.acks !== frame.acks) continue
       }
-      frame ??= { acks: source.acks, sources: [], batches: [], entries: [], byteLength: FRAME_OVERHEAD_BYTES }
+      frame ??= newFrame(source.acks)
       this.#add(frame, source)
     }
     return frame

@@ -20,7 +20,7 @@ import type { Cluster } from './cluster.js'
 import type { RecordWaiter } from './delivery.js'
 import type { ClientTimer } from './environment.js'
 import { errorOfCode, MillraceError, protocolName } from './errors.js'
-import { LANE } from './limits.js'
+import { AT_ONCE_BYTES, LANE } from './limits.js'
 import type { ProducerOptions } from './options.js'
 import type { BatchSource, Outbox } from './outbox.js'
 import { PendingBatch } from './pending-batch.js'
@@ -35,6 +35,8 @@ export interface QueueOwner {
   readonly buffers: BatchBuffers
   outboxOf(link: BrokerLink): Outbox
   onTaken(byteLength: number): void
+  /** The queue has something to send that need not wait for the end of the turn. */
+  onRipe(queue: PartitionQueue): void
   /** The batch is over; `error` is null when it was acknowledged. */
   onDone(batch: PendingBatch, partition: number, error: MillraceError | null): void
 }
@@ -113,7 +115,13 @@ export class PartitionQueue implements BatchSource {
     batch.heldBytes += grownBytes
     this.#owner.onTaken(grownBytes)
     this.#outbox?.mark(this)
+    if (batch.builder.byteLength >= AT_ONCE_BYTES && this.#inFlight.length === 0) this.#owner.onRipe(this)
     return batch
+  }
+
+  /** Nothing of the partition is on its way and its batch is worth a frame: it does not wait for the end of the turn. */
+  sendRipe(): void {
+    if (this.#inFlight.length === 0) this.#outbox?.sendAtOnce(this)
   }
 
   #openBatch(): PendingBatch {

@@ -77,6 +77,7 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
   #topic: TopicInfo | null = null
   #queues = new Map<number, PartitionQueue>()
   #sticky: PartitionQueue | null = null
+  readonly #ripe = new Set<PartitionQueue>()
   #held: HeldRecord[] = []
   #topicWaiters: TopicWaiter[] = []
   #unresolvedRecords = 0
@@ -123,6 +124,13 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
     if (this.#sweepTimer === null) this.#armSweep()
     // Only now, because the topic may be known at once and the record then moves into a batch.
     if (this.#topic === null) this.#lookup.start()
+  }
+
+  /** To be called when a call has put all its records: large batches are on their way while the next call is made. */
+  sendRipe(): void {
+    if (this.#ripe.size === 0) return
+    for (const queue of this.#ripe) queue.sendRipe()
+    this.#ripe.clear()
   }
 
   #append(topic: TopicInfo, record: EncodedRecord, waiter: RecordWaiter, tag: number): void {
@@ -183,6 +191,10 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
 
   onTaken(byteLength: number): void {
     this.#surroundings.budget.take(byteLength)
+  }
+
+  onRipe(queue: PartitionQueue): void {
+    this.#ripe.add(queue)
   }
 
   onDone(batch: PendingBatch, partition: number, error: MillraceError | null): void {

@@ -78,10 +78,11 @@ export class Producer<K, V> {
     try {
       if (options !== NO_OPTIONS) this.#check(options)
       this.#scratch.reset()
-      const record = this.#encode(key, value, options)
+      const record = this.#encode(key, value, options, this.#environment.wallMs())
       this.#core.admit()
       send = new SingleSend(this.topic, record.timestamp)
       this.#core.put(record, send, 0)
+      this.#core.sendRipe()
     } catch (cause) {
       return rejectQuietly(this.#refuse(cause, 1))
     }
@@ -100,9 +101,10 @@ export class Producer<K, V> {
     try {
       if (!Array.isArray(records)) throw invalidArgument('sendBatch() takes an array of records')
       this.#scratch.reset()
+      const nowMs = this.#environment.wallMs()
       for (const record of records) {
         checkRecord(record)
-        encoded.push(this.#encode(record.key, record.value, record))
+        encoded.push(this.#encode(record.key, record.value, record, nowMs))
       }
       this.#core.admit()
     } catch (cause) {
@@ -117,6 +119,7 @@ export class Producer<K, V> {
         batch.failed(index, -1, this.#refuse(cause, 1))
       }
     })
+    this.#core.sendRipe()
     return batch.promise
   }
 
@@ -171,14 +174,13 @@ export class Producer<K, V> {
     if (options.signal?.aborted) throw abortError(options.signal, { topic: this.topic, outcome: 'failed' })
   }
 
-  #encode(key: K | null, value: V | null, options: SendOptions): EncodedRecord {
+  #encode(key: K | null, value: V | null, options: SendOptions, nowMs: number): EncodedRecord {
     const { headers, timestamp, partition } = options
     return {
       key: this.#bytes(this.#key, key, 'key'),
       value: this.#bytes(this.#value, value, 'value'),
       headers: headers === undefined || headers.length === 0 ? null : encodeHeaders(headers),
-      timestamp:
-        timestamp === undefined ? this.#environment.wallMs() : integer('timestamp', timestamp, 0, MAX_TIMESTAMP),
+      timestamp: timestamp === undefined ? nowMs : integer('timestamp', timestamp, 0, MAX_TIMESTAMP),
       partition: partition === undefined ? null : integer('partition', partition, 0, MAX_PARTITION),
     }
   }

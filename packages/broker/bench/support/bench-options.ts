@@ -1,4 +1,5 @@
-// Options that all benches of the broker understand: `--environment ring|portable|auto` and `--seconds N`.
+// Options that all benches of the broker understand: `--environment ring|portable|auto` and `--seconds N`. Those that produce also
+// take `--reserve SIZE`: disk space that the broker has written through before the load begins, as after days of work.
 import { parseArgs } from 'node:util'
 import type { Preference } from './broker-under-test.js'
 
@@ -12,12 +13,18 @@ export interface BenchOptions {
   readonly prefer: Preference
   readonly seconds: number
   readonly warmUpSeconds: number
+  /** What the broker is told to keep ready and has filled before the load begins, such as `2g`; null for nothing. */
+  readonly reserve: string | null
 }
 
 export function benchOptions(options: RunOptions, defaultSeconds: number): BenchOptions {
   const { values } = parseArgs({
     args: [...options.argv],
-    options: { environment: { type: 'string', default: 'auto' }, seconds: { type: 'string' } },
+    options: {
+      environment: { type: 'string', default: 'auto' },
+      seconds: { type: 'string' },
+      reserve: { type: 'string' },
+    },
     strict: false,
   })
   const seconds = options.tiny ? 0.3 : Number(values.seconds ?? defaultSeconds)
@@ -25,5 +32,6 @@ export function benchOptions(options: RunOptions, defaultSeconds: number): Bench
   if (prefer !== 'auto' && prefer !== 'ring' && prefer !== 'portable')
     throw new Error('--environment ring|portable|auto')
   if (!(seconds > 0)) throw new Error('--seconds takes a number above zero')
-  return { prefer, seconds, warmUpSeconds: seconds / 4 }
+  const reserve = typeof values.reserve === 'string' ? values.reserve : null
+  return { prefer, seconds, warmUpSeconds: seconds / 4, reserve }
 }

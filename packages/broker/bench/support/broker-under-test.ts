@@ -27,7 +27,8 @@ export class BrokerUnderTest {
   static async start(prefer: Preference, flags: readonly string[] = []): Promise<BrokerUnderTest> {
     const dataDirectory = mkdtempSync(join(tmpdir(), 'millrace-bench-'))
     const all = ['start', '--data', dataDirectory, '--port', '0', '--environment', prefer, '--json', ...flags]
-    const child = spawn(process.execPath, [PROGRAM, ...all, '--log-level', 'warn'], {
+    const profiling = process.execArgv.filter((flag) => flag.startsWith('--cpu-prof'))
+    const child = spawn(process.execPath, [...profiling, PROGRAM, ...all, '--log-level', 'warn'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const broker = new BrokerUnderTest(child, dataDirectory)

@@ -87,6 +87,6 @@ export async function diskWrites(
   await file.close()
   await volume.remove('limit')
   await volume.close()
-  const name = options.flushed ? `disk, ${size} byte groups flushed one by one` : `disk, ${size} byte writes`
+  const name = options.flushed ? 'disk, groups of this size flushed one by one' : 'disk, writes of this size'
   return { name, mbPerSecond: written / MEGABYTE / elapsed }
 }

@@ -12,6 +12,8 @@ export interface ProduceLoad {
   /** Seconds at the beginning that do not count. */
   readonly warmUpSeconds: number
   readonly keys: number
+  /** All records of a call have one key, and so go to one partition. */
+  readonly oneKeyPerCall?: boolean
   readonly options?: ProducerOptions
   /** Called when the warm-up is over: the figures of the broker are read here and at the end. */
   onMeasure?(): void
@@ -38,11 +40,14 @@ export async function produceLoad(mill: Mill, load: ProduceLoad): Promise<Produc
   let warm = false
   let measuring = false
   let stop = false
-  const oneCall = (): { key: Uint8Array; value: Uint8Array }[] =>
-    Array.from({ length: load.recordsPerCall }, () => {
+  let call = 0
+  const oneCall = (): { key: Uint8Array; value: Uint8Array }[] => {
+    call++
+    return Array.from({ length: load.recordsPerCall }, () => {
       turn++
-      return { key: keys[turn % keys.length]!, value: values[turn % values.length]! }
+      return { key: keys[(load.oneKeyPerCall ? call : turn) % keys.length]!, value: values[turn % values.length]! }
     })
+  }
   const caller = async (): Promise<void> => {
     while (!stop) {
       const began = performance.now()

@@ -256,7 +256,7 @@ export class GroupAssembly {
   }
 
   private enqueue(group: Group): void {
-    this.chain.placed(group)
+    this.chain.placed(group, this.usesUnwritten)
     this.ready.push(group)
   }
 

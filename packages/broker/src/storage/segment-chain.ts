@@ -72,16 +72,11 @@ export class SegmentChain {
     const { pool } = this.context
     const slotBytes = pool.slotBytesFor(groupBytes, this.nextClass())
     this.nextSlot = pool.take(groupBytes, slotBytes, allowUnwritten)
-    if (this.nextSlot !== null) {
-      if (this.nextSlot.byteLength >= slotBytes) this.withdraw()
-      // A smaller one keeps a busy log going, and not for long: the right one is to be there by then.
-      else this.ask(slotBytes, !allowUnwritten)
-      return true
-    }
-    // Who can do with an unwritten slot needs no written one in a hurry.
-    this.ask(slotBytes, !allowUnwritten)
-    if (allowUnwritten) this.askForUnwritten(slotBytes)
-    return false
+    if (this.nextSlot !== null && this.nextSlot.byteLength >= slotBytes) this.withdraw()
+    // A smaller one keeps a busy log going, and not for long: the right one is to be there by then.
+    else if (allowUnwritten) this.askForUnwritten(slotBytes)
+    else this.ask(slotBytes, true)
+    return this.nextSlot !== null
   }
 
   /** Gives back what was asked for and not used. */
@@ -122,28 +117,28 @@ export class SegmentChain {
     const segment = new Segment(slot, slot.generation, owner, 0, true)
     this.segments.push(segment)
     // A log that outruns the filler's rest asks for its next slot at once, and without rest.
-    const isFast = last !== undefined && last.slot.byteLength > (tookMs / 1000) * (limits.fillBytesPerSecond / 2)
-    if (isFast) this.ask(this.context.pool.slotBytesFor(0, this.nextClass()), !usesUnwritten)
+    const isFast =
+      !usesUnwritten && last !== undefined && last.slot.byteLength > (tookMs / 1000) * (limits.fillBytesPerSecond / 2)
+    if (isFast) this.ask(this.context.pool.slotBytesFor(0, this.nextClass()), true)
     return segment
   }
 
   /** The group has its final length and its place at the end of the chain. */
-  placed(group: Group): void {
+  placed(group: Group, usesUnwritten: boolean): void {
     this.end = group.end
     const segment = group.segment!
     if (group.kind !== GROUP_KINDS.batches) return
     if (group.lastTimestamp > this.maxTimestamp) this.maxTimestamp = group.lastTimestamp
     segment.index?.note(group)
     const halfway = segment.basePosition + (segment.dataLimit - segment.basePosition) / 2
-    if (this.end > halfway && this.nextSlot === null) this.ask(this.likelySlotBytes(group), false)
+    if (this.end <= halfway || this.nextSlot !== null) return
+    const groupBytes = padded(ENVELOPE_BYTES + LOG_PART_BYTES + group.length)
+    if (usesUnwritten) this.ensureSlot(groupBytes, true)
+    else this.ask(this.context.pool.slotBytesFor(groupBytes, this.nextClass()), false)
   }
 
   windowOf(slot: Slot): number {
     return unflushedWindowOf(slot.byteLength, this.context.limits.maxUnflushedBytes)
-  }
-
-  private likelySlotBytes(group: Group): number {
-    return this.context.pool.slotBytesFor(padded(ENVELOPE_BYTES + LOG_PART_BYTES + group.length), this.nextClass())
   }
 
   private ask(slotBytes: number, urgent: boolean): void {

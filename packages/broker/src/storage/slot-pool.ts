@@ -86,7 +86,8 @@ export class SlotPool {
   take(groupBytes: number, slotBytes: number, allowUnwritten: boolean): Slot | null {
     // A busy log would be through a much smaller slot at once, and pay for a roll; it waits unless the disk is filling up.
     const smallest = this.largestClass < this.options.limits.slotBytes.length - 1 ? 0 : slotBytes / SIZES_APART
-    const slot = takeBest(this.free, groupBytes, slotBytes, smallest)
+    // Written slots are for logs that need them, as long as there are such.
+    const slot = allowUnwritten && this.wishes.size > 0 ? null : takeBest(this.free, groupBytes, slotBytes, smallest)
     if (slot !== null) {
       this.work()
       return slot
