@@ -45,6 +45,23 @@ describe('send', () => {
     expect(places.size).toBe(300)
   })
 
+  test('a batch worth a frame leaves at the end of its call, small ones wait for company', async () => {
+    const { world, cluster, mill } = begin()
+    const producer = mill.producer(Texts)
+    await world.result(producer.send('a', 'first'))
+    const frames = () => cluster.brokers[0]!.data[0]!.frames.filter(({ kind }) => kind === produce.kind).length
+    const before = frames()
+    const large = Array.from({ length: 60 }, () => ({ key: 'a', value: 'x'.repeat(1_000) }))
+    // The second finds its partition busy, and the small ones share a frame with it.
+    const results = [producer.sendBatch(large), producer.sendBatch(large)]
+    const others = [producer.send('b', 'small'), producer.send('c', 'small')]
+    for (const result of results) expect(await world.result(result)).toMatchObject({ acknowledgedRecords: 60 })
+    await world.result(Promise.all(others))
+    expect(frames()).toBe(before + 2)
+    expect(cluster.seen[1]!.recordCount).toBe(60)
+    expect(cluster.seen.reduce((sum, { recordCount }) => sum + recordCount, 0)).toBe(123)
+  })
+
   test('the deadline is told as a duration', async () => {
     const { world, cluster, mill } = begin({ requestTimeoutMs: 12_345 })
     await world.result(mill.producer(Orders).send('a', { n: 1 }))
