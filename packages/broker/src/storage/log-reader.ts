@@ -129,8 +129,9 @@ export class LogReader {
       return this.goesOn(segment, selection.offset) ? 'next' : emptyRead(selection.offset)
     } catch (cause) {
       release()
-      if (cause instanceof DiskError) throw this.unreadable(cause)
-      throw cause
+      const failure = cause instanceof DiskError ? this.unreadable(cause) : cause
+      if (failure instanceof StorageError) this.note(failure, selection.offset)
+      throw failure
     }
   }
 
@@ -211,6 +212,12 @@ export class LogReader {
     const last = runs.at(-1)
     if (last !== undefined) window.releaseAfter(last[1])
     return runs
+  }
+
+  /** The reader is told; whoever looks after the disk has to hear of it too. */
+  private note(failure: StorageError, offset: number): void {
+    this.context.counters.failedReads++
+    this.context.environment.log.error({ ...this.key, offset, cause: failure.cause }, failure.message)
   }
 
   private unreadable(cause: DiskError): StorageError {

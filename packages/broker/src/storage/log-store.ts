@@ -165,4 +165,10 @@ export interface StorageStatistics {
   readonly cacheMisses: number
   readonly slots: number
   readonly freeSlots: number
+  /** Why nothing is written any more until the broker is started again; null while the disk does what it is asked. */
+  readonly failure: string | null
+  /** Whether appends that need a new segment are refused until the disk has space. */
+  readonly full: boolean
+  /** Reads that failed: the disk refused, or the bytes were not what was written. */
+  readonly failedReads: number
 }

@@ -63,6 +63,12 @@ function makeContext(
   const counters = new StorageCounters()
   const latch = new Latch()
   const room = new Room(clock)
+  latch.listen(({ message, cause }) => {
+    log.error(
+      { cause },
+      `${message}; reads go on: repair the disk, then start the broker again, which verifies the logs`,
+    )
+  })
   const { clusterId, nodeId, diskId } = options
   const identity = { clusterId, nodeId, diskId }
   const appendMemory = new AppendMemory(memory, limits.appendMemoryBytes)

@@ -8,6 +8,7 @@ export class StorageCounters {
   copiedBytes = 0
   cacheHits = 0
   cacheMisses = 0
+  failedReads = 0
   /** Bytes of zeros written to make slots ready. */
   bytesFilled = 0
 }

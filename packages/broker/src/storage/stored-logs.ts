@@ -233,8 +233,9 @@ export class StoredLogs implements LogStore {
   }
 
   get statistics(): StorageStatistics {
-    const { bytesAppended, bytesWritten, groups, flushes, copiedBytes, cacheHits, cacheMisses } = this.context.counters
-    const { slots, freeCount } = this.context.pool
+    const { bytesAppended, bytesWritten, groups, flushes, copiedBytes } = this.context.counters
+    const { cacheHits, cacheMisses, failedReads } = this.context.counters
+    const { slots, freeCount, full } = this.context.pool
     return {
       bytesAppended,
       bytesWritten,
@@ -245,6 +246,9 @@ export class StoredLogs implements LogStore {
       cacheMisses,
       slots: slots.size,
       freeSlots: freeCount,
+      failure: this.context.latch.failure?.message ?? null,
+      full,
+      failedReads,
     }
   }
 

@@ -73,6 +73,9 @@ export class MemoryLogStore implements LogStore {
       cacheMisses: 0,
       slots: 0,
       freeSlots: 0,
+      failure: null,
+      full: false,
+      failedReads: 0,
     }
   }
 
