@@ -81,6 +81,17 @@ const NO_OWNER: SlotOwner = {
   lookAheadBytes: 0,
 }
 
+const decoder = new TextDecoder()
+const HEXADECIMAL = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+
+/** Whether a stretch of whole eighths is all zeros. Every slot is asked at start, so it goes by words. */
+export function isZero(view: DataView, from: number, to: number): boolean {
+  for (let at = from; at < to; at += 8) {
+    if ((view.getInt32(at, true) | view.getInt32(at + 4, true)) !== 0) return false
+  }
+  return true
+}
+
 /** Fills the block at `at`, all 4,096 bytes of it given as `bytes.length - at` or more. */
 export function writeSlotHeader(
   bytes: Uint8Array,
@@ -132,8 +143,9 @@ export type ReadSlotHeader =
 
 export function readSlotHeader(bytes: Uint8Array, view: DataView, at: number, crc: ChecksumFunction): ReadSlotHeader {
   const field = bytes.subarray(at, at + SLOT_HEADER_BYTES)
-  if (field.every((byte) => byte === 0)) return { kind: 'empty' }
-  if (view.getUint32(at + 4, true) !== SLOT_MAGIC) return { kind: 'invalid' }
+  if (view.getUint32(at + 4, true) !== SLOT_MAGIC) {
+    return { kind: isZero(view, at, at + SLOT_HEADER_BYTES) ? 'empty' : 'invalid' }
+  }
   if (view.getUint32(at, true) !== crc(field.subarray(4), 0)) return { kind: 'invalid' }
   const version = view.getUint8(at + 8)
   if (version !== SLOT_VERSION) return { kind: 'unknownVersion', version }
@@ -141,11 +153,11 @@ export function readSlotHeader(bytes: Uint8Array, view: DataView, at: number, cr
   const clusterLength = view.getUint16(at + 58, true)
   if (state > 1 || clusterLength > MAX_CLUSTER_ID_BYTES) return { kind: 'invalid' }
   let diskId = ''
-  for (const byte of field.subarray(32, 48)) diskId += byte.toString(16).padStart(2, '0')
+  for (let i = 32; i < 48; i++) diskId += HEXADECIMAL[field[i]!]!
   const flags = view.getUint16(at + 10, true)
   const header: SlotHeader = {
     identity: {
-      clusterId: new TextDecoder().decode(field.subarray(160, 160 + clusterLength)),
+      clusterId: decoder.decode(field.subarray(160, 160 + clusterLength)),
       nodeId: view.getUint32(at + 28, true),
       diskId,
     },

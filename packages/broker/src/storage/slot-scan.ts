@@ -4,7 +4,7 @@ import { BLOCK_BYTES, type Block, DiskError, type DiskFile } from '../environmen
 import { readEnvelope } from './group-envelope.js'
 import { ForeignSlotError } from './log-store.js'
 import { Slot, slotName } from './slot.js'
-import { readSlotHeader, type SlotHeader, type SlotIdentity, type SlotOwner } from './slot-header.js'
+import { isZero, readSlotHeader, type SlotHeader, type SlotIdentity, type SlotOwner } from './slot-header.js'
 import {
   CHECKPOINT_HEADER_POSITIONS,
   FREE_HEADER_POSITION,
@@ -83,8 +83,7 @@ export async function scanSlot(
     return { kind: 'free', slot: slotOf(id, file, free.slotBytes, free.generation, free.writtenThrough) }
   }
   // The first header is written when everything else is zero and flushed: only it may be torn in a slot never owned.
-  const rest = block.bytes.subarray(BLOCK_BYTES, SCAN_BYTES)
-  if (rest.every((byte) => byte === 0)) return { kind: 'unfinished', id, file, byteLength }
+  if (isZero(block.view, BLOCK_BYTES, SCAN_BYTES)) return { kind: 'unfinished', id, file, byteLength }
   return { kind: 'unreadable', id, file, reason: 'no header is valid', refused: false }
 }
 
