@@ -65,6 +65,19 @@ export async function acquireDirectoryLock(directory: string): Promise<Directory
   }
 }
 
+/** Who uses a directory now, as the refusal to lock it; null when nobody does. Writes nothing. @throws DiskError. */
+export async function directoryHolder(directory: string): Promise<DiskError | null> {
+  const path = join(directory, LOCK_FILE_NAME)
+  try {
+    const found = await readIfThere(path)
+    if (found === null) return null
+    const holder = parseHolder(found)
+    return holder === null || (await isAlive(holder)) ? lockedBy(directory, path, holder) : null
+  } catch (cause) {
+    throw diskErrorFrom(cause, `looking at the lock of ${directory}`)
+  }
+}
+
 async function acquire(directory: string, path: string, mine: string, depth: number): Promise<void> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     if (await linkUnlessThere(mine, path)) return

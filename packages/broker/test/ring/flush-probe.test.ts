@@ -47,6 +47,10 @@ describe('the choice', () => {
     expect(choice.note).toMatch(why)
   })
 
+  it.each(['fuse', 'fuse.sshfs', 'fuseblk', '9p', 'nfs4', 'cifs'])('is each file by itself on %s', (type) => {
+    expect(choose(type, ['rw'])).toMatchObject({ method: 'files', note: expect.stringContaining('does not reach') })
+  })
+
   it('is syncfs for buffered volumes and unknown mounts', () => {
     expect(choose('ext4', ['rw'], false)).toMatchObject({ method: 'syncfs', note: expect.stringContaining('buffered') })
     expect(flushChoiceFor(null, true)).toMatchObject({ method: 'syncfs', note: expect.stringContaining('not known') })

@@ -57,8 +57,9 @@ export class PortableFile implements DiskFile {
       while (done < length) {
         const count = await this.readOnce(block.bytes, offset + done, length - done, position + done)
         done += count
-        // Only the end of the file cuts a read inside a block.
-        if (count === 0 || count % BLOCK_BYTES !== 0) break
+        if (count < BLOCK_BYTES) break
+        // Whether the file ends inside a block that was cut, or the disk had a bad moment, another read of it tells.
+        if (done < length) done -= done % BLOCK_BYTES
       }
       return done
     })

@@ -157,10 +157,7 @@ class PortableVolume implements Volume {
   }
 
   flush(files: readonly DiskFile[]): Promise<void> {
-    return this.operation('flushing files of', async () => {
-      const results = await Promise.allSettled([...new Set(files)].map((file) => file.sync()))
-      for (const result of results) if (result.status === 'rejected') throw result.reason
-    })
+    return this.operation('flushing files of', () => syncFiles(files))
   }
 
   readSmall(name: string): Promise<Uint8Array | null> {
@@ -199,6 +196,12 @@ class PortableVolume implements Volume {
       this.gate.leave()
     }
   }
+}
+
+/** Flushes each file; none is still being flushed when this settles. @throws DiskError */
+export async function syncFiles(files: readonly DiskFile[]): Promise<void> {
+  const results = await Promise.allSettled([...new Set(files)].map((file) => file.sync()))
+  for (const result of results) if (result.status === 'rejected') throw result.reason
 }
 
 export function isOurs(name: string): boolean {

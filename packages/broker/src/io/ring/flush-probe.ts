@@ -35,6 +35,12 @@ const NOT_BY_DEVICE: Readonly<Record<string, readonly (readonly [option: string,
   ],
 }
 
+/**
+ * File systems that another process or machine serves: the kernel passes fsync on to it, but not syncfs, which would
+ * succeed whatever the server's disk says.
+ */
+const SERVED_ELSEWHERE = /^(fuse(blk)?(\..+)?|9p|nfs4?|cifs|smb3)$/
+
 /** @param direct whether the volume's writes bypass the page cache: bytes still in it are not the device's. */
 export async function chooseFlush(facts: FileSystemFacts, direct: boolean): Promise<FlushChoice> {
   return flushChoiceFor(await mountOf(facts), direct)
@@ -43,6 +49,9 @@ export async function chooseFlush(facts: FileSystemFacts, direct: boolean): Prom
 /** The decision for what `/proc/self/mountinfo` says of a device; null when it says nothing. */
 export function flushChoiceFor(mount: Mount | null, direct: boolean): FlushChoice {
   if (mount === null) return bySyncfs('the mount of the directory is not known')
+  if (SERVED_ELSEWHERE.test(mount.type)) {
+    return { method: 'files', note: `flushed file by file: syncfs does not reach the server of ${mount.type}` }
+  }
   const reasons = NOT_BY_DEVICE[mount.type]
   if (reasons === undefined) return bySyncfs(`a flush of the device is not known to suffice on ${mount.type}`)
   for (const [option, why] of reasons) {

@@ -84,9 +84,12 @@ class Transfer implements OperationTarget {
     }
     this.done += result
     if (this.writes) this.continueWriting(result)
-    // Only the end of the file cuts a read inside a block.
-    else if (this.done === this.length || result === 0 || result % BLOCK_BYTES !== 0) this.finish(null)
-    else this.submit()
+    else if (this.done === this.length || result < BLOCK_BYTES) this.finish(null)
+    else {
+      // Whether the file ends inside a block that was cut, or the disk had a bad moment, another read of it tells.
+      this.done -= this.done % BLOCK_BYTES
+      this.submit()
+    }
   }
 
   private continueWriting(written: number): void {

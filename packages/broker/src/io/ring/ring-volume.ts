@@ -23,7 +23,7 @@ import {
 import { acquireDirectoryLock, type DirectoryLock } from '../directory-lock.js'
 import { diskErrorFrom } from '../portable/disk-errors.js'
 import { OperationGate } from '../portable/operation-gate.js'
-import { assertPlainName, isOurs, makeDirectory, removeLeftovers } from '../portable/portable-volume.js'
+import { assertPlainName, isOurs, makeDirectory, removeLeftovers, syncFiles } from '../portable/portable-volume.js'
 import { HIDDEN_PREFIX, readSmallFile, replaceSmallFile } from '../portable/small-file.js'
 import { chooseFlush, type FlushChoice } from './flush-probe.js'
 import { FileContext, RingFile } from './ring-file.js'
@@ -178,6 +178,7 @@ class RingVolume implements Volume {
     return this.operation('flushing files of', async () => {
       if (files.length === 0) return
       if (this.flushMethod === 'syncfs') return syncFileSystem(this.parts.directoryDescriptor)
+      if (this.flushMethod === 'files') return syncFiles(files)
       await this.context.sync(this.parts.flushDescriptor, false, `flushing ${this.directory}`)
     })
   }
