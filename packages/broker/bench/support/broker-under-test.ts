@@ -16,35 +16,57 @@ export class BrokerUnderTest {
   readonly dataDirectory: string
   environment = ''
   bootstrap = ''
-  #child: ChildProcess
+  #child: ChildProcess | null = null
   #cpuAtMark: number | null = 0
 
-  private constructor(child: ChildProcess, dataDirectory: string) {
-    this.#child = child
-    this.dataDirectory = dataDirectory
+  private constructor(
+    private readonly prefer: Preference,
+    private readonly flags: readonly string[],
+  ) {
+    this.dataDirectory = mkdtempSync(join(tmpdir(), 'millrace-bench-'))
   }
 
   static async start(prefer: Preference, flags: readonly string[] = []): Promise<BrokerUnderTest> {
-    const dataDirectory = mkdtempSync(join(tmpdir(), 'millrace-bench-'))
-    const all = ['start', '--data', dataDirectory, '--port', '0', '--environment', prefer, '--json', ...flags]
+    const broker = new BrokerUnderTest(prefer, flags)
+    await broker.#spawn(0)
+    return broker
+  }
+
+  async #spawn(port: number): Promise<void> {
+    const { dataDirectory, prefer, flags } = this
+    const all = ['start', '--data', dataDirectory, '--port', `${port}`, '--environment', prefer, '--json', ...flags]
     const profiling = process.execArgv.filter((flag) => flag.startsWith('--cpu-prof'))
     const child = spawn(process.execPath, [...profiling, PROGRAM, ...all, '--log-level', 'warn'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
-    const broker = new BrokerUnderTest(child, dataDirectory)
+    this.#child = child
     const ended = once(child, 'exit').then(([code]) => {
       throw new Error(`the broker ended with ${String(code)} before it was ready`)
     })
     const [line] = (await Promise.race([once(createInterface(child.stdout!), 'line'), ended])) as [string]
     const ready = JSON.parse(line) as { port: number; environment: string }
-    broker.environment = ready.environment
-    broker.bootstrap = `127.0.0.1:${ready.port}`
+    this.environment = ready.environment
+    this.bootstrap = `127.0.0.1:${ready.port}`
     ended.catch(() => {})
-    return broker
+  }
+
+  /** Ends the broker with the signal and starts it again on the same data and port; resolves when it is ready. */
+  async restart(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    const port = Number(this.bootstrap.split(':')[1])
+    await this.#end(signal)
+    await this.#spawn(port)
+  }
+
+  async #end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    const child = this.#child
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return
+    const exited = once(child, 'exit')
+    child.kill(signal)
+    await exited
   }
 
   get pid(): number {
-    return this.#child.pid!
+    return this.#child!.pid!
   }
 
   /** From now on `cpuSinceMark` counts. */
@@ -66,11 +88,7 @@ export class BrokerUnderTest {
   }
 
   async stop(): Promise<void> {
-    if (this.#child.exitCode === null) {
-      const exited = once(this.#child, 'exit')
-      this.#child.kill('SIGTERM')
-      await exited
-    }
+    await this.#end('SIGTERM')
     rmSync(this.dataDirectory, { recursive: true, force: true })
   }
 }

@@ -1,9 +1,14 @@
 // The physical limits that results are held against, measured in the same run on the same machine.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { BLOCK_BYTES, type Block, type DiskFile, type Environment, type Volume } from '#src/environment.js'
+import { chooseEnvironment } from '#src/io/choose-environment.js'
+import { createConsoleLogger } from '#src/io/console-logger.js'
 
 export interface Limit {
   readonly name: string
@@ -89,4 +94,51 @@ export async function diskWrites(
   await volume.close()
   const name = options.flushed ? 'disk, groups of this size flushed one by one' : 'disk, writes of this size'
   return { name, mbPerSecond: written / MEGABYTE / elapsed }
+}
+
+/** What the disk gives to a bare loop of direct reads one after the other in the file, `readBytes` each, four in flight. */
+export async function diskReads(
+  environment: Environment,
+  directory: string,
+  options: { readonly readBytes: number; readonly seconds: number },
+): Promise<Limit> {
+  const volume = await environment.disk.openVolume(directory, { requireDirect: false })
+  const { file, block } = await writtenFile(environment, volume)
+  environment.memory.release(block)
+  const end = performance.now() + options.seconds * 1000
+  const began = performance.now()
+  let position = 0
+  let taken = 0
+  const lane = async (): Promise<void> => {
+    const target = environment.memory.allocate(options.readBytes)
+    if (target === null) throw new Error('no memory for the limit')
+    while (performance.now() < end) {
+      const at = position
+      position = (position + options.readBytes) % (TEST_FILE_BYTES - options.readBytes)
+      taken += await file.read(at - (at % BLOCK_BYTES), target, 0, options.readBytes)
+    }
+    environment.memory.release(target)
+  }
+  await Promise.all(Array.from({ length: 4 }, lane))
+  const elapsed = (performance.now() - began) / 1000
+  await file.close()
+  await volume.remove('limit')
+  await volume.close()
+  return { name: `disk, sequential reads of ${options.readBytes} bytes`, mbPerSecond: taken / MEGABYTE / elapsed }
+}
+
+/** Runs a measurement of the disk on an environment and in a directory of its own. */
+export async function onBareDisk<T>(
+  prefer: 'auto' | 'ring' | 'portable',
+  work: (environment: Environment, directory: string) => Promise<T>,
+): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), 'millrace-limit-'))
+  const logger = createConsoleLogger({ level: 'error', format: 'text' })
+  const environment = await chooseEnvironment({ prefer, memoryBytes: 64 * 1024 * 1024, logger })
+  try {
+    return await work(environment, directory)
+  } finally {
+    await environment.close()
+    rmSync(directory, { recursive: true, force: true })
+  }
 }

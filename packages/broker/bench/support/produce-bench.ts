@@ -1,14 +1,9 @@
 // One produce workload from start to figures: broker process, topic, closed loop, limit of the same run.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { connect, type Mill, type ProducerOptions } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
-import { chooseEnvironment } from '#src/io/choose-environment.js'
-import { createConsoleLogger } from '#src/io/console-logger.js'
 import { type BenchOptions, benchOptions, type RunOptions } from './bench-options.js'
 import { BrokerUnderTest } from './broker-under-test.js'
-import { diskWrites, type Limit, loopbackTcp } from './limits.js'
+import { diskWrites, type Limit, loopbackTcp, onBareDisk } from './limits.js'
 import { percentileMs, produceLoad, wait } from './produce-load.js'
 
 export interface ProduceWorkload {
@@ -155,13 +150,7 @@ async function groups(control: ReturnType<typeof admin>): Promise<GroupFigures> 
 async function limitOf(workload: ProduceWorkload, groupBytes: number, options: BenchOptions): Promise<Limit> {
   const seconds = Math.max(0.3, options.seconds / ROUNDS / 2)
   if (workload.limit === 'loopback') return loopbackTcp(seconds)
-  const directory = mkdtempSync(join(tmpdir(), 'millrace-limit-'))
-  const logger = createConsoleLogger({ level: 'error', format: 'text' })
-  const environment = await chooseEnvironment({ prefer: options.prefer, memoryBytes: 64 * 1024 * 1024, logger })
-  try {
-    return await diskWrites(environment, directory, { groupBytes, seconds, flushed: true })
-  } finally {
-    await environment.close()
-    rmSync(directory, { recursive: true, force: true })
-  }
+  return onBareDisk(options.prefer, (environment, directory) =>
+    diskWrites(environment, directory, { groupBytes, seconds, flushed: true }),
+  )
 }

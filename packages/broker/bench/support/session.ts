@@ -9,8 +9,12 @@ export interface Session {
   createTopic(name: string, partitions: number, durability: 'flushed' | 'buffered'): Promise<void>
 }
 
-export async function withSession<T>(prefer: Preference, work: (session: Session) => Promise<T>): Promise<T> {
-  const broker = await BrokerUnderTest.start(prefer)
+export async function withSession<T>(
+  prefer: Preference,
+  work: (session: Session) => Promise<T>,
+  flags: readonly string[] = [],
+): Promise<T> {
+  const broker = await BrokerUnderTest.start(prefer, flags)
   const mill = connect({ bootstrap: broker.bootstrap, bufferBytes: 64 * 1024 * 1024 })
   try {
     return await work({

@@ -1,0 +1,107 @@
+// W8: one consumer catches up on a backlog of 1 KiB records: cold, from the disk after a restart of the broker, and hot,
+// again and again from the broker's memory. Beside them the disk's sequential reads and loopback TCP.
+import { bytes, type Producer, topic } from '@millrace/client'
+import { type BenchOptions, benchOptions, type RunOptions } from './support/bench-options.js'
+import { Drain } from './support/drain.js'
+import { diskReads, type Limit, loopbackTcp, onBareDisk } from './support/limits.js'
+import { keyPool, payloadPool } from './support/payloads.js'
+import { round, type Session, withSession } from './support/session.js'
+
+export const name = 'w8'
+
+const RECORD_BYTES = 1024
+const MEGABYTE = 1e6
+const COLD_RECORDS = 2_000_000
+const HOT_RECORDS = 100_000
+const HOT_ROUNDS = 5
+/** What the broker reads at once: the frames of its pool. */
+const READ_BYTES = 256 * 1024
+
+export async function run(options: RunOptions): Promise<object> {
+  const bench = benchOptions(options, 4)
+  const cold = await withSession(bench.prefer, (session) => coldFigures(session, bench, options.tiny))
+  const hot = await withSession(bench.prefer, (session) => hotFigures(session, bench, options.tiny))
+  return { name, cold, hot }
+}
+
+async function coldFigures(session: Session, bench: BenchOptions, tiny: boolean): Promise<object> {
+  const records = await fill(session, tiny ? 2_000 : COLD_RECORDS)
+  await session.broker.restart('SIGTERM')
+  session.broker.mark()
+  const consumed = await catchUp(session, records)
+  const cpu = session.broker.cpuSinceMark()
+  const limit = await onBareDisk(bench.prefer, (environment, directory) =>
+    diskReads(environment, directory, { readBytes: READ_BYTES, seconds: bench.seconds / 2 }),
+  )
+  return figures([consumed], limit, cpu, session)
+}
+
+async function hotFigures(session: Session, bench: BenchOptions, tiny: boolean): Promise<object> {
+  const records = await fill(session, tiny ? 2_000 : HOT_RECORDS)
+  await catchUp(session, records)
+  session.broker.mark()
+  const rounds = []
+  for (let i = 0; i < (tiny ? 1 : HOT_ROUNDS); i++) rounds.push(await catchUp(session, records))
+  const cpu = session.broker.cpuSinceMark()
+  return figures(rounds, await loopbackTcp(bench.seconds / 2), cpu, session)
+}
+
+interface Consumed {
+  readonly records: number
+  readonly bytes: number
+  readonly seconds: number
+}
+
+function figures(rounds: readonly Consumed[], limit: Limit, cpu: number | null, { broker }: Session): object {
+  const rates = rounds.map((one) => one.bytes / MEGABYTE / one.seconds).sort((a, b) => a - b)
+  const mbPerSecond = rates[rates.length >> 1]!
+  const allBytes = rounds.reduce((sum, one) => sum + one.bytes, 0)
+  return {
+    recordsPerSecond: Math.round((mbPerSecond * MEGABYTE) / RECORD_BYTES),
+    mbPerSecond: round(mbPerSecond, 1),
+    limit: { name: limit.name, mbPerSecond: round(limit.mbPerSecond, 1) },
+    ofLimit: round(mbPerSecond / limit.mbPerSecond),
+    brokerCpuSecondsPerGb: cpu === null ? null : round((cpu * 1e9) / allBytes),
+    brokerPeakRssMb: round(broker.peakRssMb() ?? 0, 0),
+    environment: broker.environment,
+  }
+}
+
+async function catchUp({ broker }: Session, records: number): Promise<Consumed> {
+  const { bootstrap } = broker
+  const order = {
+    bootstrap,
+    topic: 'backlog',
+    consumers: 1,
+    from: 'earliest',
+    timed: false,
+    bytesPerSecond: 0,
+  } as const
+  const drain = Drain.start(order)
+  try {
+    const { bytes: consumed, elapsedMs } = await drain.until(records)
+    return { records, bytes: consumed, seconds: elapsedMs / 1000 }
+  } finally {
+    await drain.stop()
+  }
+}
+
+async function fill(session: Session, count: number): Promise<number> {
+  await session.createTopic('backlog', 1, 'buffered')
+  const producer: Producer<Uint8Array, Uint8Array> = session.mill.producer(
+    topic('backlog', { key: bytes, value: bytes }),
+  )
+  const values = payloadPool(RECORD_BYTES)
+  const keys = keyPool(1000)
+  const each = 1000
+  for (let sent = 0; sent < count; sent += each) {
+    await producer.ready()
+    const records = Array.from({ length: each }, (_, i) => ({
+      key: keys[i % keys.length]!,
+      value: values[(sent + i) % values.length]!,
+    }))
+    producer.sendBatch(records).catch(() => {})
+  }
+  await producer.close({ timeoutMs: 60_000 })
+  return count
+}
