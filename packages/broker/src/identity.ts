@@ -100,7 +100,8 @@ export function encodeIdentity(identity: Identity): Uint8Array {
   return encoder.encode(`${JSON.stringify(file)}\n`)
 }
 
-function parseIdentity(bytes: Uint8Array, directory: string): Identity {
+/** @throws StartError DATA_CORRUPT, DATA_OF_NEWER_VERSION. */
+export function parseIdentity(bytes: Uint8Array, directory: string): Identity {
   const corrupt = (what: string, cause?: unknown): never => {
     throw new StartError(
       'DATA_CORRUPT',

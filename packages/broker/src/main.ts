@@ -1,4 +1,4 @@
-// The command millrace-broker: start, doctor, version. Exit codes: 0 done, 1 could not, 2 wrong use.
+// The command millrace-broker: start, doctor, log, version. Exit codes: 0 done, 1 could not, 2 wrong use.
 import { readFile, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -7,10 +7,16 @@ import { type BrokerSettings, describeSettings, LEAST_MEMORY_BYTES, readArgument
 import { examineDisk } from './doctor/examine-disk.js'
 import { examineMachine } from './doctor/examine-machine.js'
 import { type DoctorFinding, isHealthy, renderFindings } from './doctor/findings.js'
-import type { Environment, LogFields, Logger } from './environment.js'
+import { DiskError, type Environment, type LogFields, type Logger } from './environment.js'
+import { runLogCommand } from './inspect/log-command.js'
+import { InspectError } from './inspect/reports.js'
 import { chooseEnvironment, EnvironmentUnavailableError } from './io/choose-environment.js'
 import { createConsoleLogger } from './io/console-logger.js'
+import { directoryHolder } from './io/directory-lock.js'
+import { gunzip } from './io/gunzip.js'
 import { defaultMemoryBytes, fileSystemOf, machineFacts, nearestDirectory } from './io/machine.js'
+import { createPortableEnvironment } from './io/portable/portable-environment.js'
+import { openReadOnlyVolume } from './io/read-only-volume.js'
 import { nearestOf } from './nearest.js'
 import { StartError } from './start-error.js'
 import { SOFTWARE, VERSION } from './version.js'
@@ -19,12 +25,16 @@ const DONE = 0
 const FAILED = 1
 const WRONG_USE = 2
 
-const COMMANDS = ['start', 'doctor', 'version', 'help']
+const COMMANDS = ['start', 'doctor', 'log', 'version', 'help']
+/** `log` needs room for the largest group, and for a few reads ahead. */
+const LOG_MEMORY_BYTES = 64 * 1024 * 1024
 
 const HELP = `millrace-broker ${VERSION}: the broker of Millrace
 
   millrace-broker start [flags]    run a broker until SIGTERM or SIGINT
   millrace-broker doctor [flags]   look at kernel, memory and disk, and say what would help
+  millrace-broker log inspect|verify <dir>
+                                   what is in the data directory of a stopped broker, and whether it is whole
   millrace-broker version          print the version
 
 Flags, also as variables (MILLRACE_PORT) and in a file; flags win over variables, variables over the file:
@@ -44,6 +54,7 @@ async function run(name: string, args: readonly string[]): Promise<number> {
       if (settings === null) return show(HELP)
       return name === 'start' ? await runBroker(settings) : await runDoctor(settings)
     }
+    if (name === 'log') return await runLog(args)
     if (name === 'version' || name === '--version' || name === '-v') return show(`${VERSION}\n`)
     if (name === 'help' || name === '--help' || name === '-h') return show(HELP)
     process.stderr.write(`millrace-broker: there is no command ${name}; did you mean ${nearestOf(name, COMMANDS)}?\n`)
@@ -67,6 +78,10 @@ function explain(error: unknown): number {
   if (error instanceof EnvironmentUnavailableError) {
     process.stderr.write(`millrace-broker: ${error.message}\n`)
     return FAILED
+  }
+  if (error instanceof InspectError) {
+    process.stderr.write(`millrace-broker: ${error.message}\n`)
+    return WRONG_USE
   }
   process.stderr.write(`millrace-broker: unexpected error: ${error instanceof Error ? error.stack : String(error)}\n`)
   return FAILED
@@ -204,6 +219,28 @@ function endOnUnexpectedErrors(logger: Logger): void {
       logger.error({ error }, `${event}: the broker ends`)
       process.exit(FAILED)
     })
+  }
+}
+
+/** Reads the data directory of a stopped broker, by node:fs alone. What cannot be read is exit code 2, as wrong use. */
+async function runLog(args: readonly string[]): Promise<number> {
+  const logger = createConsoleLogger({ level: 'silent', format: 'text' })
+  const environment = createPortableEnvironment({ memoryBytes: LOG_MEMORY_BYTES, logger })
+  const { memory, clock } = environment
+  try {
+    return await runLogCommand(args, {
+      memory,
+      clock,
+      unpack: gunzip,
+      openVolume: (directory) => openReadOnlyVolume(directory, memory),
+      holderOf: directoryHolder,
+      print: show,
+      showProgress: process.stderr.isTTY ? (words) => process.stderr.write(`\r\u001b[K${words}`) : null,
+    })
+  } catch (cause) {
+    throw cause instanceof DiskError ? new InspectError(cause.message, { cause }) : cause
+  } finally {
+    await environment.close()
   }
 }
 

@@ -1,0 +1,242 @@
+// One log from its first byte to its last, as a report.
+import { ProtocolError, producerName } from '@millrace/protocol'
+import type { Clock, Memory } from '../environment.js'
+import { decodeCheckpoint } from '../storage/checkpoint.js'
+import { ENVELOPE_BYTES, GROUP_KINDS } from '../storage/group-envelope.js'
+import { GroupSource } from '../storage/group-source.js'
+import { Segment } from '../storage/segment.js'
+import { indexIntervalOf, padded } from '../storage/slot-layout.js'
+import type { InspectedLog } from './inspected-volume.js'
+import { LogWalk, type WalkedGroup } from './log-walk.js'
+import { type Unpack, whyRecordsFail } from './record-check.js'
+import type { BatchRow, DamagedRange, GroupRow, LogReport, LogStartReport, UndecodableBatch } from './reports.js'
+
+/** Rows of details wanted, from the group or batch that holds an offset on. */
+export interface DetailWish {
+  readonly groups: boolean
+  readonly batches: boolean
+  readonly fromOffset: number
+  readonly maxRows: number
+}
+
+export interface InspectionWorld {
+  readonly memory: Memory
+  readonly clock: Clock
+  readonly unpack: Unpack
+  /** So many bytes more have been looked at. */
+  progressed(bytes: number): void
+}
+
+const KIND_NAMES = {
+  [GROUP_KINDS.batches]: 'batches',
+  [GROUP_KINDS.checkpoint]: 'checkpoint',
+  [GROUP_KINDS.index]: 'index',
+} as const
+/** Batches that cannot be decoded are told one by one up to this many. */
+const MAX_UNDECODABLE = 100
+
+export class LogInspection {
+  private logStart: LogStartReport = { index: 1, offset: 0 }
+  private batches = 0
+  private records = 0
+  private batchBytes = 0
+  private groupBytes = 0
+  private maxTimestamp = 0
+  private readonly groups = { batches: 0, checkpoints: 0, indexes: 0 }
+  private readonly checkpoints: number[] = []
+  private readonly undecodable: UndecodableBatch[] = []
+  private readonly groupRows: GroupRow[] = []
+  private readonly batchRows: BatchRow[] = []
+  private rowsLeftOut = 0
+
+  /** @param onGroup sees every group that holds. */
+  constructor(
+    private readonly world: InspectionWorld,
+    private readonly log: InspectedLog,
+    private readonly wish: DetailWish | null,
+    private readonly onGroup: (group: WalkedGroup) => void = () => {},
+  ) {}
+
+  async run(): Promise<Omit<LogReport, 'topic'>> {
+    const { memory, clock } = this.world
+    const { key } = this.log
+    const { segments, watermark } = segmentsOf(this.log)
+    const source = new GroupSource(memory, clock, key)
+    const walk = new LogWalk(source, memory, segments, watermark, (group) => this.visit(group))
+    try {
+      const end = await walk.run()
+      const damage = [...this.missingAtStart(segments[0]!), ...walk.damage]
+      const isDamaged = damage.length > 0 || this.undecodable.length > 0
+      const details = this.wish === null ? {} : this.details(this.wish)
+      return {
+        ...key,
+        state: isDamaged ? 'damaged' : end.kind,
+        logStart: this.logStart,
+        nextOffset: walk.nextOffset,
+        lastIndex: walk.lastIndex,
+        lastTerm: walk.lastTerm,
+        maxTimestamp: this.maxTimestamp,
+        batches: this.batches,
+        records: this.records,
+        groups: this.groups,
+        groupBytes: this.groupBytes,
+        batchBytes: this.batchBytes,
+        checkpoints: this.checkpoints,
+        segments: segments.map((segment) => this.segmentReport(segment, walk)),
+        deadRanges: walk.deadRanges,
+        damage,
+        undecodable: this.undecodable,
+        end,
+        ...details,
+      }
+    } finally {
+      source.close()
+    }
+  }
+
+  private details({ groups, batches }: DetailWish) {
+    return {
+      ...(groups ? { groupRows: this.groupRows } : {}),
+      ...(batches ? { batchRows: this.batchRows } : {}),
+      rowsLeftOut: this.rowsLeftOut,
+    }
+  }
+
+  /** The log begins where its last checkpoint says, and a segment has to be there from that place on. */
+  private missingAtStart(first: Segment): readonly DamagedRange[] {
+    const { index, offset } = this.logStart
+    const { baseIndex, baseOffset, basePosition } = first.owner
+    if (baseIndex <= index) return []
+    return [
+      {
+        slot: '(missing)',
+        position: 0,
+        endPosition: basePosition,
+        filePosition: 0,
+        reason: 'the first segments are missing',
+        firstOffset: offset,
+        nextOffset: baseOffset,
+        firstIndex: index,
+        nextIndex: baseIndex,
+      },
+    ]
+  }
+
+  private segmentReport(segment: Segment, { groupsOf }: LogWalk) {
+    const { slot, generation, basePosition, checkpointPosition, owner } = segment
+    const noted = groupsOf.get(segment)
+    return {
+      slot: slot.file.name,
+      slotBytes: slot.byteLength,
+      generation,
+      basePosition,
+      endPosition: noted?.endPosition ?? basePosition,
+      baseIndex: owner.baseIndex,
+      baseOffset: owner.baseOffset,
+      groups: noted?.groups ?? 0,
+      checkpointPosition,
+    }
+  }
+
+  private visit(group: WalkedGroup): void {
+    const { envelope, batches } = group
+    this.groupBytes += padded(envelope.length)
+    this.maxTimestamp = Math.max(this.maxTimestamp, envelope.lastTimestamp)
+    if (envelope.kind === GROUP_KINDS.checkpoint) this.checkpoint(group)
+    else if (envelope.kind === GROUP_KINDS.index) this.groups.indexes++
+    else this.groups.batches++
+    this.noteGroupRow(group)
+    for (const batch of batches) {
+      const { part, header, clientAt } = batch
+      this.batches++
+      this.batchBytes += part.clientLength
+      if (!header.control) this.records += header.recordCount
+      const reason = whyRecordsFail(group.block, clientAt, header, this.world.unpack)
+      if (reason !== null && this.undecodable.length < MAX_UNDECODABLE) {
+        this.undecodable.push({ index: part.index, baseOffset: part.baseOffset, reason })
+      }
+      this.noteBatchRow(group, batch)
+    }
+    this.world.progressed(padded(envelope.length))
+    this.onGroup(group)
+  }
+
+  private checkpoint({ block, at, envelope, segment }: WalkedGroup): void {
+    this.groups.checkpoints++
+    this.checkpoints.push(envelope.position)
+    try {
+      const content = block.bytes.subarray(at + ENVELOPE_BYTES, at + envelope.length)
+      const { index, offset } = decodeCheckpoint(content, indexIntervalOf(segment.slot.byteLength)).starts.current
+      this.logStart = { index, offset }
+    } catch (cause) {
+      if (!(cause instanceof ProtocolError)) throw cause
+      this.undecodable.push({ index: envelope.firstIndex, baseOffset: envelope.firstOffset, reason: 'a checkpoint' })
+    }
+  }
+
+  private noteGroupRow({ segment, envelope, batches }: WalkedGroup): void {
+    const { wish } = this
+    const last = batches.at(-1)
+    const reaches = last === undefined ? envelope.firstOffset : last.part.baseOffset + last.header.lastOffsetDelta
+    if (wish === null || !wish.groups || reaches < wish.fromOffset) return
+    if (this.groupRows.length >= wish.maxRows) {
+      this.rowsLeftOut++
+      return
+    }
+    const { position, length, batchCount, firstIndex, firstOffset, durableTo, session } = envelope
+    const filePosition = segment.filePositionOf(position)
+    const { name: slot } = segment.slot.file
+    const kind = KIND_NAMES[envelope.kind]
+    this.groupRows.push({
+      position,
+      slot,
+      filePosition,
+      kind,
+      length,
+      batches: batchCount,
+      firstIndex,
+      firstOffset,
+      durableTo,
+      session,
+    })
+  }
+
+  private noteBatchRow({ envelope }: WalkedGroup, { part, header }: WalkedGroup['batches'][number]): void {
+    const { wish } = this
+    if (wish === null || !wish.batches || part.baseOffset + header.lastOffsetDelta < wish.fromOffset) return
+    if (this.batchRows.length >= wish.maxRows) {
+      this.rowsLeftOut++
+      return
+    }
+    const { index, baseOffset, term, appendTime, clientLength: bytes } = part
+    const { control, codec, epoch, sequence, baseTimestamp, lastTimestamp, recordCount: records } = header
+    const producer = producerName(header.producer)
+    const { position } = envelope
+    const times = { appendTime, baseTimestamp, lastTimestamp }
+    this.batchRows.push({
+      index,
+      baseOffset,
+      records,
+      control,
+      term,
+      bytes,
+      codec,
+      producer,
+      epoch,
+      sequence,
+      ...times,
+      position,
+    })
+  }
+}
+
+/** The segments of a log in order, and the greatest watermark that any of their headers names. */
+function segmentsOf({ slots }: InspectedLog): { readonly segments: readonly Segment[]; readonly watermark: number } {
+  const ordered = [...slots].sort((a, b) => a.owner.basePosition - b.owner.basePosition)
+  const segments = ordered.map(
+    ({ slot, owner, sequence }) => new Segment(slot, slot.generation, owner, sequence, false),
+  )
+  for (const [i, segment] of segments.entries()) segment.endPosition = segments[i + 1]?.basePosition ?? null
+  const watermark = Math.max(0, ...slots.flatMap(({ copies }) => copies.map((copy) => copy.watermark)))
+  return { segments, watermark }
+}

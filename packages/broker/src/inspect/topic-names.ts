@@ -1,0 +1,47 @@
+// The names of topics, from the metadata log as it is walked: checkpoints first, then every command behind them.
+import { crc32, loggedBatches, ProtocolError } from '@millrace/protocol'
+import { commandOfBatch } from '../cluster/command-batch.js'
+import { METADATA_KEY } from '../cluster/metadata-log.js'
+import { decodeImage, MetadataState } from '../cluster/metadata-state.js'
+import { decodeFields } from '../message-pack.js'
+import { decodeCheckpoint } from '../storage/checkpoint.js'
+import { ENVELOPE_BYTES, GROUP_KINDS } from '../storage/group-envelope.js'
+import { indexIntervalOf } from '../storage/slot-layout.js'
+import type { WalkedGroup } from './log-walk.js'
+
+export const METADATA_NAME = '(metadata)'
+
+export class TopicNames {
+  private readonly state = new MetadataState()
+  /** A command or checkpoint of this version could not be read: names may be missing. */
+  isIncomplete = false
+
+  nameOf(topicId: number): string | null {
+    if (topicId === METADATA_KEY.topicId) return METADATA_NAME
+    const topic = this.state.topic(topicId) ?? this.state.dropping().find((dropped) => dropped.topicId === topicId)
+    return topic?.name ?? null
+  }
+
+  idOf(name: string): number | null {
+    return this.state.topicByName(name)?.topicId ?? null
+  }
+
+  /** Takes in a group of the metadata log. */
+  read(group: WalkedGroup): void {
+    const { block, at, envelope } = group
+    const content = block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length)
+    try {
+      if (envelope.kind === GROUP_KINDS.checkpoint) this.readCheckpoint(content, group)
+      if (envelope.kind !== GROUP_KINDS.batches) return
+      for (const batch of loggedBatches(content, crc32)) this.state.apply(commandOfBatch(content, batch))
+    } catch (cause) {
+      if (!(cause instanceof ProtocolError)) throw cause
+      this.isIncomplete = true
+    }
+  }
+
+  private readCheckpoint(content: Uint8Array, { segment }: WalkedGroup): void {
+    const { state } = decodeCheckpoint(content, indexIntervalOf(segment.slot.byteLength))
+    this.state.restore(decodeImage(decodeFields(state)))
+  }
+}
