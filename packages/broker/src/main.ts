@@ -14,8 +14,10 @@ import { chooseEnvironment, EnvironmentUnavailableError } from './io/choose-envi
 import { createConsoleLogger } from './io/console-logger.js'
 import { directoryHolder } from './io/directory-lock.js'
 import { gunzip } from './io/gunzip.js'
-import { defaultMemoryBytes, fileSystemOf, machineFacts, nearestDirectory } from './io/machine.js'
+import { defaultMemoryBytes, fileSystemOf, machineFacts } from './io/machine.js'
+import { nearestDirectory } from './io/nearest-directory.js'
 import { createPortableEnvironment } from './io/portable/portable-environment.js'
+import { refusePseudoFileSystem } from './io/pseudo-file-system.js'
 import { openReadOnlyVolume } from './io/read-only-volume.js'
 import { nearestOf } from './nearest.js'
 import { StartError } from './start-error.js'
@@ -253,12 +255,18 @@ async function runDoctor(settings: BrokerSettings): Promise<number> {
   const scratch = join(await nearestDirectory(resolve(settings.data)), `.millrace-doctor-${process.pid}`)
   let flush: unknown = null
   try {
+    await refusePseudoFileSystem(resolve(settings.data))
     const report = await examineDisk(environment, scratch, await fileSystemOf(dirname(scratch)))
     findings.push(...report.findings)
     flush = report.flush
   } catch (error) {
     const finding = error instanceof Error ? error.message : String(error)
-    findings.push({ subject: 'disk', state: 'bad', finding, hint: 'give --data a directory this user may write to' })
+    findings.push({
+      subject: 'disk',
+      state: 'bad',
+      finding,
+      hint: 'give --data a directory on a disk, which this user may write to',
+    })
   } finally {
     await environment.close()
     await rm(scratch, { recursive: true, force: true })

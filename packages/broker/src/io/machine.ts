@@ -1,7 +1,6 @@
 // What the machine says of itself: for defaults, and for `doctor`.
-import { readFile, stat, statfs } from 'node:fs/promises'
+import { readFile, statfs } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
-import { dirname } from 'node:path'
 import type { MachineFacts, Shortcoming } from '../doctor/examine-machine.js'
 
 const MIB = 1024 * 1024
@@ -73,15 +72,4 @@ async function lockedMemoryBytes(): Promise<number | null> {
 export async function fileSystemOf(path: string): Promise<string | null> {
   const { type } = await statfs(path)
   return FILE_SYSTEMS[type] ?? null
-}
-
-/** `path`, or the nearest directory above it that exists. */
-export async function nearestDirectory(path: string): Promise<string> {
-  let candidate = path
-  while (dirname(candidate) !== candidate) {
-    const found = await stat(candidate).catch(() => null)
-    if (found?.isDirectory() === true) return candidate
-    candidate = dirname(candidate)
-  }
-  return candidate
 }

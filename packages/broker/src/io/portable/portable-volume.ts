@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { constants } from 'node:fs'
 import { mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { join, relative, resolve, sep } from 'node:path'
 import {
   BLOCK_BYTES,
   type Disk,
@@ -14,6 +14,8 @@ import {
   type VolumeOptions,
 } from '../../environment.js'
 import { acquireDirectoryLock, type DirectoryLock, LOCK_FILE_NAME } from '../directory-lock.js'
+import { nearestDirectory } from '../nearest-directory.js'
+import { refusePseudoFileSystem } from '../pseudo-file-system.js'
 import { diskErrorFrom, systemCode } from './disk-errors.js'
 import { OperationGate } from './operation-gate.js'
 import { PortableFile } from './portable-file.js'
@@ -55,14 +57,32 @@ export class PortableDisk implements Disk {
   }
 }
 
+/**
+ * Makes a directory and its parents, one after the other, each durable before the next.
+ * @throws DiskError READ_ONLY on a file system of the kernel's own; PERMISSION, NO_SPACE.
+ */
 export async function makeDirectory(directory: string): Promise<void> {
   try {
-    const highest = await mkdir(directory, { recursive: true })
-    if (highest === undefined) return
-    // The new entries become durable one parent at a time, up to the first that existed before.
-    for (let path = resolve(directory); path.length >= highest.length; path = dirname(path)) await syncDirectoryOf(path)
+    await refusePseudoFileSystem(directory)
+    let path = await nearestDirectory(directory)
+    for (const name of relative(path, resolve(directory))
+      .split(sep)
+      .filter((part) => part !== '')) {
+      path = join(path, name)
+      await makeUnlessThere(path)
+      await syncDirectoryOf(path)
+    }
   } catch (cause) {
     throw diskErrorFrom(cause, `making the directory ${directory}`)
+  }
+}
+
+async function makeUnlessThere(path: string): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (cause) {
+    // Another process may have made it since it was looked for.
+    if (systemCode(cause) !== 'EEXIST' || !(await stat(path)).isDirectory()) throw cause
   }
 }
 
