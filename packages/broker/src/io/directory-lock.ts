@@ -28,7 +28,8 @@ interface Holder {
 /**
  * Locks a directory against other processes, and against a second lock in this one.
  *
- * The lock file appears with its content in one step (`link` of a finished file) or not at all.
+ * The lock file appears with its content in one step (`link` of a finished file) or not at all. The content is flushed
+ * before: a power cut that kept the name alone would leave a lock of which nobody can tell whose it was.
  *
  * Taking over the lock of a dead holder: whoever finds content X stale first takes a second lock, whose *name* is
  * derived from X, by the same procedure. Its holder alone may replace X, and does so only after reading X again:
@@ -44,7 +45,7 @@ export async function acquireDirectoryLock(directory: string): Promise<Directory
   const holder: Holder = { pid: process.pid, ...(await identityOf(process.pid)), nonce }
   const mine = join(directory, `.${LOCK_FILE_NAME}.${nonce}`)
   try {
-    await writeFile(mine, `${JSON.stringify(holder)}\n`, { mode: 0o600, flag: 'wx' })
+    await writeFile(mine, `${JSON.stringify(holder)}\n`, { mode: 0o600, flag: 'wx', flush: true })
     try {
       await acquire(directory, path, mine, 0)
     } finally {
@@ -92,7 +93,7 @@ async function acquire(directory: string, path: string, mine: string, depth: num
       if ((await readIfThere(path)) !== found) continue
       // A rename of one link onto another of the same file does nothing, so the replacement is a file of its own.
       const replacement = `${mine}.${depth}`
-      await writeFile(replacement, await readFile(mine), { mode: 0o600 })
+      await writeFile(replacement, await readFile(mine), { mode: 0o600, flush: true })
       await rename(replacement, path)
       return
     } finally {
