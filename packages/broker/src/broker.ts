@@ -8,6 +8,7 @@ import { claimIdentity, countStart, type Identity } from './identity.js'
 import { DEFAULT_STOP_TIMEOUT_MS, RESERVE_BYTES } from './limits.js'
 import { isLoopback } from './loopback.js'
 import { Metrics } from './metrics.js'
+import { type ConnectionLimits, DEFAULT_CONNECTION_LIMITS } from './server/connection-admission.js'
 import type { ServerContext } from './server/context.js'
 import { isBrokenAssertion } from './server/failures.js'
 import { frameMemoryOf, Server } from './server/server.js'
@@ -36,6 +37,9 @@ export interface BrokerConfig {
   /** Bytes of segments kept written ahead, so that bursts of flushed records need not wait for space. Default 0. */
   readonly reserveBytes?: number
   readonly insecure?: boolean
+  /** Connections from one address, and new ones a second; 0 for no limit. More are refused with OVERLOADED. */
+  readonly maxConnectionsPerAddress?: number
+  readonly acceptsPerSecond?: number
   /** A broken assertion was met: whoever runs the broker must end it. By default it is only logged. */
   readonly onHalt?: (error: unknown) => void
 }
@@ -116,7 +120,7 @@ async function start(
   const identity = await countStart(volume, found)
 
   const node = await openNode(environment, store, identity, volume, config)
-  const server = new Server(node.context)
+  const server = new Server(node.context, connectionLimitsOf(config))
   node.connections = () => server.connections
   const listener = await server.listen({ host, port: config.port ?? DEFAULT_PORT })
   closers.push(() => server.stop(0))
@@ -136,6 +140,15 @@ async function start(
       stopped ??= stop(server, node.shard, store, volume, options?.timeoutMs ?? DEFAULT_STOP_TIMEOUT_MS)
       return stopped
     },
+  }
+}
+
+function connectionLimitsOf({ maxConnectionsPerAddress, acceptsPerSecond }: BrokerConfig): ConnectionLimits {
+  const { maxConnections, ...standard } = DEFAULT_CONNECTION_LIMITS
+  return {
+    maxConnections,
+    maxConnectionsPerAddress: maxConnectionsPerAddress ?? standard.maxConnectionsPerAddress,
+    acceptsPerSecond: acceptsPerSecond ?? standard.acceptsPerSecond,
   }
 }
 

@@ -1,5 +1,6 @@
 // Every setting of the broker's command, in one table: its flag, its environment variable, its key in the file, its
 // default and its meaning. Flags win over variables, variables over the file, the file over defaults.
+import { ACCEPTS_PER_SECOND, MAX_CONNECTIONS_PER_ADDRESS } from './limits.js'
 import { editDistance, nearestOf } from './nearest.js'
 import { byteSize, choice, flag, hexId, integer, type ReadValue, text } from './setting-values.js'
 import { StartError } from './start-error.js'
@@ -36,6 +37,18 @@ const SETTINGS = {
     'io_uring, or node:fs and node:net',
   ),
   requireDirect: setting(flag, false, '', 'refuse file systems without direct I/O'),
+  maxConnectionsPerAddress: setting(
+    integer(0, 1_000_000),
+    MAX_CONNECTIONS_PER_ADDRESS,
+    '<n>',
+    'connections from one address, 0 for no limit',
+  ),
+  acceptsPerSecond: setting(
+    integer(0, 1_000_000),
+    ACCEPTS_PER_SECOND,
+    '<n>',
+    'new connections a second, 0 for no limit',
+  ),
   insecure: setting(flag, false, '', 'listen on other addresses than loopback without authentication'),
   bootstrap: setting(flag, false, '', 'begin a new cluster in an empty directory (implied on loopback)'),
   nodeId: setting(integer(1, 0xffff_fffe), undefined, '<n>', 'refuse the data of another node'),

@@ -28,6 +28,13 @@ export const DEFAULT_MAP_WAIT_MS = 5_000
 // ---------------------------------------------------------------- connections
 
 export const MAX_CONNECTIONS = 20_000
+/** From one address: a program with a leak, or somebody who means harm, leaves room for the others. */
+export const MAX_CONNECTIONS_PER_ADDRESS = 2_000
+/** New connections of all addresses; twice as many may come at once, as after a restart. */
+export const ACCEPTS_PER_SECOND = 1_000
+export const ACCEPT_BURST_SECONDS = 2
+/** Connections that are being told why they are refused. */
+export const MAX_REFUSALS_UNDER_WAY = 64
 /** From the connection's first moment to its HELLO. */
 export const HELLO_TIMEOUT_MS = 5_000
 /** Requests of one connection that wait for their answer; the broker reads on when there are fewer. */

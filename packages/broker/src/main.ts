@@ -146,6 +146,8 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
       requireDirect: settings.requireDirect,
       reserveBytes: settings.reserve,
       insecure: settings.insecure,
+      maxConnectionsPerAddress: settings.maxConnectionsPerAddress,
+      acceptsPerSecond: settings.acceptsPerSecond,
       ...(settings.bootstrap ? { bootstrap: true } : {}),
       ...(settings.nodeId === undefined ? {} : { nodeId: settings.nodeId }),
       ...(settings.clusterId === undefined ? {} : { clusterId: settings.clusterId }),

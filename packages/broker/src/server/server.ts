@@ -1,7 +1,14 @@
 // The listener of a shard and its connections, from the first to the last.
+import { ERROR_TABLE, encodeFrame, failure } from '@millrace/protocol'
 import type { Clock, Environment, Listener, ListenOptions, Stream, StreamHandler, Timer } from '../environment.js'
-import { FRAME_MEMORY_SHARE, MAX_CONNECTIONS, MIN_FRAME_MEMORY_BYTES, TICK_MS } from '../limits.js'
+import { FRAME_MEMORY_SHARE, MAX_REFUSALS_UNDER_WAY, MIN_FRAME_MEMORY_BYTES, TICK_MS } from '../limits.js'
 import { Connection } from './connection.js'
+import {
+  addressOf,
+  ConnectionAdmission,
+  type ConnectionLimits,
+  DEFAULT_CONNECTION_LIMITS,
+} from './connection-admission.js'
 import type { ServerContext } from './context.js'
 import { FrameMemory } from './frame-memory.js'
 
@@ -15,14 +22,20 @@ export class Server {
   readonly #context: ServerContext
   readonly #clock: Clock
   readonly #connections = new Set<Connection>()
+  readonly #admission: ConnectionAdmission
+  /** Connections that are told why they are refused, and have not closed yet. */
+  readonly #refused = new Set<Stream>()
+  /** Refused since the log last said so, and the last reason. */
+  #unreported = { count: 0, reason: '' }
   #listener: Listener | null = null
   #tick: Timer | null = null
   #stopping = false
   #whenEmpty: (() => void) | null = null
 
-  constructor(context: ServerContext) {
+  constructor(context: ServerContext, limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS) {
     this.#context = context
     this.#clock = context.environment.clock
+    this.#admission = new ConnectionAdmission(this.#clock, limits)
   }
 
   get connections(): number {
@@ -38,15 +51,49 @@ export class Server {
 
   #accept(stream: Stream): StreamHandler {
     const { metrics } = this.#context
-    if (this.#stopping || this.#connections.size >= MAX_CONNECTIONS) {
+    if (this.#stopping) {
       metrics.connectionsRefused++
       stream.destroy()
       return IGNORE
     }
+    const address = addressOf(stream.peer)
+    const reason = this.#admission.admit(address)
+    if (reason !== null) return this.#refuse(stream, reason)
     metrics.connectionsAccepted++
-    const connection = new Connection(this.#context, stream, (closed) => this.#closed(closed))
+    const connection = new Connection(this.#context, stream, (closed) => {
+      this.#admission.left(address)
+      this.#closed(closed)
+    })
     this.#connections.add(connection)
     return connection
+  }
+
+  /** Says why and closes. When too many are being told, others are cut without a word: words must not cost much either. */
+  #refuse(stream: Stream, reason: string): StreamHandler {
+    const { metrics } = this.#context
+    metrics.connectionsRefused++
+    metrics.refused('OVERLOADED')
+    this.#unreported = { count: this.#unreported.count + 1, reason }
+    if (this.#refused.size >= MAX_REFUSALS_UNDER_WAY) {
+      stream.destroy()
+      return IGNORE
+    }
+    this.#refused.add(stream)
+    // The stream has its handler only when this returns.
+    this.#clock.defer(() => {
+      stream.write(
+        encodeFrame(failure, { code: ERROR_TABLE.OVERLOADED.code, answeredKind: 0, detail: reason }, { id: 0 }),
+      )
+      stream.end()
+    })
+    return { ...IGNORE, onClosed: () => void this.#refused.delete(stream) }
+  }
+
+  #reportRefusals(): void {
+    const { count: connections, reason } = this.#unreported
+    if (connections === 0) return
+    this.#unreported = { count: 0, reason: '' }
+    this.#context.environment.log.warn({ connections, reason }, 'connections were refused')
   }
 
   #closed(connection: Connection): void {
@@ -61,6 +108,7 @@ export class Server {
       for (const connection of this.#connections) this.#guard(() => connection.tick())
       this.#guard(() => this.#context.map.heartbeat(0))
       this.#guard(() => this.#context.shard.dropExpired())
+      this.#guard(() => this.#reportRefusals())
     })
   }
 
@@ -87,6 +135,7 @@ export class Server {
     await this.#empty(Math.max(1, deadline - this.#clock.monotonicMs()))
     for (const connection of this.#connections) connection.stream.destroy()
     await this.#empty(null)
+    for (const stream of this.#refused) stream.destroy()
     this.#tick?.cancel()
   }
 
