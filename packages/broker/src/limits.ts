@@ -102,6 +102,8 @@ export const CACHE_BYTES = 32 * 1024 * 1024
 export const APPEND_MEMORY_SHARE = 0.375
 export const CACHE_SHARE = 0.25
 export const FRAME_BYTES = 128 * 1024
+/** How far is read ahead of a cursor that follows a log from disk, at most. */
+export const READ_AHEAD_BYTES = 2 * 1024 * 1024
 /** A checkpoint is written after so many bytes of log, and so bounds what a restart reads. */
 export const CHECKPOINT_BYTES = 1024 * 1024
 /** A slot that is full sooner than this is followed by one of the next larger class. */

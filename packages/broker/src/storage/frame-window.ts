@@ -1,6 +1,7 @@
 // The frames of one slot that one read has pinned, seen as a stretch of the file.
 import type { Memory } from '../environment.js'
-import type { Frame, FrameCache, FrameSource } from '../memory/frame-cache.js'
+import type { Frame, FrameSource } from '../memory/frame.js'
+import type { PagePool } from '../memory/page-pool.js'
 import type { Piece } from './read-selection.js'
 
 export class FrameWindow {
@@ -9,12 +10,12 @@ export class FrameWindow {
 
   /** @param readableBytes of the file; what lies beyond is not written yet. */
   constructor(
-    private readonly cache: FrameCache,
+    private readonly pool: PagePool,
     private readonly memory: Memory,
     private readonly source: FrameSource,
     private readonly readableBytes: number,
   ) {
-    this.frameBytes = cache.frameBytes
+    this.frameBytes = pool.frameBytes
   }
 
   get pinnedFrames(): number {
@@ -45,10 +46,11 @@ export class FrameWindow {
   }
 
   private async pinOne(number: number, needed: number): Promise<void> {
-    const frame = await this.cache.pin(this.source, number, needed, this.readableBytes)
+    // Given back first: one reservation covers one pin. What was read of it stands in the new one as well.
     const held = this.frames.get(number)
-    if (held !== undefined) this.cache.unpin(held)
-    this.frames.set(number, frame)
+    if (held !== undefined) this.pool.unpin(held)
+    this.frames.delete(number)
+    this.frames.set(number, await this.pool.pin(this.source, number, needed, this.readableBytes))
   }
 
   private holds(from: number, to: number): boolean {
@@ -118,7 +120,7 @@ export class FrameWindow {
     for (const [number, frame] of this.frames) {
       if ((number + 1) * this.frameBytes > filePosition) continue
       this.frames.delete(number)
-      this.cache.unpin(frame)
+      this.pool.unpin(frame)
     }
   }
 
@@ -127,12 +129,12 @@ export class FrameWindow {
     for (const [number, frame] of this.frames) {
       if (number * this.frameBytes < filePosition) continue
       this.frames.delete(number)
-      this.cache.unpin(frame)
+      this.pool.unpin(frame)
     }
   }
 
   releaseAll(): void {
-    for (const frame of this.frames.values()) this.cache.unpin(frame)
+    for (const frame of this.frames.values()) this.pool.unpin(frame)
     this.frames.clear()
   }
 }

@@ -1,5 +1,8 @@
-// The reading side of one log: the tail from memory, everything older through the frame cache.
+// The reading side of one log: the tail from memory, everything older through the page pool.
 import { DiskError } from '../environment.js'
+import { READ_AHEAD_BYTES } from '../limits.js'
+import { SourceDroppedError } from '../memory/page-pool.js'
+import { FollowedCursors } from '../memory/read-ahead.js'
 import { FrameWindow } from './frame-window.js'
 import type { Group } from './group.js'
 import { keyText } from './group-envelope.js'
@@ -33,6 +36,8 @@ function readOf(selection: ReadSelection, pieces: readonly Piece[], give: () => 
 type Run = [number, number]
 
 export class LogReader {
+  private readonly cursors = new FollowedCursors(READ_AHEAD_BYTES)
+
   constructor(
     private readonly context: StorageContext,
     private readonly key: LogKey,
@@ -103,6 +108,7 @@ export class LogReader {
   private async readReserved(selection: ReadSelection, reserved: number): Promise<LogRead | number | 'next'> {
     const { frames } = this.context
     let window: FrameWindow | null = null
+    let segment: Segment | null = null
     let kept = reserved
     const release = (): void => {
       window?.releaseAll()
@@ -110,7 +116,7 @@ export class LogReader {
       kept = 0
     }
     try {
-      const segment = this.segmentOf(selection.offset)
+      segment = this.segmentOf(selection.offset)
       const index = await this.indexOf(segment)
       window = this.windowOf(segment)
       const selected = await this.select(segment, index, window, selection, reserved)
@@ -123,16 +129,44 @@ export class LogReader {
         kept = open.pinnedFrames
         frames.unreserve(reserved - kept)
         const pieces = selected.flatMap(([from, to]) => open.pieces(from, to))
+        this.readAhead(segment, selected.at(-1)![1], selection)
         return readOf(selection, pieces, release)
       }
       release()
       return this.goesOn(segment, selection.offset) ? 'next' : emptyRead(selection.offset)
     } catch (cause) {
       release()
+      if (cause instanceof SourceDroppedError) return this.afterDrop(segment!, cause)
       const failure = cause instanceof DiskError ? this.unreadable(cause) : cause
       if (failure instanceof StorageError) this.note(failure, selection.offset)
       throw failure
     }
+  }
+
+  /** The log's start has moved on, or the log has been dropped. @throws StorageError CLOSED for the latter. */
+  private afterDrop(segment: Segment, cause: SourceDroppedError): 'next' {
+    if (!this.writer.chain.segments.includes(segment)) return 'next'
+    throw new StorageError('CLOSED', `log ${keyText(this.key)} has given up its segments`, { cause })
+  }
+
+  /** Reads on behind a read of a cursor that follows the log, into the next segment if there is one. */
+  private readAhead(segment: Segment, from: number, { offset, nextOffset, byteLength }: ReadSelection): void {
+    const bytes = this.cursors.advance(offset, nextOffset, byteLength)
+    if (bytes === 0) return
+    const { frames } = this.context
+    const end = from + bytes
+    const first = Math.floor(from / frames.frameBytes)
+    const isFinished = segment.endPosition !== null && segment.endPosition <= this.diskEnd()
+    const dataEnd = segment.filePositionOf(this.endOf(segment))
+    const last = Math.ceil(Math.min(end, dataEnd) / frames.frameBytes)
+    // What stands behind the end of a finished segment is read along: a frame is either whole or has to be read again.
+    frames.readAhead(segment.source, first, last - first, isFinished ? segment.source.byteLength : dataEnd)
+    const { segments } = this.writer.chain
+    const next = isFinished && end > dataEnd ? segments[segments.indexOf(segment) + 1] : undefined
+    if (next === undefined) return
+    const nextEnd = next.filePositionOf(this.endOf(next))
+    const pages = Math.ceil(Math.min(end - dataEnd, nextEnd) / frames.frameBytes)
+    frames.readAhead(next.source, 0, pages, nextEnd)
   }
 
   /** Whether the offset, not found in a segment, is now to be found elsewhere: the tail was flushed meanwhile. */

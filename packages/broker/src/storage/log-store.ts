@@ -1,6 +1,7 @@
 // What storage offers to the partitions of a shard: logs that are appended to, read, and found again after a crash.
 import type { BatchHeader, LogPart } from '@millrace/protocol'
 import type { Block } from '../environment.js'
+import type { PoolStatistics } from '../memory/page-pool.js'
 
 /** Names one log: a lane of a partition. Topic 0 is the metadata topic. */
 export interface LogKey {
@@ -161,8 +162,7 @@ export interface StorageStatistics {
   readonly groups: number
   readonly flushes: number
   readonly copiedBytes: number
-  readonly cacheHits: number
-  readonly cacheMisses: number
+  readonly pagePool: PoolStatistics
   readonly slots: number
   readonly freeSlots: number
   /** Why nothing is written any more until the broker is started again; null while the disk does what it is asked. */

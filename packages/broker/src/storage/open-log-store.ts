@@ -3,7 +3,7 @@ import { assert } from '@millrace/protocol'
 import type { Environment, Volume } from '../environment.js'
 import { APPEND_MEMORY_SHARE, CACHE_SHARE } from '../limits.js'
 import { AppendMemory } from '../memory/append-memory.js'
-import { FrameCache } from '../memory/frame-cache.js'
+import { PagePool } from '../memory/page-pool.js'
 import { Flusher } from './flusher.js'
 import { Latch } from './latch.js'
 import type { LogStore, LogStoreOptions } from './log-store.js'
@@ -72,7 +72,7 @@ function makeContext(
   const { clusterId, nodeId, diskId } = options
   const identity = { clusterId, nodeId, diskId }
   const appendMemory = new AppendMemory(memory, limits.appendMemoryBytes)
-  const frames = new FrameCache(memory, clock, limits.frameBytes, limits.cacheBytes, counters)
+  const frames = new PagePool(memory, clock, limits.frameBytes, limits.cacheBytes)
   appendMemory.reclaim = () => frames.reclaim()
   appendMemory.onReleased = () => room.wake()
   return {

@@ -1,5 +1,5 @@
 // A slot while a log owns it: the piece of the log from one base position to the next.
-import type { FrameSource } from '../memory/frame-cache.js'
+import type { FrameSource } from '../memory/frame.js'
 import type { Slot } from './slot.js'
 import type { SlotOwner } from './slot-header.js'
 import { dataLimitOf, indexIntervalOf, SLOT_DATA_START } from './slot-layout.js'
@@ -28,7 +28,7 @@ export class Segment {
     isNew: boolean,
   ) {
     this.headerSequence = headerSequence
-    this.source = { file: slot.file, byteLength: slot.byteLength, frames: new Map() }
+    this.source = { file: slot.file, byteLength: slot.byteLength, slotId: slot.id, generation }
     this.checkpointPosition = owner.checkpointPosition
     this.index = isNew ? new SparseIndex(indexIntervalOf(slot.byteLength)) : null
   }

@@ -2,7 +2,7 @@
 
 import type { Environment, Volume } from '../environment.js'
 import type { AppendMemory } from '../memory/append-memory.js'
-import type { FrameCache } from '../memory/frame-cache.js'
+import type { PagePool } from '../memory/page-pool.js'
 import type { Flusher } from './flusher.js'
 import type { Latch } from './latch.js'
 import type { Room } from './room.js'
@@ -24,5 +24,5 @@ export interface StorageContext {
   readonly pool: SlotPool
   readonly flusher: Flusher
   readonly appendMemory: AppendMemory
-  readonly frames: FrameCache
+  readonly frames: PagePool
 }

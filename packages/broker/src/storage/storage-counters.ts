@@ -6,8 +6,6 @@ export class StorageCounters {
   groups = 0
   flushes = 0
   copiedBytes = 0
-  cacheHits = 0
-  cacheMisses = 0
   failedReads = 0
   /** Bytes of zeros written to make slots ready. */
   bytesFilled = 0

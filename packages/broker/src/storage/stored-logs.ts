@@ -178,7 +178,7 @@ export class StoredLogs implements LogStore {
     if (open !== undefined) {
       await open.log.stop()
       for (const segment of open.log.writer.chain.segments) {
-        this.context.frames.drop(segment.source)
+        await this.context.frames.drop(segment.source)
         slots.push(segment.slot)
       }
       slots.push(...open.keptSlots)
@@ -214,9 +214,7 @@ export class StoredLogs implements LogStore {
     while (appendMemory.forgetOldest()) {
       // Until none is left.
     }
-    while (frames.reclaim()) {
-      // Frames still pinned go when their reads are released.
-    }
+    await frames.close()
     await Promise.all([...pool.slots].map(({ file }) => file.close()))
   }
 
@@ -233,8 +231,7 @@ export class StoredLogs implements LogStore {
   }
 
   get statistics(): StorageStatistics {
-    const { bytesAppended, bytesWritten, groups, flushes, copiedBytes } = this.context.counters
-    const { cacheHits, cacheMisses, failedReads } = this.context.counters
+    const { bytesAppended, bytesWritten, groups, flushes, copiedBytes, failedReads } = this.context.counters
     const { slots, freeCount, full } = this.context.pool
     return {
       bytesAppended,
@@ -242,8 +239,7 @@ export class StoredLogs implements LogStore {
       groups,
       flushes,
       copiedBytes,
-      cacheHits,
-      cacheMisses,
+      pagePool: this.context.frames.statistics,
       slots: slots.size,
       freeSlots: freeCount,
       failure: this.context.latch.failure?.message ?? null,

@@ -103,9 +103,9 @@ describe('the cache', () => {
       expect(Buffer.compare(clientPartsOf(read)[0]!, batches[0]!)).toBe(0)
       read.release()
     }
-    const { cacheMisses } = test.store.statistics
+    const { misses } = test.store.statistics.pagePool
     ;(await log.read(0, 1, 4)).release()
-    expect(test.store.statistics.cacheMisses).toBe(cacheMisses)
+    expect(test.store.statistics.pagePool.misses).toBe(misses)
   })
 
   it('never frees pinned memory, and never takes more than it was given', async () => {
@@ -145,9 +145,9 @@ describe('the cache', () => {
     for (const offset of [40, 60, 80, 100, 120]) (await test.settled(log.read(offset, 9000, 150))).release()
     ;(await log.read(3, 1, 150)).release()
     await test.readAll(log, 20, 9000)
-    const { cacheMisses } = test.store.statistics
+    const { misses } = test.store.statistics.pagePool
     ;(await log.read(3, 1, 150)).release()
-    expect(test.store.statistics.cacheMisses).toBe(cacheMisses)
+    expect(test.store.statistics.pagePool.misses).toBe(misses)
   })
 
   it('says so when the environment has no memory left', async () => {
