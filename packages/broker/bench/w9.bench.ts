@@ -1,7 +1,9 @@
 // W9: many partitions. Produce of 1 KiB records over 1 to 10,000 partitions, with the same batch for one partition in each
 // call, and with keys spread over all of them, where the batches are as large as they happen to become.
+import { bytes, topic } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
 import { type BenchOptions, benchOptions, type RunOptions } from './support/bench-options.js'
+import { payloadPool } from './support/payloads.js'
 import { produceLoad } from './support/produce-load.js'
 import { round, type Session, withSession } from './support/session.js'
 
@@ -38,6 +40,8 @@ interface LoadFigures {
 
 interface Figures {
   readonly partitions: number
+  /** How long the first record of every partition took together: each log gets its first segment. */
+  readonly firstTouchSeconds: number
   readonly sameBatch: LoadFigures
   readonly natural: LoadFigures
   readonly brokerRssMb: number
@@ -46,15 +50,26 @@ interface Figures {
 
 async function measure(session: Session, partitions: number, bench: BenchOptions): Promise<Figures> {
   await session.createTopic('many', partitions, 'buffered')
+  const firstTouchSeconds = await touchAll(session, partitions)
   const sameBatch = await load(session, partitions, bench, true)
   const natural = await load(session, partitions, bench, false)
   return {
     partitions,
+    firstTouchSeconds,
     sameBatch,
     natural,
     brokerRssMb: round(session.broker.rssMb() ?? 0, 0),
     environment: session.broker.environment,
   }
+}
+
+async function touchAll({ mill }: Session, partitions: number): Promise<number> {
+  const producer = mill.producer(topic('many', { key: bytes, value: bytes }), { deliveryTimeoutMs: 300_000 })
+  const value = payloadPool(RECORD_BYTES)[0]!
+  const began = performance.now()
+  await producer.sendBatch(Array.from({ length: partitions }, (_, partition) => ({ key: null, value, partition })))
+  await producer.close()
+  return round((performance.now() - began) / 1000, 1)
 }
 
 async function load(

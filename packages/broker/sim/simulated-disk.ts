@@ -214,6 +214,10 @@ class SimulatedVolume implements Volume {
     return this.gate.pass(() => flushImages(this.context, 'flush', images, false))
   }
 
+  async flushGrown(files: readonly DiskFile[]): Promise<void> {
+    await Promise.all([...new Set(files)].map((file) => file.sync()))
+  }
+
   readSmall(name: string): Promise<Uint8Array | null> {
     mustBePlainName(name)
     return this.operation('read small', 0, () => {

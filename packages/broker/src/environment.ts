@@ -172,6 +172,8 @@ export interface Volume {
    * Only for files whose written extents existed before (pre-written slots); use `DiskFile.sync` after growth.
    */
   flush(files: readonly DiskFile[]): Promise<void>
+  /** The same for files some of whose extents were never written before: like `sync` of each, and cheaper for many. */
+  flushGrown(files: readonly DiskFile[]): Promise<void>
   /** The bytes of a small file (≤ 1 MiB), or null when it does not exist. Buffered; not for log data. */
   readSmall(name: string): Promise<Uint8Array | null>
   /** Replaces a small file by temporary file, sync, rename, directory sync: after a crash it is the old or the new. */

@@ -53,6 +53,10 @@ export class TracedVolume implements Volume {
     await this.change({ kind: 'flush', files: files.map(({ name }) => name) }, () => {})
   }
 
+  async flushGrown(files: readonly DiskFile[]): Promise<void> {
+    await Promise.all([...new Set(files)].map((file) => file.sync()))
+  }
+
   readSmall(name: string): Promise<Uint8Array | null> {
     return this.order.run('read small', () => this.image.small.get(name) ?? null)
   }

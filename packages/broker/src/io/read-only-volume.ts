@@ -98,6 +98,10 @@ class ReadOnlyVolume implements Volume {
     return this.refuse('flushing')
   }
 
+  flushGrown(): Promise<void> {
+    return this.refuse('flushing files of')
+  }
+
   flush(): Promise<void> {
     return this.refuse('flushing files of')
   }

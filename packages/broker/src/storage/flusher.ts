@@ -99,14 +99,16 @@ export class Flusher {
   /** Invariant: submitted only for writes that have completed, hence one flush covers all of them. */
   private async flush(slots: ReadonlySet<Slot>): Promise<void> {
     const writtenThrough: DiskFile[] = []
+    const grown: DiskFile[] = []
     const flushes: Promise<void>[] = []
     const unnamed: Slot[] = []
     for (const slot of slots) {
       if (slot.writtenThrough) writtenThrough.push(slot.file)
-      else flushes.push(slot.file.sync())
+      else grown.push(slot.file)
       if (slot.needsDirectorySync) unnamed.push(slot)
     }
     if (writtenThrough.length > 0) flushes.push(this.volume.flush(writtenThrough))
+    if (grown.length > 0) flushes.push(this.volume.flushGrown(grown))
     if (unnamed.length > 0) flushes.push(this.volume.syncDirectory())
     await Promise.all(flushes)
     for (const slot of unnamed) slot.needsDirectorySync = false

@@ -180,6 +180,10 @@ class PortableVolume implements Volume {
     return this.operation('flushing files of', () => syncFiles(files))
   }
 
+  flushGrown(files: readonly DiskFile[]): Promise<void> {
+    return this.flush(files)
+  }
+
   readSmall(name: string): Promise<Uint8Array | null> {
     assertPlainName(name)
     return this.operation(`reading ${name} in`, () => readSmallFile(join(this.directory, name)))

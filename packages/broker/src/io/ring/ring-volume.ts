@@ -30,6 +30,8 @@ import { FileContext, RingFile } from './ring-file.js'
 import type { RingLoop } from './ring-loop.js'
 import type { RingMemory } from './ring-memory.js'
 
+/** So many files are flushed faster together with everything else on the file system than one by one. */
+const MANY_FILES = 8
 const SMALL_FILE_BYTES = 1024 * 1024
 const PROBE_NAME = `${HIDDEN_PREFIX}direct-probe`
 /** Never written: its fdatasync is a flush of the device and nothing else. */
@@ -180,6 +182,17 @@ class RingVolume implements Volume {
       if (this.flushMethod === 'syncfs') return syncFileSystem(this.parts.directoryDescriptor)
       if (this.flushMethod === 'files') return syncFiles(files)
       await this.context.sync(this.parts.flushDescriptor, false, `flushing ${this.directory}`)
+    })
+  }
+
+  flushGrown(files: readonly DiskFile[]): Promise<void> {
+    return this.operation('flushing files of', async () => {
+      if (files.length < MANY_FILES || this.flushMethod === 'files') return syncFiles(files)
+      await syncFileSystem(this.parts.directoryDescriptor)
+      // Without a journal, syncfs writes metadata after its own flush of the device.
+      if (this.flushMethod === 'device') {
+        await this.context.sync(this.parts.flushDescriptor, false, `flushing ${this.directory}`)
+      }
     })
   }
 
