@@ -5,9 +5,11 @@ import { DiskError } from '#src/environment.js'
 import { ForeignSlotError, type PartitionLog, StorageError } from '#src/storage/log-store.js'
 import { openLogStore } from '#src/storage/open-log-store.js'
 import { CrashMemory, crashEnvironment } from '../sim/crash/crash-environment.js'
+import { turn } from '../sim/crash/log-driver.js'
+import { TracedState } from '../sim/crash/log-history.js'
 import { PAGE_BYTES, type PageFile, type VolumeImage } from '../sim/crash/page-image.js'
 import { AT_ONCE, TracedVolume } from '../sim/crash/traced-volume.js'
-import { CRASH_LIMITS, IDENTITY, keyName, type Step, SumState, turn, Workload } from '../sim/crash/workload.js'
+import { CRASH_LIMITS, IDENTITY, keyName, type Step, Workload } from '../sim/crash/workload.js'
 import { SeededRandom } from '../sim/random.js'
 
 export const name = 'recovery'
@@ -48,7 +50,9 @@ async function drawSample(random: SeededRandom): Promise<Sample> {
   for (let log = 0; log < 3; log++) steps.push({ kind: 'flush', log })
   if (random.chance(0.5)) steps.push({ kind: 'close' })
   const { image, logs } = await new Workload(random).run(3, steps)
-  const given = new Map([...logs].map(([key, log]) => [key, new Set(log.batches.map((batch) => hash(batch.bytes)))]))
+  const given = new Map(
+    [...logs].map(([key, log]) => [key, new Set(log.history.map(({ batch }) => hash(batch.bytes)))]),
+  )
   return { image: image.copy(), given }
 }
 
@@ -137,7 +141,7 @@ async function openAndRead(image: VolumeImage, given: Given, random: SeededRando
 }
 
 /** States that do not fit are the owner's matter: whatever its bytes are, they were under a checksum. */
-class AnyState extends SumState {
+class AnyState extends TracedState {
   override restoreState(): void {
     this.index = 0
   }

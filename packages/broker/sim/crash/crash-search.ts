@@ -1,35 +1,20 @@
 // Goes through the states that crashes of one trace could leave: all of them where they are few, samples elsewhere.
 import { SeededRandom } from '../random.js'
+import { CrashFailure, type CrashInvariant } from './crash-failure.js'
+import { allStates, CrashPoint, rotSector, type StateRecipe, sampleState } from './crash-states.js'
 import type { DiskTrace, TraceEvent } from './disk-trace.js'
-import { type Choice, DurableState, type FlushModel } from './durable-state.js'
-import { SECTOR_BYTES, type VolumeImage } from './page-image.js'
-import { CrashFailure, type CrashInvariant, type Owed, recoverAndCheck } from './recovered-check.js'
-import { type Step, Workload, type WorkloadResult } from './workload.js'
+import { DurableState, type FlushModel } from './durable-state.js'
+import type { Owed, TracedLog } from './log-history.js'
+import type { VolumeImage } from './page-image.js'
+import { checkOwed, type RecoveredLogs, recoverAndCheck } from './recovered-check.js'
+import { drawSteps, SHORT_TRACES } from './traces.js'
+import { Workload, type WorkloadResult } from './workload.js'
 
-/** With at most so many free choices every combination of old and new is a state. */
-const EXHAUSTIVE_CHOICES = 12
-const SAMPLES_PER_POINT = 64
 /** Each visit of a short trace takes one in so many of its states; as many visits take them all. */
 const VISITS = 64
-const STATES_PER_RANDOM_TRACE = 150
-
-const SHORT_STEPS: readonly Step[] = [
-  { kind: 'append', log: 0, bytes: 300, mode: 'flush' },
-  { kind: 'append', log: 0, bytes: 9000, mode: 'write' },
-  { kind: 'append', log: 0, bytes: 27_000, mode: 'flush' },
-  { kind: 'append', log: 1, bytes: 300, mode: 'write' },
-  { kind: 'flush', log: 0 },
-  { kind: 'drop', log: 0 },
-  { kind: 'settle', log: 0 },
-]
-
-/** All sequences of at most three steps. */
-export const SHORT_TRACES: readonly (readonly Step[])[] = [1, 2, 3].flatMap((length) => sequences(length))
-
-function sequences(length: number): Step[][] {
-  if (length === 0) return [[]]
-  return sequences(length - 1).flatMap((before) => SHORT_STEPS.map((step) => [...before, step]))
-}
+const STATES_PER_RANDOM_TRACE = 300
+/** The opening of the store is much the same in all traces: one in so many looks at it. */
+const TRACES_PER_OPENING = 32
 
 export interface FoundFailure {
   readonly trace: number
@@ -39,101 +24,106 @@ export interface FoundFailure {
 }
 
 export interface SearchResult {
-  readonly states: number
+  readonly trace: number
+  /** Hashes of the images judged, all different. */
+  readonly images: readonly number[]
+  /** States whose image had been judged before: recovered from already, they were held against what was owed. */
+  readonly duplicates: number
   readonly failure: FoundFailure | null
-}
-
-/** How one state of a crash point comes about. */
-type Recipe = (choices: readonly Choice[], durable: DurableState, random: SeededRandom) => VolumeImage
-
-interface CrashPoint {
-  readonly durable: DurableState
-  readonly choices: readonly Choice[]
 }
 
 /**
  * Crashes the trace with this number: even numbers are short ones, odd numbers random ones.
- * @param limit states at most. @param only the one state to look at.
+ * @param only the one state to look at, or null.
  */
-export async function searchTrace(trace: number, limit: number, only: number | null): Promise<SearchResult> {
+export async function searchTrace(trace: number, only: number | null = null): Promise<SearchResult> {
   const random = new SeededRandom(`crash/${trace}`)
   const model: FlushModel = (trace >> 1) % 2 === 0 ? 'files' : 'volume'
-  const workload = await runWorkload(trace, random)
-  const search = new TraceSearch(trace, random.split('states'), workload, model, limit, only)
-  return search.run(trace % 2 === 0 ? Math.floor(trace / 2 / SHORT_TRACES.length) % VISITS : null)
+  const visit = trace % 2 === 0 ? Math.floor(trace / 2 / SHORT_TRACES.length) % VISITS : null
+  return searchWorkload(await runWorkload(trace, random), { trace, model, visit, only })
+}
+
+export interface SearchOptions {
+  readonly trace: number
+  readonly model: FlushModel
+  /** Which share of a short trace's states is taken; null takes samples. */
+  readonly visit: number | null
+  readonly only: number | null
+}
+
+/** Crashes what a workload did to its disk. */
+export function searchWorkload(workload: WorkloadResult, options: SearchOptions): Promise<SearchResult> {
+  return new TraceSearch(workload, options).run()
 }
 
 async function runWorkload(trace: number, random: SeededRandom): Promise<WorkloadResult> {
   const workload = new Workload(random.split('workload'))
   if (trace % 2 === 0) return workload.run(2, SHORT_TRACES[(trace / 2) % SHORT_TRACES.length]!)
-  return workload.run(random.integer(1, 4), drawSteps(random))
-}
-
-function drawSteps(random: SeededRandom): Step[] {
-  const steps: Step[] = []
-  const count = random.integer(20, 200)
-  const large = random.chance(0.3)
-  const flushShare = random.fraction()
-  for (let i = 0; i < count; i++) {
-    const log = random.integer(0, 3)
-    const draw = random.fraction()
-    const bytes = Math.floor(random.logBetween(1, large ? 27_000 : 4000))
-    if (draw < 0.6) steps.push({ kind: 'append', log, bytes, mode: random.chance(flushShare) ? 'flush' : 'write' })
-    else if (draw < 0.95) steps.push({ kind: 'settle', log })
-    else if (draw < 0.99) steps.push({ kind: 'flush', log })
-    else steps.push({ kind: 'drop', log })
-  }
-  if (random.chance(0.3)) steps.push({ kind: 'close' })
-  return steps
+  return workload.run(random.pick([1, 1, 2, 3]), drawSteps(random))
 }
 
 class TraceSearch {
-  private states = 0
+  private readonly images: number[] = []
+  /** What recovery made of an image: the same image owes something else later. */
+  private readonly judged = new Map<number, RecoveredLogs | null>()
+  private duplicates = 0
   private number = 0
+  private readonly trace: number
+  private readonly model: FlushModel
+  private readonly random: SeededRandom
 
   constructor(
-    private readonly trace: number,
-    private readonly random: SeededRandom,
     private readonly workload: WorkloadResult,
-    private readonly model: FlushModel,
-    private readonly limit: number,
-    private readonly only: number | null,
-  ) {}
+    private readonly options: SearchOptions,
+  ) {
+    this.trace = options.trace
+    this.model = options.model
+    this.random = new SeededRandom(`crash/${options.trace}/states`)
+  }
 
-  /** @param visit which share of a short trace's states is taken; null for a random trace. */
-  async run(visit: number | null): Promise<SearchResult> {
-    const { trace, start } = this.workload
+  async run(): Promise<SearchResult> {
+    const { trace, start, opened } = this.workload
+    const first = this.trace % TRACES_PER_OPENING < 2 ? 0 : opened
     const durable = new DurableState(start, this.model)
-    const points = trace.events.filter((event, i) => isCrashPoint(event, trace.events[i + 1])).length
+    const isPoint = (event: TraceEvent, i: number) => i >= first && isCrashPoint(event, trace.events[i + 1])
+    const points = trace.events.filter(isPoint).length
     for (const [i, event] of trace.events.entries()) {
       if (event.kind === 'note') event.apply()
       else durable.step(event)
-      if (!isCrashPoint(event, trace.events[i + 1])) continue
-      const point = { durable, choices: durable.choices() }
-      const recipes = visit === null ? this.samples(STATES_PER_RANDOM_TRACE / points) : allStates(point)
-      for (const recipe of recipes) {
-        const number = this.number++
-        const taken = this.only === null ? visit === null || number % VISITS === visit : number === this.only
-        if (!taken) continue
-        const failure = await this.crash(point, recipe, number)
-        this.states++
-        if (failure !== null || this.states >= this.limit) return { states: this.states, failure }
-      }
+      if (!isPoint(event, i)) continue
+      const failure = await this.crashAt(new CrashPoint(durable), STATES_PER_RANDOM_TRACE / points)
+      if (failure !== null) return this.result(failure)
     }
-    return { states: this.states, failure: null }
+    return this.result(null)
+  }
+
+  private result(failure: FoundFailure | null): SearchResult {
+    return { trace: this.trace, images: this.images, duplicates: this.duplicates, failure }
+  }
+
+  private async crashAt(point: CrashPoint, samples: number): Promise<FoundFailure | null> {
+    const { visit, only } = this.options
+    for (const recipe of visit === null ? this.samples(samples) : allStates(point)) {
+      const number = this.number++
+      const taken = only === null ? visit === null || number % VISITS === visit : number === only
+      if (!taken) continue
+      const failure = await this.crash(point, recipe, number)
+      if (failure !== null) return failure
+    }
+    return null
   }
 
   /** A few states of a point: `expected` on average, since there are many points. */
-  private samples(expected: number): Recipe[] {
+  private samples(expected: number): StateRecipe[] {
     const count = Math.floor(expected) + (this.random.chance(expected % 1) ? 1 : 0)
-    return Array.from({ length: count }, () => sample)
+    return Array.from({ length: count }, () => sampleState)
   }
 
-  private async crash(point: CrashPoint, recipe: Recipe, number: number): Promise<FoundFailure | null> {
+  private async crash(point: CrashPoint, recipe: StateRecipe, number: number): Promise<FoundFailure | null> {
     // Everything about a state follows from its number, so that one alone can be looked at again.
     const random = new SeededRandom(`crash/${this.trace}/${number}`)
     try {
-      await this.crashAndRecover(recipe(point.choices, point.durable, random), this.owed('flushed'), random)
+      await this.crashAndRecover(point, recipe(point, random), this.owed(), random)
       return null
     } catch (error) {
       if (!(error instanceof CrashFailure)) throw error
@@ -141,51 +131,95 @@ class TraceSearch {
     }
   }
 
-  private owed(kept: 'flushed' | 'written'): Owed[] {
-    return [...this.workload.logs.values()].map((log) => ({
-      topicId: log.key.topicId,
-      batches: log.batches,
-      given: log.given,
-      kept: log[kept],
-      dropAsked: log.dropAsked,
-      dropped: log.dropped,
-    }))
+  private owed(): Owed[] {
+    return [...this.workload.logs.values()].map(owedBy)
   }
 
-  /** Recovery, then by chance: recovery again, a crash during recovery, or appends and another recovery. */
-  private async crashAndRecover(image: VolumeImage, owed: readonly Owed[], random: SeededRandom): Promise<void> {
-    const second = random.integer(0, 5)
-    if (second === 0) {
-      const { recovered } = await recoverAndCheck(image, owed)
-      const again = await recoverAndCheck(recovered.image, owed)
-      for (const [topicId, count] of recovered.counts) {
-        if (again.recovered.counts.get(topicId) === count) continue
-        throw new CrashFailure('not idempotent', `log ${topicId} had ${count} batches when first recovered`)
-      }
-    } else if (second === 1) {
-      const { recovered } = await recoverAndCheck(image, owed, { traced: true })
-      await recoverAndCheck(crashedAgain(image, recovered.trace!, this.model, random), owed)
-    } else if (second === 2) {
-      const first = await recoverAndCheck(image, owed, { goOn: random.pick([1, 1, 2, 3, 12]), traced: true })
-      const { trace } = first.recovered
-      await recoverAndCheck(lastState(image, trace!, this.model, random), first.owed)
-    } else await recoverAndCheck(image, owed)
+  /** Recovery, then by chance: recovery again, a crash during recovery, or appends and another crash. */
+  private async crashAndRecover(
+    point: CrashPoint,
+    image: VolumeImage,
+    owed: readonly Owed[],
+    random: SeededRandom,
+  ): Promise<void> {
+    const known = this.judged.get(image.hash())
+    if (known !== undefined) {
+      this.duplicates++
+      if (known !== null) checkOwed(owed, known)
+      return
+    }
+    const second = random.integer(0, 11)
+    if (second <= 1) {
+      const { logs, image: recovered } = await this.judge(image, owed)
+      assertSame(logs, (await recoverAndCheck(recovered, owed)).logs)
+    } else if (second <= 3) {
+      const { trace } = await this.judge(image, owed, { traced: true })
+      await this.judgeNew(crashed(image, trace!, random.fraction(), this.model, random), owed)
+    } else if (second <= 5) {
+      const { trace, logs, wentOn } = await this.judge(image, owed, {
+        traced: true,
+        goOn: random.pick([1, 1, 2, 3, 12]),
+      })
+      const at = random.chance(0.5) ? 1 : random.fraction()
+      const later = crashed(image, trace!, at, this.model, random)
+      const absent = owed.filter(({ topicId }) => !logs.has(topicId)).map(({ topicId }) => nothingOwed(topicId))
+      await this.judgeNew(later, [...wentOn.map(owedBy), ...absent])
+    } else if (second === 6) {
+      await this.judge(image, owed)
+      const rotten = rotSector(image.copy(), point.durable, random)
+      if (rotten !== null) await this.judgeNew(rotten, owed, true)
+    } else await this.judge(image, owed)
+  }
+
+  private async judge(image: VolumeImage, owed: readonly Owed[], options: { traced?: boolean; goOn?: number } = {}) {
+    const recovered = await recoverAndCheck(image, owed, options)
+    this.judged.set(image.hash(), recovered.logs)
+    this.images.push(image.hash())
+    return recovered
+  }
+
+  /** An image that comes of another one: what is owed of it does not follow from the trace. */
+  private async judgeNew(image: VolumeImage, owed: readonly Owed[], rotten = false): Promise<void> {
+    await recoverAndCheck(image, owed, { rotten })
+    const hash = image.hash()
+    if (this.judged.has(hash)) this.duplicates++
+    else {
+      this.judged.set(hash, null)
+      this.images.push(hash)
+    }
   }
 }
 
-/** A crash of recovery itself, at any of its operations. */
-function crashedAgain(image: VolumeImage, trace: DiskTrace, model: FlushModel, random: SeededRandom): VolumeImage {
-  const durable = new DurableState(image, model)
-  const end = random.integer(0, trace.events.length)
-  for (const event of trace.events.slice(0, end)) durable.step(event)
-  return sample(durable.choices(), durable, random)
+function owedBy({ key, history, given, kept, givenWhenFlushed, dropAsked, dropped }: TracedLog): Owed {
+  return { topicId: key.topicId, history, given, kept, givenWhenFlushed, dropAsked, dropped }
 }
 
-/** A crash after the last operation: what was flushed is there, the rest is chance. */
-function lastState(image: VolumeImage, trace: DiskTrace, model: FlushModel, random: SeededRandom): VolumeImage {
+/** A log that was not there: it may come up empty, and nothing else. */
+function nothingOwed(topicId: number): Owed {
+  return { topicId, history: [], given: 0, kept: 0, givenWhenFlushed: [], dropAsked: true, dropped: false }
+}
+
+function assertSame(first: RecoveredLogs, second: RecoveredLogs): void {
+  for (const [topicId, { batches }] of first) {
+    if (second.get(topicId)?.batches.length === batches.length) continue
+    throw new CrashFailure('not idempotent', `log ${topicId} had ${batches.length} batches when first recovered`)
+  }
+}
+
+/** A crash after some part of the operations: of a recovery, or of what was appended behind it. */
+function crashed(
+  image: VolumeImage,
+  trace: DiskTrace,
+  part: number,
+  model: FlushModel,
+  random: SeededRandom,
+): VolumeImage {
   const durable = new DurableState(image, model)
-  for (const event of trace.events) durable.step(event)
-  return sample(durable.choices(), durable, random)
+  for (const event of trace.events.slice(0, Math.ceil(part * trace.events.length))) {
+    if (event.kind === 'note') event.apply()
+    else durable.step(event)
+  }
+  return sampleState(new CrashPoint(durable), random)
 }
 
 /**
@@ -197,63 +231,4 @@ function isCrashPoint(event: TraceEvent, next: TraceEvent | undefined): boolean 
   if (event.kind === 'submit') return true
   if (event.kind === 'note') return next.kind !== 'note'
   return event.operation.kind !== 'write' && next.kind !== 'note'
-}
-
-/** Every combination of old and new where the choices are few, and each sector as garbage; samples where they are many. */
-function allStates({ choices: { length } }: CrashPoint): Recipe[] {
-  if (length > EXHAUSTIVE_CHOICES) return Array.from({ length: SAMPLES_PER_POINT }, () => sample)
-  const recipes: Recipe[] = []
-  for (let mask = 0; mask < 2 ** length; mask++) {
-    recipes.push((choices, durable) =>
-      durable.build(choices, (choice, i) => ((mask >> i) & 1 ? newest(choice) : false)),
-    )
-  }
-  for (let garbage = 0; garbage < length; garbage++) {
-    recipes.push((choices, durable, random) => {
-      const bytes = new Uint8Array(SECTOR_BYTES)
-      random.fill(bytes)
-      return durable.build(choices, (choice, i) => (i === garbage && choice.kind === 'sector' ? bytes : newest(choice)))
-    })
-  }
-  return recipes
-}
-
-function newest(choice: Choice): Uint8Array | boolean {
-  return choice.kind === 'sector' ? choice.versions.at(-1)! : true
-}
-
-/** Each choice by itself, with odds drawn once: few or many of the new sectors, some garbage, some zeros. */
-function sample(choices: readonly Choice[], durable: DurableState, random: SeededRandom): VolumeImage {
-  if (choices.length > 0 && random.chance(0.25)) return allButOne(choices, durable, random)
-  const newer = random.pick([0, 0.1, 0.5, 0.9, 1])
-  const garbage = random.pick([0, 0, 0.05])
-  const zero = random.pick([0, 0, 0.05])
-  const wholeFile = random.chance(0.2)
-  const fileIsNew = new Map<string, boolean>()
-  return durable.build(choices, (choice) => {
-    if (choice.kind === 'change') return random.chance(newer)
-    const draw = random.fraction()
-    if (draw < garbage) {
-      const bytes = new Uint8Array(SECTOR_BYTES)
-      random.fill(bytes)
-      return bytes
-    }
-    if (draw < garbage + zero) return new Uint8Array(SECTOR_BYTES)
-    if (wholeFile) {
-      const known = fileIsNew.get(choice.file) ?? random.chance(newer)
-      fileIsNew.set(choice.file, known)
-      return known ? choice.versions.at(-1)! : false
-    }
-    return random.chance(newer) ? random.pick(choice.versions) : false
-  })
-}
-
-/** Everything reached the disk but one page: the holes in which a log is cut with whole groups behind them. */
-function allButOne(choices: readonly Choice[], durable: DurableState, random: SeededRandom): VolumeImage {
-  const lost = random.pick(choices)
-  return durable.build(choices, (choice) => {
-    if (choice === lost) return false
-    const samePage = choice.kind === 'sector' && lost.kind === 'sector' && choice.page === lost.page
-    return samePage && choice.file === lost.file ? false : newest(choice)
-  })
 }

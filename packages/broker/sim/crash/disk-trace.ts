@@ -11,7 +11,13 @@ export type DiskOperation =
 
 export type TraceEvent =
   | { readonly kind: 'submit'; readonly id: number; readonly operation: DiskOperation }
-  | { readonly kind: 'complete'; readonly id: number; readonly operation: DiskOperation }
+  | {
+      readonly kind: 'complete'
+      readonly id: number
+      readonly operation: DiskOperation
+      /** An error was answered. */
+      readonly failed: boolean
+    }
   /** Something outside the disk, such as an acknowledgement: by now it has happened. */
   | { readonly kind: 'note'; readonly apply: () => void }
 
@@ -25,8 +31,8 @@ export class DiskTrace {
     return id
   }
 
-  complete(id: number, operation: DiskOperation): void {
-    this.events.push({ kind: 'complete', id, operation })
+  complete(id: number, operation: DiskOperation, failed = false): void {
+    this.events.push({ kind: 'complete', id, operation, failed })
   }
 
   note(apply: () => void): void {

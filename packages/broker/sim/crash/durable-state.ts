@@ -10,16 +10,22 @@ interface PendingWrite {
   readonly page: number
   readonly bytes: Uint8Array
   completed: boolean
+  /** A flush that covered it has failed: no later one will make it durable, whatever it answers. */
+  doomed: boolean
   readonly id: number
 }
 
-/** One sector that may hold old or one of several new contents. */
-export interface SectorChoice {
-  readonly kind: 'sector'
+/** One sector under way. */
+export interface Sector {
   readonly file: string
   readonly page: number
   readonly offset: number
-  /** Oldest first; the durable content is not among them. */
+}
+
+/** A sector that may hold old or one of several new contents. */
+export interface SectorChoice extends Sector {
+  readonly kind: 'sector'
+  /** In the order of their submission; the durable content is not among them. */
   readonly versions: readonly Uint8Array[]
   /** Whether the write of the last version had completed. */
   readonly completed: boolean
@@ -34,11 +40,21 @@ export interface ChangeChoice {
 
 export type Choice = SectorChoice | ChangeChoice
 
+/** Where a sector, or a whole page that was never written, holds something else than the choices say. */
+export interface Override {
+  readonly file: string
+  readonly page: number
+  readonly offset: number
+  readonly bytes: Uint8Array
+}
+
 interface PendingChange {
   readonly id: number
   readonly operation: DiskOperation
   completed: boolean
 }
+
+type FlushOperation = DiskOperation & { readonly kind: 'flush' | 'sync' | 'syncDirectory' }
 
 export class DurableState {
   /** Names that are durable, with what is durable of their contents. */
@@ -61,7 +77,7 @@ export class DurableState {
 
   step(event: TraceEvent): void {
     if (event.kind === 'submit') this.submitted(event.id, event.operation)
-    else if (event.kind === 'complete') this.completed(event.id, event.operation)
+    else if (event.kind === 'complete') this.completed(event.id, event.operation, event.failed)
   }
 
   private submitted(id: number, operation: DiskOperation): void {
@@ -70,7 +86,7 @@ export class DurableState {
         for (let at = 0; at < operation.bytes.length; at += PAGE_BYTES) {
           const page = (operation.position + at) / PAGE_BYTES
           const bytes = operation.bytes.subarray(at, at + PAGE_BYTES)
-          this.writes.push({ file: operation.file, page, bytes, completed: false, id })
+          this.writes.push({ file: operation.file, page, bytes, completed: false, doomed: false, id })
         }
         return
       case 'flush':
@@ -87,7 +103,7 @@ export class DurableState {
   }
 
   /** Only what had completed when the flush was submitted. */
-  private coveredBy(operation: DiskOperation & { kind: 'flush' | 'sync' | 'syncDirectory' }) {
+  private coveredBy(operation: FlushOperation) {
     const changes = this.changes.filter((change) => {
       if (!change.completed) return false
       const { kind } = change.operation
@@ -95,8 +111,8 @@ export class DurableState {
       return kind === 'allocate' && operation.kind === 'sync' && operation.files.includes(change.operation.file)
     })
     if (operation.kind === 'syncDirectory') return { writes: [], changes }
-    const writes = this.writes.filter(({ file, page, completed }) => {
-      if (!completed) return false
+    const writes = this.writes.filter(({ file, page, completed, doomed }) => {
+      if (!completed || doomed) return false
       if (operation.kind === 'sync') return operation.files.includes(file)
       const known = this.written.get(file)?.has(page) === true
       return known && (this.model === 'volume' || operation.files.includes(file))
@@ -104,7 +120,7 @@ export class DurableState {
     return { writes, changes }
   }
 
-  private completed(id: number, operation: DiskOperation): void {
+  private completed(id: number, operation: DiskOperation, failed: boolean): void {
     for (const write of this.writes) if (write.id === id) write.completed = true
     for (const change of this.changes) if (change.id === id) change.completed = true
     if (operation.kind === 'writeSmall')
@@ -115,7 +131,14 @@ export class DurableState {
     const covered = this.covered.get(id)
     if (covered === undefined) return
     this.covered.delete(id)
-    this.settle(covered.writes, covered.changes)
+    if (failed) {
+      for (const write of covered.writes) write.doomed = true
+      return
+    }
+    this.settle(
+      covered.writes.filter(({ doomed }) => !doomed),
+      covered.changes,
+    )
     if (operation.kind !== 'sync') return
     for (const { file, page } of covered.writes) {
       const pages = this.written.get(file) ?? new Set()
@@ -165,10 +188,15 @@ export class DurableState {
     }
   }
 
-  /** Everything that is not certain. Sectors whose new content is the old one are no choice. */
+  /** Everything that is not certain. Sectors whose new content is the old one are no choice, but see `rewritten`. */
   choices(): Choice[] {
     const choices: Choice[] = []
     for (const { operation, completed } of this.changes) choices.push({ kind: 'change', operation, completed })
+    for (const writes of this.pendingPages().values()) this.addSectors(choices, writes)
+    return choices
+  }
+
+  private pendingPages(): Map<string, PendingWrite[]> {
     const pages = new Map<string, PendingWrite[]>()
     for (const write of this.writes) {
       const key = `${write.file}/${write.page}`
@@ -176,13 +204,17 @@ export class DurableState {
       if (list === undefined) pages.set(key, [write])
       else list.push(write)
     }
-    for (const writes of pages.values()) this.addSectors(choices, writes)
-    return choices
+    return pages
+  }
+
+  private durablePage(file: string, page: number): Uint8Array {
+    return (this.image.files.get(file) ?? this.nameless.get(file))?.page(page) ?? ZERO_PAGE
   }
 
   private addSectors(choices: Choice[], writes: readonly PendingWrite[]): void {
     const { file, page } = writes[0]!
-    const old = (this.image.files.get(file) ?? this.nameless.get(file))?.page(page) ?? ZERO_PAGE
+    const old = this.durablePage(file, page)
+    if (writes.length === 1 && Buffer.compare(writes[0]!.bytes, old) === 0) return
     for (let offset = 0; offset < PAGE_BYTES; offset += SECTOR_BYTES) {
       const before = old.subarray(offset, offset + SECTOR_BYTES)
       const versions = writes
@@ -193,26 +225,67 @@ export class DurableState {
     }
   }
 
-  /** The image that a crash leaves when every choice falls as `choose` says: null is old. */
-  build(choices: readonly Choice[], choose: (choice: Choice, number: number) => Uint8Array | boolean): VolumeImage {
+  /** Sectors under way whose new content is the old one: a power cut may still spoil them. */
+  rewritten(): Sector[] {
+    const sectors: Sector[] = []
+    for (const writes of this.pendingPages().values()) {
+      const { file, page } = writes[0]!
+      const old = this.durablePage(file, page)
+      for (let offset = 0; offset < PAGE_BYTES; offset += SECTOR_BYTES) {
+        const before = old.subarray(offset, offset + SECTOR_BYTES)
+        const isSame = writes.every(
+          ({ bytes }) => Buffer.compare(bytes.subarray(offset, offset + SECTOR_BYTES), before) === 0,
+        )
+        if (isSame) sectors.push({ file, page, offset })
+      }
+    }
+    return sectors
+  }
+
+  /** Pages that were allocated and whose first write is not durable: what the device held before may show in them. */
+  neverWritten(): { readonly file: string; readonly page: number }[] {
+    const pages: { readonly file: string; readonly page: number }[] = []
+    for (const [file, { size }] of this.image.files) {
+      const written = this.written.get(file)
+      for (let page = 0; page < size / PAGE_BYTES; page++) {
+        if (written?.has(page) !== true) pages.push({ file, page })
+      }
+    }
+    return pages
+  }
+
+  /**
+   * The image that a crash leaves when every choice falls as `choose` says: false is old, true is that a change has
+   * happened. Overrides of whole pages lie below the choices, those of sectors above.
+   */
+  build(
+    choices: readonly Choice[],
+    choose: (choice: Choice, number: number) => Uint8Array | boolean,
+    overrides: readonly Override[] = [],
+  ): VolumeImage {
     const image = this.image.copy()
     for (const [i, choice] of choices.entries()) {
       if (choice.kind === 'change' && choose(choice, i) === true) this.apply(choice.operation, image)
     }
     const fresh = new Set<Uint8Array>()
-    for (const [i, choice] of choices.entries()) {
-      if (choice.kind !== 'sector') continue
-      const chosen = choose(choice, i)
-      const file = image.files.get(choice.file)
-      if (file === undefined || !(chosen instanceof Uint8Array)) continue
-      let page = file.page(choice.page)
+    const put = ({ file: name, page: number, offset }: Sector, bytes: Uint8Array): void => {
+      const file = image.files.get(name)
+      if (file === undefined) return
+      let page = file.page(number)
       if (!fresh.has(page)) {
         page = page.slice()
         fresh.add(page)
-        file.setPage(choice.page, page)
+        file.setPage(number, page)
       }
-      page.set(chosen, choice.offset)
+      page.set(bytes, offset)
     }
+    for (const override of overrides) if (override.bytes.length === PAGE_BYTES) put(override, override.bytes)
+    for (const [i, choice] of choices.entries()) {
+      if (choice.kind !== 'sector') continue
+      const chosen = choose(choice, i)
+      if (chosen instanceof Uint8Array) put(choice, chosen)
+    }
+    for (const override of overrides) if (override.bytes.length < PAGE_BYTES) put(override, override.bytes)
     return image
   }
 }

@@ -1,15 +1,17 @@
 // npm run crash: builds the states that power cuts could leave of the log store, and recovers from every one of them.
+import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { type FoundFailure, SHORT_TRACES, searchTrace } from './crash-search.js'
+import { type CrashRun, runCrashes } from './crash-run.js'
+import { type FoundFailure, searchTrace } from './crash-search.js'
+import { SHORT_TRACES } from './traces.js'
 
-const USAGE = `npm run crash -- [--states N] [--first S] [--state K] [--json]
+const USAGE = `npm run crash -- [--states N] [--first S] [--state K] [--workers W] [--json]
 
-  --states N  how many crash states to recover from (20000)
-  --first S   the first trace; even ones are all sequences of up to three steps, odd ones are random (0)
-  --state K   only this state of the first trace
-  --json      end with one line of JSON`
-
-const MAX_FAILURES = 10
+  --states N   how many crash states to recover from, all of them different (20000)
+  --first S    the first trace; even ones are all sequences of up to three steps, odd ones are random (0)
+  --state K    only this state of the first trace
+  --workers W  processes; what is found does not depend on it (as many as there are cores)
+  --json       end with one line of JSON`
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -17,6 +19,7 @@ async function main(): Promise<void> {
       states: { type: 'string', default: '20000' },
       first: { type: 'string', default: '0' },
       state: { type: 'string' },
+      workers: { type: 'string', default: String(availableParallelism()) },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -25,37 +28,42 @@ async function main(): Promise<void> {
     console.log(USAGE)
     return
   }
-  const wanted = wholeNumber('--states', values.states)
+  const states = wholeNumber('--states', values.states)
   const first = wholeNumber('--first', values.first)
-  const only = values.state === undefined ? null : wholeNumber('--state', values.state)
-  const failures: FoundFailure[] = []
+  const workers = Math.max(1, wholeNumber('--workers', values.workers))
   const begunAt = performance.now()
-  let states = 0
-  let trace = first
-  for (; states < wanted && failures.length < MAX_FAILURES; trace++) {
-    const result = await searchTrace(trace, wanted - states, only)
-    states += result.states
-    if (result.failure !== null) failures.push(printed(result.failure))
-    if (only !== null) break
-  }
-  const seconds = (performance.now() - begunAt) / 1000
+  const run =
+    values.state === undefined
+      ? await runCrashes({ states, first, workers, onFailure: printFailure })
+      : await oneState(first, wholeNumber('--state', values.state))
+  report(run, (performance.now() - begunAt) / 1000, values.json)
+}
+
+async function oneState(trace: number, state: number): Promise<CrashRun> {
+  const { images, duplicates, failure } = await searchTrace(trace, state)
+  if (failure !== null) printFailure(failure)
+  const failures = failure === null ? [] : [failure]
+  return { states: images.length + failures.length, duplicates, traces: 1, failures }
+}
+
+function report({ states, duplicates, traces, failures }: CrashRun, seconds: number, json: boolean): void {
   const lost = failures.filter(({ invariant }) => invariant === 'lost').length
   const statesPerSecond = Math.round(states / seconds)
   console.log(
-    `${states} crash states of ${trace - first} traces (of ${SHORT_TRACES.length} short ones, and random ones) ` +
-      `recovered in ${seconds.toFixed(1)} s: ${lost} lost, ${failures.length} failures, ${statesPerSecond} states/s`,
+    `${states} crash states of ${traces} traces (of ${SHORT_TRACES.length} short ones, and random ones) recovered in ` +
+      `${seconds.toFixed(1)} s, ${duplicates} met again: ${lost} lost, ${failures.length} failures, ` +
+      `${statesPerSecond} states/s`,
   )
-  if (values.json) {
-    const report = { name: 'crash', states, lost, failures: failures.length, statesPerSecond, traces: trace - first }
-    console.log(JSON.stringify({ ...report, firstFailure: failures[0] ?? null }))
+  if (json) {
+    const counts = { states, lost, failures: failures.length, duplicates, statesPerSecond, traces }
+    console.log(JSON.stringify({ name: 'crash', ...counts, firstFailure: failures[0] ?? null }))
   }
   process.exitCode = failures.length > 0 ? 1 : 0
 }
 
-function printed(failure: FoundFailure): FoundFailure {
+function printFailure(failure: FoundFailure): void {
   console.log(`trace ${failure.trace}, state ${failure.state}: ${failure.invariant}: ${failure.message}`)
   console.log(`replay: npm run crash -- --first ${failure.trace} --state ${failure.state}`)
-  return failure
 }
 
 function wholeNumber(option: string, text: string): number {

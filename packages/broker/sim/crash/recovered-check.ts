@@ -1,57 +1,42 @@
 // Opens a crash image with the real recovery and compares it with what was given and promised (reliability E4).
 import { crc32 } from 'node:zlib'
-import { LOG_PART_BYTES, logPartIsValid, readBatchHeader, readLogPart } from '@millrace/protocol'
-import type { LogRead, LogStore, PartitionLog } from '#src/storage/log-store.js'
+import { LOG_PART_BYTES, logPartIsValid, readLogPart } from '@millrace/protocol'
+import { type LogRead, type LogStore, type PartitionLog, StorageError } from '#src/storage/log-store.js'
 import { openLogStore } from '#src/storage/open-log-store.js'
 import { SeededRandom } from '../random.js'
 import { type CrashEnvironment, CrashMemory, crashEnvironment } from './crash-environment.js'
+import { CrashFailure } from './crash-failure.js'
+import { checkIndexes, checkSearches } from './derived-check.js'
 import { DiskTrace } from './disk-trace.js'
+import { LogDriver, roomFor, turn } from './log-driver.js'
+import { type AppendedBatch, LogContent, type LogOperation, type Owed, TracedLog, TracedState } from './log-history.js'
 import type { VolumeImage } from './page-image.js'
 import { AT_ONCE, TracedVolume } from './traced-volume.js'
-import { type AppendedBatch, CRASH_LIMITS, drawBatch, IDENTITY, keyName, SumState, turn } from './workload.js'
+import { CRASH_LIMITS, IDENTITY, keyName } from './workload.js'
 
-export type CrashInvariant =
-  | 'lost'
-  | 'phantom'
-  | 'wrong bytes'
-  | 'wrong state'
-  | 'damage claimed'
-  | 'not idempotent'
-  | 'not flushed'
-  | 'exception'
+/** A log may read so much to be recovered however long it is: some windows, checkpoints apart, and a look-ahead. */
+const MOST_REPLAYED_BYTES = 448 * 1024
 
-export class CrashFailure extends Error {
-  override readonly name = 'CrashFailure'
-  constructor(
-    readonly invariant: CrashInvariant,
-    message: string,
-  ) {
-    super(message)
-  }
-}
-
-/** What a log owes at the moment of a crash. */
-export interface Owed {
-  readonly topicId: number
-  /** Every batch it was ever given; of those behind `given` nobody may see anything. */
+/** What a recovered log turned out to hold. */
+export interface RecoveredContent {
   readonly batches: readonly AppendedBatch[]
-  readonly given: number
-  /** This many have to be there. */
-  readonly kept: number
-  /** It may be gone altogether. */
-  readonly dropAsked: boolean
-  /** It has to be gone. */
-  readonly dropped: boolean
+  readonly damaged: boolean
 }
+
+/** By topic id; a log that is not there is missing. */
+export type RecoveredLogs = ReadonlyMap<number, RecoveredContent>
 
 export interface Recovered {
-  /** Batches of each log. */
-  readonly counts: ReadonlyMap<number, number>
+  readonly logs: RecoveredLogs
   /** The image as it is now, and how it came to be so. */
   readonly image: VolumeImage
   readonly trace: DiskTrace | null
-  readonly torn: number
+  /** The logs that went on, as they were followed from there. */
+  readonly wentOn: readonly TracedLog[]
 }
+
+/** Many more than what is under way takes to end. */
+const TURNS_AFTER_FAILURE = 50
 
 const memory = new CrashMemory(256 * 1024 * 1024, false)
 const RECOVERY_SEED = new SeededRandom('recovery')
@@ -59,11 +44,10 @@ const RECOVERY_SEED = new SeededRandom('recovery')
 export interface RecoverOptions {
   /** Notes what recovery does to the disk, so that it can be crashed in its turn. */
   readonly traced?: boolean
-  /**
-   * Appends so many batches to each log that is there, flushed, and adds them to what it owes: first what was lost, as
-   * clients send it again, then others.
-   */
+  /** Appends so many batches to each log that is there: first what was lost, as clients send it again, then others. */
   readonly goOn?: number
+  /** Something that was durable has been spoilt besides: logs may be damaged, if they say so. */
+  readonly rotten?: boolean
 }
 
 /** @throws CrashFailure when an invariant is broken. */
@@ -71,180 +55,234 @@ export async function recoverAndCheck(
   image: VolumeImage,
   owed: readonly Owed[],
   options: RecoverOptions = {},
-): Promise<{ readonly recovered: Recovered; readonly owed: readonly Owed[] }> {
+): Promise<Recovered> {
   memory.reset()
   const environment = crashEnvironment(RECOVERY_SEED, memory)
   const trace = options.traced === true ? new DiskTrace() : null
   const volume = new TracedVolume(image.copy(), trace, AT_ONCE)
   try {
     const store = await openLogStore(environment, volume, IDENTITY, CRASH_LIMITS)
-    const run = new RecoveryRun(environment, store, owed)
+    const run = new RecoveryRun(environment, store, volume, owed, options.rotten === true)
+    await run.open()
     await run.check()
-    const nowOwed = await run.goOn(options.goOn ?? 0)
+    if (options.goOn !== undefined) await run.goOn(options.goOn)
+    // What goes on in the background has to be over before the memory serves another store.
     await turn()
-    const { torn } = store.recovery
-    return { recovered: { counts: run.counts, image: volume.image, trace, torn: torn.length }, owed: nowOwed }
+    return { logs: run.contents, image: volume.image, trace, wentOn: run.wentOn }
   } catch (error) {
+    for (let turns = 0; turns < TURNS_AFTER_FAILURE; turns++) await turn()
     if (error instanceof CrashFailure) throw error
     throw new CrashFailure('exception', error instanceof Error ? (error.stack ?? error.message) : String(error))
   }
 }
 
-interface CheckedLog {
+interface OpenedLog {
   readonly owed: Owed
-  readonly state: SumState
+  readonly state: TracedState
   readonly log: PartitionLog
+  readonly damage: string | null
 }
 
 class RecoveryRun {
-  readonly counts = new Map<number, number>()
-  private readonly logs: CheckedLog[] = []
+  readonly contents = new Map<number, RecoveredContent>()
+  readonly wentOn: TracedLog[] = []
+  private readonly logs: OpenedLog[] = []
 
   constructor(
     private readonly environment: CrashEnvironment,
     private readonly store: LogStore,
+    private readonly volume: TracedVolume,
     private readonly owed: readonly Owed[],
+    private readonly rotten: boolean,
   ) {}
 
+  async open(): Promise<void> {
+    const { store } = this
+    const found = new Map(store.found.map((key) => [key.topicId, key]))
+    for (const [topicId, key] of found) {
+      const owed = this.owed.find((one) => one.topicId === topicId)
+      if (owed === undefined) throw new CrashFailure('phantom', `log ${keyName(key)} came from nowhere`)
+      const state = new TracedState()
+      const log = await store.open(key, state)
+      const damage = store.recovery.damaged.find((entry) => entry.key.topicId === topicId)
+      if (damage !== undefined && !this.rotten) {
+        throw new CrashFailure('damage claimed', `log ${topicId} at ${damage.position}: ${damage.reason}`)
+      }
+      this.logs.push({ owed, state, log, damage: damage?.reason ?? null })
+    }
+    const { replayedBytes } = store.recovery
+    if (replayedBytes <= this.logs.length * MOST_REPLAYED_BYTES) return
+    throw new CrashFailure('reads too much', `${replayedBytes} bytes were read to recover ${this.logs.length} logs`)
+  }
+
   async check(): Promise<void> {
-    const found = new Set(this.store.found.map(keyName))
-    for (const name of found) {
-      const owed = this.owed.find(({ topicId }) => name === `${topicId}/0`)
-      if (owed === undefined || owed.dropped) throw new CrashFailure('phantom', `log ${name} came from nowhere`)
+    for (const opened of this.logs) {
+      const { owed } = opened
+      const name = `log ${owed.topicId}`
+      const { batches, damaged } = await this.readAll(name, opened)
+      this.contents.set(owed.topicId, { batches, damaged: damaged || opened.damage !== null })
     }
-    for (const owed of this.owed) {
-      const isThere = found.has(`${owed.topicId}/0`)
-      if (!isThere && owed.dropAsked) continue
-      if (!isThere && owed.kept > 0) throw new CrashFailure('lost', `log ${owed.topicId} is gone`)
-      if (isThere) await this.checkLog(owed)
-    }
-    for (const { key, position, reason } of this.store.recovery.damaged) {
-      throw new CrashFailure('damage claimed', `log ${key.topicId} at ${position}: ${reason}`)
+    checkOwed(this.owed, this.contents, this.rotten)
+    for (const opened of this.logs) {
+      const content = this.contents.get(opened.owed.topicId)!
+      if (!content.damaged) await this.checkDerived(`log ${opened.owed.topicId}`, opened, content.batches)
     }
   }
 
-  private async checkLog(owed: Owed): Promise<void> {
-    const state = new SumState()
-    const key = { topicId: owed.topicId, partition: 0, lane: 0 }
-    const log = await this.store.open(key, state)
-    const { index, nextOffset } = log.filled
-    this.counts.set(owed.topicId, index)
-    const damage = this.store.recovery.damaged.find((entry) => entry.key.topicId === owed.topicId)
-    const name = `log ${owed.topicId}`
-    if (index < owed.kept) {
-      const why = damage === undefined ? '' : `, damaged: ${damage.reason}`
-      throw new CrashFailure('lost', `${name} ends at batch ${index} of ${owed.kept} promised${why}`)
+  /** Every batch it serves is one that it was given, as it was given. */
+  private async readAll(name: string, { owed, log }: OpenedLog): Promise<RecoveredContent> {
+    const candidates = batchesByIndex(owed.history)
+    const batches: AppendedBatch[] = []
+    const { index: last, nextOffset } = log.filled
+    for (let offset = log.startOffset; offset < nextOffset; ) {
+      let read: LogRead
+      try {
+        read = await log.read(offset, 128 * 1024, last)
+      } catch (cause) {
+        if (this.rotten && cause instanceof StorageError && cause.code === 'DAMAGED') return { batches, damaged: true }
+        throw cause
+      }
+      if (read.batchCount === 0) throw new CrashFailure('lost', `${name}: reading stops at offset ${offset}`)
+      recognise(name, candidates, joined(read), batches)
+      offset = read.nextOffset
+      read.release()
     }
-    if (index > owed.given) throw new CrashFailure('phantom', `${name} has ${index} batches, ${owed.given} were given`)
-    if (log.flushedIndex !== index && damage === undefined) {
-      throw new CrashFailure('not flushed', `${name} is flushed to ${log.flushedIndex} of ${index}`)
+    const end = batches.at(-1)
+    if ((end?.index ?? 0) !== last || (end?.endOffset ?? 0) !== nextOffset) {
+      throw new CrashFailure('wrong state', `${name} says it ends at batch ${last}, and serves ${end?.index ?? 0}`)
     }
-    const expectedOffset = owed.batches[index - 1]?.endOffset ?? 0
-    if (nextOffset !== expectedOffset) throw new CrashFailure('wrong state', `${name} goes on at offset ${nextOffset}`)
-    checkState(name, owed, index, state)
-    await checkBytes(name, owed, index, log)
-    await checkSearch(name, owed, index, log)
-    this.logs.push({ owed, state, log })
+    return { batches, damaged: false }
   }
 
-  async goOn(count: number): Promise<readonly Owed[]> {
-    const owed = new Map(this.owed.map((one) => [one.topicId, one]))
-    for (const one of this.owed) {
-      const index = this.counts.get(one.topicId) ?? 0
-      owed.set(one.topicId, { ...one, batches: one.batches.slice(0, index), given: index, kept: index })
+  private async checkDerived(name: string, opened: OpenedLog, batches: readonly AppendedBatch[]): Promise<void> {
+    const { log, state } = opened
+    if (log.flushedIndex !== log.filled.index) {
+      throw new CrashFailure('not flushed', `${name} is flushed to ${log.flushedIndex} of ${log.filled.index}`)
     }
-    for (const { owed: one, state, log } of count > 0 ? this.logs : []) {
-      const batches = one.batches.slice(0, log.filled.index)
+    if (!state.equals(TracedState.of(batches))) {
+      throw new CrashFailure('wrong state', `${name}: state and replay do not make its ${batches.length} batches`)
+    }
+    await checkSearches(name, log, batches)
+    checkIndexes(name, log, this.volume.image)
+  }
+
+  async goOn(count: number): Promise<void> {
+    for (const { owed, state, log } of this.logs) {
+      const key = { topicId: owed.topicId, partition: 0, lane: 0 }
+      const traced = new TracedLog(key)
+      const content = new LogContent()
+      for (const batch of this.contents.get(owed.topicId)!.batches) {
+        const operation: LogOperation = { kind: 'append', batch }
+        traced.history.push(operation)
+        content.apply(operation)
+      }
+      traced.given = traced.kept = traced.history.length
+      const driver = new LogDriver(this.environment, this.volume.trace, traced, content, state, log)
+      const random = new SeededRandom(`go on ${owed.topicId}`)
       for (let i = 0; i < count; i++) {
-        for (let turns = 0; !log.hasRoom(32 * 1024); turns++) {
-          if (turns > 1000) throw new CrashFailure('exception', `log ${one.topicId} never has room`)
+        const lost = owed.history[traced.history.length]?.batch.bytes
+        const bytes = lost ?? driver.draw(random, 700)
+        for (let turns = 0; !log.hasRoom(roomFor(bytes)); turns++) {
+          if (turns > 1000) throw new CrashFailure('exception', `log ${owed.topicId} never has room`)
           await turn()
         }
-        batches.push(this.append(log, state, one, batches.length))
+        driver.append(bytes, Math.max(1, log.filled.term), 'flush')
         if (i % 2 === 1) await turn()
       }
       await log.flush()
-      owed.set(one.topicId, { ...one, batches, given: batches.length, kept: batches.length })
+      this.wentOn.push(traced)
     }
-    return [...owed.values()]
-  }
-
-  private append(log: PartitionLog, state: SumState, owed: Owed, sequence: number): AppendedBatch {
-    const { topicId } = owed
-    const key = { topicId, partition: 0, lane: 0 }
-    const lost = owed.batches[sequence]?.bytes
-    const bytes = lost ?? drawBatch(new SeededRandom(`go on ${topicId} ${sequence}`), key, sequence, 700)
-    const source = this.environment.memory.allocate(bytes.length)
-    if (source === null) throw new Error('no memory to go on with')
-    source.bytes.set(bytes)
-    const header = readBatchHeader(source.view, 0)
-    const { index, nextOffset, term: lastTerm } = log.filled
-    const term = Math.max(1, lastTerm)
-    const stamp = { term, baseOffset: nextOffset, index: index + 1, appendTime: 9 }
-    if (!log.append(source, 0, header, stamp, 'flush')) throw new Error('a good batch was refused')
-    state.add(stamp.index, header.checksum)
-    this.environment.memory.release(source)
-    const endOffset = nextOffset + header.lastOffsetDelta + 1
-    return { bytes, baseOffset: nextOffset, endOffset, term, lastTimestamp: header.lastTimestamp }
   }
 }
 
-function checkState(name: string, owed: Owed, index: number, state: SumState): void {
-  const expected = new SumState()
-  for (let i = 0; i < index; i++) {
-    const { bytes } = owed.batches[i]!
-    expected.add(i + 1, new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true))
+/** Batches by the index they were given, of each history once: thousands of states ask for the same ones. */
+const byIndex = new WeakMap<readonly LogOperation[], AppendedBatch[][]>()
+
+function batchesByIndex(history: readonly LogOperation[]): readonly (readonly AppendedBatch[])[] {
+  let batches = byIndex.get(history)
+  if (batches === undefined) {
+    batches = []
+    for (const { batch } of history) {
+      batches[batch.index] ??= []
+      batches[batch.index]!.push(batch)
+    }
+    byIndex.set(history, batches)
   }
-  if (state.index !== index || state.sum !== expected.sum) {
-    throw new CrashFailure('wrong state', `${name}: state and replay do not make its ${index} batches`)
-  }
+  return batches
 }
 
-async function checkBytes(name: string, owed: Owed, index: number, log: PartitionLog): Promise<void> {
-  let next = 0
-  while (next < index) {
-    const read = await log.read(owed.batches[next]!.baseOffset, 40_000, index)
-    if (read.batchCount === 0) throw new CrashFailure('lost', `${name}: reading stops before batch ${next + 1}`)
-    next = compare(name, owed, next, joined(read))
-    read.release()
-  }
+function joined({ pieces }: LogRead): Uint8Array {
+  const parts = pieces.map(({ block, offset, length }) => block.bytes.subarray(offset, offset + length))
+  return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
 }
 
-function joined(read: LogRead): Uint8Array {
-  return Buffer.concat(read.pieces.map(({ block, offset, length }) => block.bytes.subarray(offset, offset + length)))
-}
-
-function compare(name: string, owed: Owed, first: number, bytes: Uint8Array): number {
+function recognise(
+  name: string,
+  candidates: readonly (readonly AppendedBatch[])[],
+  bytes: Uint8Array,
+  into: AppendedBatch[],
+): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  let next = first
-  for (let at = 0; at < bytes.length; next++) {
-    const expected = owed.batches[next]
+  for (let at = 0; at < bytes.length; ) {
     const part = readLogPart(view, at)
-    const end = at + LOG_PART_BYTES + part.clientLength
-    const same =
-      expected !== undefined &&
-      logPartIsValid(bytes, view, at, crc32) &&
-      part.index === next + 1 &&
-      part.baseOffset === expected.baseOffset &&
-      part.term === expected.term &&
-      Buffer.compare(bytes.subarray(at + LOG_PART_BYTES, end), expected.bytes) === 0
-    if (!same) throw new CrashFailure('wrong bytes', `${name}: batch ${next + 1} is not what was given`)
-    at = end
+    const clientAt = at + LOG_PART_BYTES
+    const client = bytes.subarray(clientAt, clientAt + part.clientLength)
+    const batch = candidates[part.index]?.find(
+      ({ term, baseOffset, appendTime, bytes: given }) =>
+        term === part.term &&
+        baseOffset === part.baseOffset &&
+        appendTime === part.appendTime &&
+        Buffer.compare(client, given) === 0,
+    )
+    if (batch === undefined || !logPartIsValid(bytes, view, at, crc32)) {
+      throw new CrashFailure('wrong bytes', `${name}: batch ${part.index} is not what was given`)
+    }
+    into.push(batch)
+    at = clientAt + part.clientLength
   }
-  return next
 }
 
-/** The indexes agree with the log: the time and the term of a batch in its middle. */
-async function checkSearch(name: string, owed: Owed, index: number, log: PartitionLog): Promise<void> {
-  if (index === 0) return
-  const batch = owed.batches[index >> 1]!
-  const found = await log.offsetForTime(batch.lastTimestamp, index)
-  const expected = owed.batches.findIndex(({ lastTimestamp }) => lastTimestamp >= batch.lastTimestamp)
-  const { baseOffset, endOffset } = owed.batches[expected]!
-  if (found === null || found.offset < baseOffset || found.offset >= endOffset) {
-    throw new CrashFailure('wrong state', `${name}: time ${batch.lastTimestamp} is found at ${found?.offset}`)
+/**
+ * Each log holds what some first part of its history made of it: no less than was promised, no more than was given.
+ * @param rotten something durable was spoilt besides: less may be there when the log says that it is damaged, or when
+ * nothing on the disk can know better.
+ * @throws CrashFailure.
+ */
+export function checkOwed(owed: readonly Owed[], logs: RecoveredLogs, rotten = false): void {
+  for (const one of owed) {
+    const name = `log ${one.topicId}`
+    const content = logs.get(one.topicId)
+    if (content !== undefined && one.dropped) throw new CrashFailure('phantom', `${name} was dropped, and is there`)
+    if (content !== undefined) checkContent(name, one, content, rotten)
+    else if (one.kept > 0 && !one.dropAsked) {
+      throw new CrashFailure(rotten ? 'damage hidden' : 'lost', `${name} is gone`)
+    }
   }
-  if (index >> 1 < index && (await log.termAt(batch.baseOffset)) !== batch.term) {
-    throw new CrashFailure('wrong state', `${name}: the term at offset ${batch.baseOffset} is not ${batch.term}`)
+}
+
+function checkContent(name: string, owed: Owed, { batches, damaged }: RecoveredContent, rotten: boolean): void {
+  const content = LogContent.after(owed.history, owed.kept)
+  for (let count = owed.kept; ; count++) {
+    if (isSame(batches, content.batches)) return
+    if (count === owed.given) break
+    content.apply(owed.history[count]!)
   }
+  const promised = LogContent.after(owed.history, owed.kept).batches
+  const isShort = batches.length < promised.length && batches.every((batch, i) => batch === promised[i])
+  if (!isShort) throw new CrashFailure('phantom', `${name} has ${batches.length} batches that it never had together`)
+  if (rotten && (damaged || !isProvenFlushed(owed, promised[batches.length]!))) return
+  const what = rotten ? 'damage hidden' : 'lost'
+  throw new CrashFailure(what, `${name} ends at batch ${batches.length} of ${promised.length} promised`)
+}
+
+/** Whether something that was given once the batch was flushed is flushed too: its group says that the batch was. */
+function isProvenFlushed({ history, kept, givenWhenFlushed }: Owed, lost: AppendedBatch): boolean {
+  const at = history.findIndex(({ batch }) => batch === lost)
+  return kept > (givenWhenFlushed[at] ?? Number.POSITIVE_INFINITY)
+}
+
+function isSame(some: readonly AppendedBatch[], others: readonly AppendedBatch[]): boolean {
+  if (some.length !== others.length) return false
+  for (let i = some.length - 1; i >= 0; i--) if (some[i] !== others[i]) return false
+  return true
 }

@@ -18,6 +18,8 @@ export class TracedVolume implements Volume {
   readonly note = null
   /** Bytes read since it was opened. */
   bytesRead = 0
+  /** So many of the next flushes and syncs fail: an error is answered, and what they covered is never durable. */
+  failingFlushes = 0
 
   /** @param trace null for a volume that nobody will crash. */
   constructor(
@@ -53,10 +55,6 @@ export class TracedVolume implements Volume {
     await this.change({ kind: 'flush', files: files.map(({ name }) => name) }, () => {})
   }
 
-  async flushGrown(files: readonly DiskFile[]): Promise<void> {
-    await Promise.all([...new Set(files)].map((file) => file.sync()))
-  }
-
   readSmall(name: string): Promise<Uint8Array | null> {
     return this.order.run('read small', () => this.image.small.get(name) ?? null)
   }
@@ -71,8 +69,12 @@ export class TracedVolume implements Volume {
   async change(operation: DiskOperation, complete: () => void): Promise<void> {
     const id = this.trace?.submit(operation) ?? 0
     await this.order.run(operation.kind, () => {
-      complete()
-      this.trace?.complete(id, operation)
+      const failed = this.failingFlushes > 0 && (operation.kind === 'flush' || operation.kind === 'sync')
+      if (!failed) complete()
+      this.trace?.complete(id, operation, failed)
+      if (!failed) return
+      this.failingFlushes--
+      throw new DiskError('INPUT_OUTPUT', `the ${operation.kind} was made to fail`)
     })
   }
 }
@@ -94,10 +96,14 @@ class TracedFile implements DiskFile {
   }
 
   write(position: number, block: Block, offset: number, length: number): Promise<void> {
-    const bytes = block.bytes.slice(offset, offset + length)
+    const source = block.bytes.subarray(offset, offset + length)
+    if (this.volume.trace === null && this.volume.order === AT_ONCE) {
+      this.pages.writeCopy(position, source)
+      return Promise.resolve()
+    }
+    const bytes = source.slice()
     return this.volume.change({ kind: 'write', file: this.name, position, bytes }, () => {
-      const now = block.bytes.subarray(offset, offset + length)
-      if (Buffer.compare(now, bytes) !== 0) throw new Error(`the bytes of a write to ${this.name} changed under way`)
+      if (Buffer.compare(source, bytes) !== 0) throw new Error(`the bytes of a write to ${this.name} changed under way`)
       this.pages.write(position, bytes)
     })
   }

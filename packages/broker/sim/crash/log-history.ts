@@ -1,0 +1,103 @@
+// What was done to one log, in order, and what it holds after any part of it: the log is append-only on disk, so a crash
+// leaves the outcome of some first part of its history, and nothing else.
+import { type BatchHeader, type LogPart, Writer } from '@millrace/protocol'
+import { PartitionState } from '#src/partition/partition-state.js'
+import type { LogKey, LogState } from '#src/storage/log-store.js'
+
+export interface AppendedBatch {
+  readonly bytes: Uint8Array
+  readonly header: BatchHeader
+  readonly index: number
+  readonly baseOffset: number
+  readonly endOffset: number
+  readonly term: number
+  readonly appendTime: number
+}
+
+export type LogOperation = { readonly kind: 'append'; readonly batch: AppendedBatch }
+
+/** What a log holds after some of its operations: every batch of its branch from the first on. */
+export class LogContent {
+  readonly batches: AppendedBatch[] = []
+
+  apply(operation: LogOperation): void {
+    this.batches.push(operation.batch)
+  }
+
+  static after(history: readonly LogOperation[], count: number): LogContent {
+    const content = new LogContent()
+    for (let i = 0; i < count; i++) content.apply(history[i]!)
+    return content
+  }
+}
+
+/** The real state of a partition, and a sum over everything that it was told of, in order. */
+export class TracedState implements LogState {
+  private partition = new PartitionState()
+  index = 0
+  sum = 0
+
+  encodeState(): Uint8Array {
+    const state = this.partition.encodeState()
+    return new Writer(state.length + 8).u32(this.index).u32(this.sum).bytes(state).written()
+  }
+
+  restoreState(state: Uint8Array | null): void {
+    this.partition = new PartitionState()
+    const view = state === null ? null : new DataView(state.buffer, state.byteOffset, state.byteLength)
+    this.index = view?.getUint32(0, true) ?? 0
+    this.sum = view?.getUint32(4, true) ?? 0
+    this.partition.restoreState(state?.subarray(8) ?? null)
+  }
+
+  replay(part: LogPart, header: BatchHeader): void {
+    this.add(header, part.baseOffset, part.index, part.appendTime)
+  }
+
+  add(header: BatchHeader, baseOffset: number, index: number, appendTime: number): void {
+    if (index !== this.index + 1) throw new Error(`the state is told of batch ${index} behind ${this.index}`)
+    this.index = index
+    this.sum = (Math.imul(this.sum, 31) + header.checksum) >>> 0
+    this.partition.appended(header, baseOffset, index, appendTime)
+  }
+
+  /** What it would be had it been told of these batches, and of nothing else. */
+  static of(batches: readonly AppendedBatch[]): TracedState {
+    const state = new TracedState()
+    for (const { header, baseOffset, index, appendTime } of batches) state.add(header, baseOffset, index, appendTime)
+    return state
+  }
+
+  equals(other: TracedState): boolean {
+    return Buffer.compare(this.encodeState(), other.encodeState()) === 0
+  }
+}
+
+/** One log as its owner knows it. */
+export class TracedLog {
+  readonly history: LogOperation[] = []
+  /** Of each operation: how many had been given when it was first known to be flushed. */
+  readonly givenWhenFlushed: number[] = []
+  /** By the time of the crash being looked at: how many operations were given, and how many are promised. */
+  given = 0
+  kept = 0
+  dropAsked = false
+  dropped = false
+
+  constructor(readonly key: LogKey) {}
+}
+
+/** What a log owes at the moment of a crash. */
+export interface Owed {
+  readonly topicId: number
+  /** Everything that was ever done to it; of what lies behind `given` nobody may see anything. */
+  readonly history: readonly LogOperation[]
+  readonly given: number
+  /** So much of it has to be there. */
+  readonly kept: number
+  readonly givenWhenFlushed: readonly number[]
+  /** It may be gone altogether. */
+  readonly dropAsked: boolean
+  /** It has to be gone. */
+  readonly dropped: boolean
+}
