@@ -55,6 +55,10 @@ export class TracedVolume implements Volume {
     await this.change({ kind: 'flush', files: files.map(({ name }) => name) }, () => {})
   }
 
+  async flushGrown(files: readonly DiskFile[]): Promise<void> {
+    await this.change({ kind: 'sync', files: files.map(({ name }) => name) }, () => {})
+  }
+
   readSmall(name: string): Promise<Uint8Array | null> {
     return this.order.run('read small', () => this.image.small.get(name) ?? null)
   }
