@@ -8,6 +8,7 @@ import { claimIdentity, countStart, type Identity } from './identity.js'
 import { DEFAULT_STOP_TIMEOUT_MS, RESERVE_BYTES } from './limits.js'
 import { isLoopback } from './loopback.js'
 import { Metrics } from './metrics.js'
+import { RetentionLoop } from './partition/retention-loop.js'
 import { type ConnectionLimits, DEFAULT_CONNECTION_LIMITS } from './server/connection-admission.js'
 import type { ServerContext } from './server/context.js'
 import { isBrokenAssertion } from './server/failures.js'
@@ -124,6 +125,13 @@ async function start(
   node.connections = () => server.connections
   const listener = await server.listen({ host, port: config.port ?? DEFAULT_PORT })
   closers.push(() => server.stop(0))
+  const retention = new RetentionLoop(
+    environment.clock,
+    () => node.shard.partitions(),
+    (error) => node.context.reportBug(error, { during: 'retention' }),
+  )
+  retention.start()
+  closers.push(async () => retention.stop())
   node.map.putNode({
     nodeId: identity.nodeId,
     host: config.advertisedHost ?? host,
@@ -137,6 +145,7 @@ async function start(
     clusterId: identity.clusterId,
     status: () => node.context.status(),
     stop(options) {
+      retention.stop()
       stopped ??= stop(server, node.shard, store, volume, options?.timeoutMs ?? DEFAULT_STOP_TIMEOUT_MS)
       return stopped
     },

@@ -17,6 +17,10 @@ export const MAX_REFUSED_STARTS = 64
 /** Logs opened at the same time when a broker starts or a topic is created. */
 export const MAX_CONCURRENT_OPENS = 32
 
+/** How often retention looks at some partitions, and at how many: all of 10,000 come round in ten seconds. */
+export const RETENTION_STEP_MS = 250
+export const RETENTION_PARTITIONS_PER_STEP = 256
+
 // ---------------------------------------------------------------- metadata
 
 export const MAX_TOPICS = 10_000
@@ -110,6 +114,9 @@ export const CHECKPOINT_BYTES = 1024 * 1024
 export const QUICK_ROLL_MS = 10_000
 /** A slot that took longer than this is followed by one of the next smaller class. */
 export const SLOW_ROLL_MS = 10 * 60_000
+/** The scrubber reads so much of what is flushed a second, and rests so long before it begins anew. */
+export const SCRUB_BYTES_PER_SECOND = 8 * 1024 * 1024
+export const SCRUB_REST_MS = 60_000
 /** How often a full disk is looked at again. */
 export const SPACE_RETRY_MS = 1_000
 

@@ -36,7 +36,8 @@ export class Shard {
     if (log.flushedIndex < log.filled.index && log.failure === null) await log.flush()
     const { clock, memory } = this.environment
     const { durability, codecs } = topic
-    return new Partition({ log, state, route, durability, codecs, clock, memory, metrics: this.metrics })
+    const { metrics } = this
+    return new Partition({ log, state, route, durability, codecs, retention: topic, clock, memory, metrics })
   }
 
   /** Closes the partitions of a topic and frees their logs. Harmless when repeated after an interruption. */
@@ -61,6 +62,10 @@ export class Shard {
 
   partitionsOf(topicId: number): readonly Partition[] {
     return this.#topics.get(topicId) ?? []
+  }
+
+  *partitions(): Iterable<Partition> {
+    for (const partitions of this.#topics.values()) yield* partitions
   }
 
   get partitionCount(): number {

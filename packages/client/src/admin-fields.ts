@@ -30,6 +30,10 @@ export function number(fields: AdminFields, name: string): number {
   return value
 }
 
+export function numberOrNull(fields: AdminFields, name: string): number | null {
+  return field(fields, name) == null ? null : number(fields, name)
+}
+
 export function text(fields: AdminFields, name: string): string {
   const value = field(fields, name)
   if (typeof value !== 'string') throw corrupt(`${name} is no text`)

@@ -11,7 +11,16 @@ import {
   type Durability,
   Reader,
 } from '@millrace/protocol'
-import { type AdminFields, choice, decodeFields, encodeFields, list, number, text } from './admin-fields.js'
+import {
+  type AdminFields,
+  choice,
+  decodeFields,
+  encodeFields,
+  list,
+  number,
+  numberOrNull,
+  text,
+} from './admin-fields.js'
 import type { Cluster } from './cluster.js'
 import { type Connection, sendRequest } from './connection.js'
 import { ConnectionError, errorOfCode, MillraceError, toMillraceError } from './errors.js'
@@ -29,6 +38,21 @@ export interface CreateTopicOptions {
   readonly durability?: Durability
   /** What producers may compress with. Default `none` and `gzip`, which every client can read. */
   readonly codecs?: readonly CodecName[]
+  /**
+   * Records go this many milliseconds after they were appended, in whole segments. Default null: they are kept.
+   */
+  readonly retentionMs?: number | null
+  /**
+   * Of each partition this many bytes are kept at least, as they stand on disk; what is older goes in whole segments.
+   * Default null: all are kept.
+   */
+  readonly retentionBytes?: number | null
+}
+
+/** What a topic keeps; null for no limit. */
+export interface TopicRetention {
+  readonly retentionMs: number | null
+  readonly retentionBytes: number | null
 }
 
 export interface CreatedTopic {
@@ -37,7 +61,7 @@ export interface CreatedTopic {
   readonly partitions: number
 }
 
-export interface TopicSummary extends CreatedTopic {
+export interface TopicSummary extends CreatedTopic, TopicRetention {
   readonly durability: Durability
   readonly codecs: readonly CodecName[]
 }
@@ -54,7 +78,7 @@ export interface PartitionDescription {
   readonly bytesOnDisk: number
 }
 
-export interface TopicDescription {
+export interface TopicDescription extends TopicRetention {
   readonly topicId: number
   readonly name: string
   readonly durability: Durability
@@ -100,10 +124,11 @@ export class Admin {
    */
   async createTopic(name: string, options: CreateTopicOptions = {}): Promise<CreatedTopic> {
     bytesTopic(name)
-    onlyKnown('createTopic()', options, ['partitions', 'durability', 'codecs'])
+    onlyKnown('createTopic()', options, ['partitions', 'durability', 'codecs', 'retentionMs', 'retentionBytes'])
     const partitions = integer('partitions', options.partitions ?? 1, 1, Number.MAX_SAFE_INTEGER)
     const { durability, codecs } = options
-    const fields = { name, partitions, ...(durability && { durability }), ...(codecs && { codecs }) }
+    const retention = { ...limit('retentionMs', options), ...limit('retentionBytes', options) }
+    const fields = { name, partitions, ...(durability && { durability }), ...(codecs && { codecs }), ...retention }
     const { reply, mapVersion } = await this.#ask('createTopic', fields)
     const created = {
       topicId: number(reply, 'topicId'),
@@ -134,6 +159,7 @@ export class Admin {
       name: text(reply, 'name'),
       durability: choice(reply, 'durability', DURABILITIES),
       codecs: list(reply, 'codecs', (value) => choice({ codec: value }, 'codec', CODECS)),
+      ...retentionOf(reply),
       partitions: list(reply, 'partitions', describePartition),
     }
   }
@@ -148,6 +174,7 @@ export class Admin {
         partitions: number(topic, 'partitions'),
         durability: choice(topic, 'durability', DURABILITIES),
         codecs: list(topic, 'codecs', (codec) => choice({ codec }, 'codec', CODECS)),
+        ...retentionOf(topic),
       }
     })
   }
@@ -237,6 +264,17 @@ export class Admin {
     })
   }
 }
+
+/** A limit that was given, checked. @throws MillraceError INVALID_ARGUMENT. */
+function limit(name: keyof TopicRetention, options: CreateTopicOptions): Partial<TopicRetention> {
+  const value = options[name] ?? null
+  return value === null ? {} : { [name]: integer(name, value, 1, Number.MAX_SAFE_INTEGER) }
+}
+
+const retentionOf = (fields: AdminFields): TopicRetention => ({
+  retentionMs: numberOrNull(fields, 'retentionMs'),
+  retentionBytes: numberOrNull(fields, 'retentionBytes'),
+})
 
 function describePartition(value: unknown): PartitionDescription {
   const partition = value as AdminFields

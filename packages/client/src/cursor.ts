@@ -312,10 +312,15 @@ export class Cursor implements LinkUser, CursorFrames {
       }
       cluster.refresh()
     }
-    const range = `the partition holds ${closed.logStartOffset} to ${closed.highWatermark}`
-    const detail =
-      name === 'OFFSET_OUT_OF_RANGE' ? `${closed.detail || 'the offset is not there'}; ${range}` : closed.detail
-    this.#failed(errorOfCode(closed.code, detail, this.#context()))
+    if (name !== 'OFFSET_OUT_OF_RANGE') {
+      this.#failed(errorOfCode(closed.code, closed.detail, this.#context()))
+      return
+    }
+    // What is gone is gone: skipping it silently would be loss, so the application hears where the log begins now.
+    const { logStartOffset, highWatermark } = closed
+    const range = `the partition holds ${logStartOffset} to ${highWatermark}`
+    const detail = `${closed.detail || 'the offset is not there'}; ${range}`
+    this.#failed(errorOfCode(closed.code, detail, { ...this.#context(), logStartOffset }))
   }
 
   #failed(error: MillraceError): void {
@@ -338,7 +343,8 @@ export class Cursor implements LinkUser, CursorFrames {
 
   #fatal(error: MillraceError): void {
     this.close()
-    this.#inbox.fail(new MillraceError(error.code, error.detail, { ...this.#context(), cause: error.cause }))
+    const { code, detail, cause, logStartOffset } = error
+    this.#inbox.fail(new MillraceError(code, detail, { ...this.#context(), cause, logStartOffset }))
     this.#owner.onNews(this.#inbox.partition)
   }
 

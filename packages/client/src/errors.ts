@@ -83,6 +83,7 @@ export interface ErrorContext {
   readonly topic?: string | undefined
   readonly partition?: number | undefined
   readonly offset?: number | undefined
+  readonly logStartOffset?: number | undefined
   readonly outcome?: FailedOutcome | undefined
   readonly fatal?: boolean | undefined
   readonly cause?: unknown
@@ -106,6 +107,8 @@ export class MillraceError extends Error {
   readonly topic: string | undefined
   readonly partition: number | undefined
   readonly offset: number | undefined
+  /** For an offset that is out of range: the first one that the partition holds. */
+  readonly logStartOffset: number | undefined
   /** For a rejected `send`: `failed` (surely not in the log) or `unknown` (may be in the log). */
   readonly outcome: FailedOutcome | undefined
 
@@ -120,6 +123,7 @@ export class MillraceError extends Error {
     this.topic = context.topic
     this.partition = context.partition
     this.offset = context.offset
+    this.logStartOffset = context.logStartOffset
     this.outcome = context.outcome
     Object.defineProperty(this, BRAND, { value: true })
   }

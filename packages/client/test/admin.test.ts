@@ -70,6 +70,11 @@ describe('topics', () => {
     expect(await world.failure(admin(mill).createTopic('t', { partitions: 0 }))).toMatchObject({
       code: 'ERR_MILLRACE_INVALID_ARGUMENT',
     })
+    for (const limits of [{ retentionMs: 0 }, { retentionBytes: 1.5 }, { retentionMs: '7d' } as object]) {
+      expect(await world.failure(admin(mill).createTopic('t', limits))).toMatchObject({
+        code: 'ERR_MILLRACE_INVALID_ARGUMENT',
+      })
+    }
     expect(await world.failure(admin(mill).createTopic('t', { replicas: 3 } as object))).toMatchObject({
       code: 'ERR_MILLRACE_INVALID_ARGUMENT',
     })
@@ -79,7 +84,8 @@ describe('topics', () => {
 
 describe('answers', () => {
   const partition = { partition: 0, nodeId: 1, shard: 0, term: 2, logStartOffset: 3, highWatermark: 4, bytesOnDisk: 5 }
-  const topic = { topicId: 1, name: 'orders', durability: 'flushed', codecs: ['none', 'gzip'] }
+  const retention = { retentionMs: 5, retentionBytes: null }
+  const topic = { topicId: 1, name: 'orders', durability: 'flushed', codecs: ['none', 'gzip'], ...retention }
 
   test('describeTopic, listTopics, brokerStatus', async () => {
     const described = answering({ ...topic, partitions: [partition], later: 'more' })

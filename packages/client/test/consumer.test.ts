@@ -268,6 +268,25 @@ describe('errors that are final', () => {
     await setting.world.run(20)
     expect(watched.error).toMatchObject({ code: 'ERR_MILLRACE_OFFSET_OUT_OF_RANGE', partition: 0, fatal: true })
     expect(String(watched.error)).toContain('4 to 10')
+    expect(watched.error).toMatchObject({ logStartOffset: 4 })
+  })
+
+  test('a session that resumes below the log start, with the new start', async () => {
+    const setting = begin({ partitions: 1 })
+    fill(setting.cluster, 1, 0, 10, 5)
+    const watched = watch(setting, { from: 'earliest' })
+    await setting.world.run(20)
+    expect(watched.records.length).toBe(10)
+    setting.cluster.partition(1, 0).logStart = 25
+    setting.cluster.brokers[0]!.data[0]!.closeCursors('OFFSET_OUT_OF_RANGE')
+    await setting.world.run(20)
+    expect(watched.error).toMatchObject({
+      code: 'ERR_MILLRACE_OFFSET_OUT_OF_RANGE',
+      offset: 10,
+      logStartOffset: 25,
+      fatal: true,
+    })
+    expect(watched.records.length).toBe(10)
   })
 
   test.each(['LOG_DIVERGED', 'TOPIC_DELETED', 'DAMAGED', 'TOO_MANY_CURSORS', 'UNKNOWN_LANE'] as const)(

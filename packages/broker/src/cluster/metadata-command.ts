@@ -8,6 +8,10 @@ export interface TopicDefinition {
   readonly partitions: number
   readonly durability: Durability
   readonly codecs: readonly CodecName[]
+  /** Records go this long after they were appended; null keeps them. */
+  readonly retentionMs: number | null
+  /** Of each partition so many bytes are kept; null keeps all. */
+  readonly retentionBytes: number | null
 }
 
 export type MetadataCommand =
@@ -52,6 +56,8 @@ export function decodeTopic(value: unknown): TopicDefinition {
     partitions: count(fields, 'partitions'),
     durability,
     codecs,
+    retentionMs: countOrNull(fields, 'retentionMs'),
+    retentionBytes: countOrNull(fields, 'retentionBytes'),
   }
 }
 
@@ -67,6 +73,11 @@ function text(fields: Fields, name: string): string {
 function count(fields: Fields, name: string): number {
   const value = fields[name]
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : wrong(name)
+}
+
+/** Topics made before there was such a field do not have it. */
+function countOrNull(fields: Fields, name: string): number | null {
+  return fields[name] == null ? null : count(fields, name)
 }
 
 function wrong(name: string): never {

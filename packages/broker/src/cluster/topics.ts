@@ -17,6 +17,9 @@ export interface TopicRequest {
   readonly partitions: number
   readonly durability: string
   readonly codecs: readonly string[]
+  /** Milliseconds and bytes, from 1; null for no limit. */
+  readonly retentionMs: number | null
+  readonly retentionBytes: number | null
 }
 
 export interface TopicsOptions {
@@ -146,7 +149,8 @@ function newTopic(request: CheckedRequest, state: MetadataState): TopicDefinitio
 }
 
 /** @throws ProtocolError INVALID_TOPIC_NAME, INVALID_CONFIG. */
-function checkedRequest({ name, partitions, durability, codecs }: TopicRequest): CheckedRequest {
+function checkedRequest(request: TopicRequest): CheckedRequest {
+  const { name, partitions, durability, codecs, retentionMs, retentionBytes } = request
   checkTopicName(name)
   if (!Number.isInteger(partitions) || partitions < 1 || partitions > MAX_PARTITIONS_PER_TOPIC) {
     throw new ProtocolError('INVALID_CONFIG', `partitions is ${partitions}; it can be 1 to ${MAX_PARTITIONS_PER_TOPIC}`)
@@ -162,5 +166,16 @@ function checkedRequest({ name, partitions, durability, codecs }: TopicRequest):
       `codecs is ${codecs.join(', ')}; it can be none and others of ${all}, once each`,
     )
   }
-  return { name, partitions, durability, codecs: known }
+  checkLimit('retentionMs', retentionMs)
+  checkLimit('retentionBytes', retentionBytes)
+  return { name, partitions, durability, codecs: known, retentionMs, retentionBytes }
+}
+
+/** @throws ProtocolError INVALID_CONFIG. */
+function checkLimit(name: string, value: number | null): void {
+  if (value === null || (Number.isSafeInteger(value) && value > 0)) return
+  throw new ProtocolError(
+    'INVALID_CONFIG',
+    `${name} is ${value}; it can be a whole number from 1, or null for no limit`,
+  )
 }

@@ -1,22 +1,33 @@
 // One lane of a partition as its leader runs it: takes batches in, lets their producers know when they are committed,
 // and lets readers see what is.
 import {
+  assert,
   type BatchHeader,
   type CodecName,
   type Durability,
   LOG_PART_BYTES,
   ProtocolError,
   type Route,
+  readBatchHeader,
 } from '@millrace/protocol'
 import type { Clock, Memory } from '../environment.js'
 import { Fifo } from '../fifo.js'
 import type { Metrics } from '../metrics.js'
+import { sealLogStart } from '../storage/log-start.js'
 import type { LogKey, LogRead, PartitionLog } from '../storage/log-store.js'
 import { checkBatch, checksumHolds } from './check-batch.js'
 import type { PartitionState } from './partition-state.js'
 import type { PendingBatch, Refusal } from './pending-batch.js'
 import { refusalOf } from './refusal.js'
 import { RefusedStarts } from './refused-starts.js'
+
+/** What a topic keeps; null for no limit. */
+export interface Retention {
+  /** Records go this long after they were appended. */
+  readonly retentionMs: number | null
+  /** Of each partition so many bytes are kept, as they stand on disk. */
+  readonly retentionBytes: number | null
+}
 
 const CORRUPT: Refusal = { code: 'CORRUPT_BATCH', detail: 'the checksum of the batch does not hold' }
 
@@ -26,6 +37,7 @@ export interface PartitionOptions {
   readonly route: Route
   readonly durability: Durability
   readonly codecs: readonly CodecName[]
+  readonly retention: Retention
   readonly clock: Clock
   readonly memory: Memory
   readonly metrics: Metrics
@@ -68,6 +80,8 @@ export class Partition {
     this.highWatermark = options.log.filled.nextOffset
     this.committedIndex = options.log.filled.index
     options.log.onAdvance = () => this.#advance()
+    // Slots below a start that was committed before a crash are given back now.
+    options.log.noteCommitted(this.committedIndex)
   }
 
   get logStartOffset(): number {
@@ -234,6 +248,7 @@ export class Partition {
     const log = this.#log
     const committed = this.#options.durability === 'flushed' ? log.flushedIndex : log.writtenIndex
     if (committed > this.committedIndex) this.#commit(committed)
+    log.noteCommitted(this.committedIndex)
     if (log.failure !== null && this.pendingBatches > 0) this.#fail(refusalOf(log.failure))
   }
 
@@ -283,6 +298,40 @@ export class Partition {
   /** Term of the batch that holds `offset`; 0 when the log does not hold it. @throws StorageError. */
   termAt(offset: number): Promise<number> {
     return this.#log.termAt(offset)
+  }
+
+  get hasRetention(): boolean {
+    const { retentionMs, retentionBytes } = this.#options.retention
+    return retentionMs !== null || retentionBytes !== null
+  }
+
+  /**
+   * Moves the log start up if the log has become too long or too old: writes the control batch that does it, if there
+   * is room now. Otherwise the next call finds the same. @throws StorageError.
+   */
+  retain(): void {
+    const { clock, memory, retention, durability } = this.#options
+    if (this.closed !== null || this.#log.failure !== null || !this.hasRetention) return
+    const { retentionMs, retentionBytes: bytes } = retention
+    const wallMs = Math.max(clock.wallMs(), this.#state.lastAppendTime)
+    const start = this.#log.expire({ bytes, appendedBefore: retentionMs === null ? null : wallMs - retentionMs })
+    if (start === null) return
+    const index = this.#log.filled.index + 1
+    const batch = sealLogStart(start, this.key, index, wallMs)
+    if (!this.#log.hasRoom(LOG_PART_BYTES + batch.length)) return
+    const block = memory.allocate(batch.length)
+    if (block === null) return
+    try {
+      block.bytes.set(batch)
+      const header = readBatchHeader(block.view, 0)
+      const baseOffset = this.#log.filled.nextOffset
+      const stamp = { term: this.route.term, baseOffset, index, appendTime: wallMs }
+      const written = this.#log.append(block, 0, header, stamp, durability === 'flushed' ? 'flush' : 'write')
+      assert(written, 'the checksum of a batch just sealed holds')
+      this.#state.appended(header, baseOffset, index, wallMs)
+    } finally {
+      memory.release(block)
+    }
   }
 
   /** Takes nothing more: what is pending is refused for this reason, readers are woken to see it. */

@@ -7,6 +7,7 @@ const STORAGE_CODES: Readonly<Record<StorageErrorCode, ErrorName>> = {
   DISK_FULL: 'DISK_FULL',
   STORAGE_FAILED: 'STORAGE_FAILED',
   DAMAGED: 'DAMAGED',
+  OUT_OF_RANGE: 'OFFSET_OUT_OF_RANGE',
   CLOSED: 'SHUTTING_DOWN',
 }
 

@@ -1,7 +1,8 @@
 // Decides when a log gets a checkpoint, and makes it.
-import { encodeCheckpoint, type LogStart } from './checkpoint.js'
+import { assert } from '@millrace/protocol'
+import { encodeCheckpoint } from './checkpoint.js'
 import { ENVELOPE_BYTES } from './group-envelope.js'
-import type { LogState } from './log-store.js'
+import type { LogEnd, LogState } from './log-store.js'
 import type { LogWriter } from './log-writer.js'
 import type { Segment } from './segment.js'
 import { padded } from './slot-layout.js'
@@ -9,6 +10,8 @@ import type { StorageContext } from './storage-context.js'
 
 /** A large state is written less often: checkpoints cost at most about a sixteenth of the log. */
 const LOG_BYTES_PER_STATE_BYTE = 16
+/** Of one truncation in a checkpoint. */
+const TRUNCATION_BYTES = 24
 
 export class Checkpointer {
   /** Position behind the last checkpoint written. */
@@ -17,11 +20,12 @@ export class Checkpointer {
   /** After one that could not be written, none is tried before this position: making the state is work. */
   private notBefore = 0
   private segment: Segment | undefined
+  /** Set while the owner's state does not speak of the log: it is being made anew. */
+  suspended = false
 
   constructor(
     private readonly context: StorageContext,
     private readonly state: LogState,
-    private readonly logStart: LogStart,
     checkpointEnd: number,
     segment: Segment | undefined,
   ) {
@@ -30,9 +34,14 @@ export class Checkpointer {
   }
 
   /** Every batch of the log is closed and the owner's state speaks of all of them: a checkpoint may be written. */
-  consider(writer: LogWriter): void {
+  consider(writer: LogWriter, isWanted: boolean): void {
     const { chain } = writer
-    if (chain.current === undefined || chain.end === this.lastEnd || chain.end < this.notBefore) return
+    if (this.suspended || chain.current === undefined || chain.end === this.lastEnd) return
+    if (isWanted) {
+      this.write(writer)
+      return
+    }
+    if (chain.end < this.notBefore) return
     const interval = Math.max(this.context.limits.checkpointBytes, this.lastStateBytes * LOG_BYTES_PER_STATE_BYTE)
     const since = chain.end - this.lastEnd
     const isNew = chain.segments.length > 1 && chain.current !== this.segment
@@ -62,11 +71,33 @@ export class Checkpointer {
     return true
   }
 
-  private encode({ chain, filled, terms }: LogWriter, state: Uint8Array): Uint8Array | null {
-    const { current, maxTimestamp } = chain
+  /**
+   * Writes the checkpoint that supersedes everything behind a batch. The owner's state speaks of the log up to there.
+   * @returns false, and nothing has changed, while there is no memory or no slot for it.
+   */
+  writeSuperseding(writer: LogWriter, end: LogEnd): boolean {
+    const state = this.state.encodeState().slice()
+    const content = this.encode(writer, state)
+    if (content === null) return false
+    // One truncation more will be in it, and nothing else becomes longer.
+    const most = content.length + TRUNCATION_BYTES
+    const superseded = writer.supersede(end, most, () => {
+      const cut = this.encode(writer, state)
+      assert(cut !== null, 'a log that is cut off has a segment with an index')
+      return cut
+    })
+    if (!superseded) return false
+    this.lastStateBytes = state.length
+    this.segment = writer.chain.current
+    this.lastEnd = writer.chain.end
+    return true
+  }
+
+  private encode(writer: LogWriter, state: Uint8Array): Uint8Array | null {
+    const { chain, filled, terms, starts, truncations } = writer
+    const { current, maxTimestamp, lastAppendTime } = chain
     if (current?.index == null) return null
-    const { index, nextOffset, term } = filled
-    const { logStart } = this
-    return encodeCheckpoint({ index, nextOffset, term, maxTimestamp, logStart, terms, slotIndex: current.index, state })
+    const { index: slotIndex } = current
+    return encodeCheckpoint({ ...filled, maxTimestamp, lastAppendTime, starts, truncations, terms, slotIndex, state })
   }
 }

@@ -2,9 +2,11 @@
 import { assert, type BatchHeader, crc32, LOG_PART_BYTES, writeLogPart } from '@millrace/protocol'
 import type { Block } from '../environment.js'
 import { Fifo } from '../fifo.js'
+import type { Extent } from '../memory/append-memory.js'
 import { ExtentSource } from '../memory/extent-source.js'
 import { Group } from './group.js'
 import { ENVELOPE_BYTES, GROUP_KINDS, type GroupKind } from './group-envelope.js'
+import { type LogStarts, logStartOf } from './log-start.js'
 import type { LogEnd, LogKey } from './log-store.js'
 import type { Segment } from './segment.js'
 import { SegmentChain } from './segment-chain.js'
@@ -12,6 +14,7 @@ import { encodeIndex } from './segment-index.js'
 import { maxGroupBytesOf, padded } from './slot-layout.js'
 import type { StorageContext } from './storage-context.js'
 import type { TermTable } from './term-table.js'
+import type { Truncation, Truncations } from './truncations.js'
 
 export interface AppendStamp {
   readonly term: number
@@ -26,12 +29,16 @@ export interface LogBeginning {
   readonly position: number
   readonly previous: number
   readonly terms: TermTable
+  readonly starts: LogStarts
+  readonly truncations: Truncations
 }
 
 export class GroupAssembly {
   readonly chain: SegmentChain
   readonly filled: { index: number; nextOffset: number; term: number }
   readonly terms: TermTable
+  readonly starts: LogStarts
+  readonly truncations: Truncations
   /** Groups of batches in memory, oldest first; all that are not flushed, and flushed ones while there is room. */
   readonly tail: Group[] = []
   /** Closed and placed, not submitted. */
@@ -44,20 +51,23 @@ export class GroupAssembly {
   private readonly unplaced = new Fifo<Group>()
   private readonly extents: ExtentSource
   private usesUnwritten = false
-  private waitsForSlot = false
+  /** What the last answer of `hasRoom` was for want of. */
+  lacks: 'memory' | 'slot' = 'slot'
 
-  /** @param onSlot called when a slot may have come for groups that wait. */
+  /** @param onSlot called when a slot has come, or the disk has become full or has space again. */
   constructor(
     private readonly context: StorageContext,
     key: LogKey,
     beginning: LogBeginning,
-    private readonly onSlot: () => void,
+    onSlot: () => void,
   ) {
-    this.chain = new SegmentChain(context, key)
+    this.chain = new SegmentChain(context, key, onSlot)
     this.chain.end = beginning.position
     this.extents = new ExtentSource(context.appendMemory, context.limits.extentBytes)
     this.filled = { ...beginning.filled }
     this.terms = beginning.terms
+    this.starts = beginning.starts
+    this.truncations = beginning.truncations
   }
 
   get isEmpty(): boolean {
@@ -74,8 +84,11 @@ export class GroupAssembly {
   hasRoom(batchBytes: number): boolean {
     if (this.fitsOpen(batchBytes)) return true
     const groupBytes = padded(ENVELOPE_BYTES + batchBytes)
-    if (!this.extents.ensure(groupBytes, this.open === null ? 0 : this.open.paddedLength)) return false
-    return this.hasSlotRoom(groupBytes)
+    this.lacks = 'slot'
+    // Memory last: to take it and give it back for want of a slot would wake everybody who waits for some.
+    if (!this.hasSlotRoom(groupBytes)) return false
+    this.lacks = 'memory'
+    return this.extents.ensure(groupBytes, this.open === null ? 0 : this.open.paddedLength)
   }
 
   /** Whether appends fail until the disk has space again. */
@@ -119,9 +132,12 @@ export class GroupAssembly {
     const part = { term, baseOffset, index, appendTime, clientLength: header.length, clientChecksum: checksum }
     writeLogPart(block.bytes, block.view, at, part, crc32)
     const nextOffset = header.control ? baseOffset : baseOffset + header.lastOffsetDelta + 1
-    group.added(bytes, block.view.getUint32(at, true), nextOffset, header.control ? 0 : header.lastTimestamp)
+    const lastTimestamp = header.control ? 0 : header.lastTimestamp
+    group.added(bytes, block.view.getUint32(at, true), nextOffset, lastTimestamp, appendTime)
     if (urgent) group.urgent = true
-    this.terms.note(term, baseOffset)
+    this.terms.note(term, index, baseOffset)
+    const start = logStartOf(header, block.bytes, clientAt)
+    if (start !== null) this.starts.propose(index, start)
     filled.index = index
     filled.nextOffset = nextOffset
     filled.term = term
@@ -166,6 +182,7 @@ export class GroupAssembly {
   }
 
   private forgetOldest(group: Group): void {
+    if (group.isSuperseded) return
     assert(this.tail[0] === group, 'the tail is forgotten from its oldest group on')
     this.tail.shift()
   }
@@ -198,29 +215,20 @@ export class GroupAssembly {
     this.chain.roll(index, offset, this.usesUnwritten)
   }
 
-  /** Places what waits for a slot; asks to be called again when there is still none. */
-  placeWaiting(): void {
+  /** Places what waits for a slot; what finds none has asked for one. @returns whether anything found its place. */
+  placeWaiting(): boolean {
+    let placed = false
     let waiting = this.unplaced.peek()
     while (waiting !== undefined) {
-      if (!this.place(waiting, waiting.paddedLength)) {
-        this.waitForSlot()
-        return
-      }
+      if (!this.place(waiting, waiting.paddedLength)) return placed
+      placed = true
       this.unplaced.shift()
       this.enqueue(waiting)
       waiting = this.unplaced.peek()
     }
     const { open } = this
-    if (open !== null && open.segment === null && !this.place(open, open.paddedLength)) this.waitForSlot()
-  }
-
-  private waitForSlot(): void {
-    if (this.waitsForSlot) return
-    this.waitsForSlot = true
-    this.context.room.wait(() => {
-      this.waitsForSlot = false
-      this.onSlot()
-    })
+    if (open === null || open.segment !== null) return placed
+    return this.place(open, open.paddedLength) || placed
   }
 
   /** Rolls when the slots the log has are too small for such a group; false when there is no larger one now. */
@@ -229,6 +237,14 @@ export class GroupAssembly {
     if (chain.current === undefined || groupBytes > context.limits.maxGroupBytes) return false
     if (groupBytes <= maxGroupBytesOf(chain.current.slot.byteLength)) return true
     if (!chain.ensureSlot(groupBytes, this.usesUnwritten)) return false
+    this.roll(this.filled.index + 1, this.filled.nextOffset)
+    return true
+  }
+
+  /** Begins a segment for what comes next; false when there is no slot for it now. */
+  beginSegment(groupBytes: number): boolean {
+    this.closeOpen()
+    if (this.hasUnplaced || !this.chain.ensureSlot(groupBytes, this.usesUnwritten)) return false
     this.roll(this.filled.index + 1, this.filled.nextOffset)
     return true
   }
@@ -246,12 +262,49 @@ export class GroupAssembly {
   private addGroup(kind: GroupKind, content: Uint8Array, index: number, offset: number, segment: Segment): boolean {
     const extent = this.context.appendMemory.allocate(padded(ENVELOPE_BYTES + content.length))
     if (extent === null) return false
+    this.addGroupIn(extent, kind, content, index, offset, segment)
+    return true
+  }
+
+  private addGroupIn(
+    extent: Extent,
+    kind: GroupKind,
+    content: Uint8Array,
+    index: number,
+    offset: number,
+    segment: Segment,
+  ): void {
     const group = new Group(kind, extent, 0, extent.block.byteLength, index, offset)
     group.setContent(content)
     group.segment = segment
     group.position = this.chain.end
     group.close()
     this.enqueue(group)
+  }
+
+  /**
+   * Cuts off everything behind a batch and puts a checkpoint there, which supersedes it. Everything is flushed.
+   * @param contentOf the checkpoint, once everything in memory speaks of the log as it is then.
+   * @returns false, and nothing has changed, while there is no memory or no slot for it.
+   */
+  supersede(end: LogEnd, contentBytes: number, contentOf: () => Uint8Array): boolean {
+    const { chain } = this
+    this.closeOpen()
+    assert(!this.hasUnplaced, 'a suffix is cut off when everything is flushed')
+    const groupBytes = padded(ENVELOPE_BYTES + contentBytes)
+    if (!chain.fits(chain.end, groupBytes) && !this.beginSegment(groupBytes)) return false
+    const extent = this.context.appendMemory.allocate(groupBytes)
+    if (extent === null) return false
+    const truncation: Truncation = { position: chain.end, lastIndex: end.index, nextOffset: end.nextOffset }
+    this.truncations.note(truncation)
+    this.terms.truncateTo(end.index)
+    this.starts.truncateTo(end.index)
+    chain.truncate(truncation)
+    for (const group of this.tail.splice(0)) group.isSuperseded = true
+    Object.assign(this.filled, end)
+    const content = contentOf()
+    assert(content.length <= contentBytes, 'the checkpoint is as long as was thought')
+    this.addGroupIn(extent, GROUP_KINDS.checkpoint, content, end.index + 1, end.nextOffset, chain.current!)
     return true
   }
 

@@ -32,6 +32,9 @@ export class Group implements RetainedGroup {
   lastTimestamp = 0
   lastIndex: number
   nextOffset: number
+  lastAppendTime = 0
+  /** Its batches were cut off, or may have been: nothing reads it from memory any more. */
+  isSuperseded = false
   /** Bytes of log parts and client parts. */
   appendedBytes = 0
   private contentChecksum = 0
@@ -65,7 +68,13 @@ export class Group implements RetainedGroup {
   }
 
   /** Takes note of a batch that was written behind what is there; `logPartChecksum` is its log part's own. */
-  added(byteLength: number, logPartChecksum: number, nextOffset: number, lastTimestamp: number): void {
+  added(
+    byteLength: number,
+    logPartChecksum: number,
+    nextOffset: number,
+    lastTimestamp: number,
+    appendTime: number,
+  ): void {
     this.contentChecksum = addToContentChecksum(this.contentChecksum, logPartChecksum)
     this.length += byteLength
     this.appendedBytes += byteLength
@@ -73,6 +82,7 @@ export class Group implements RetainedGroup {
     this.lastIndex++
     this.nextOffset = nextOffset
     if (lastTimestamp > this.lastTimestamp) this.lastTimestamp = lastTimestamp
+    if (appendTime > this.lastAppendTime) this.lastAppendTime = appendTime
   }
 
   /** Fills a group that holds no batches. */

@@ -3,6 +3,7 @@ import { DiskError } from '../environment.js'
 import { READ_AHEAD_BYTES } from '../limits.js'
 import { SourceDroppedError } from '../memory/page-pool.js'
 import { FollowedCursors } from '../memory/read-ahead.js'
+import { DamageFinder } from './damage-finder.js'
 import { FrameWindow } from './frame-window.js'
 import type { Group } from './group.js'
 import { keyText } from './group-envelope.js'
@@ -37,18 +38,44 @@ type Run = [number, number]
 
 export class LogReader {
   private readonly cursors = new FollowedCursors(READ_AHEAD_BYTES)
+  private readonly damage: DamageFinder
 
   constructor(
     private readonly context: StorageContext,
     private readonly key: LogKey,
     private readonly writer: LogWriter,
-  ) {}
+  ) {
+    this.damage = new DamageFinder(context, key, this)
+  }
 
   async read(offset: number, maxBytes: number, limitIndex: number): Promise<LogRead> {
     const { filled } = this.writer
+    this.assertKept(offset)
     if (offset >= filled.nextOffset || limitIndex <= 0) return emptyRead(offset)
     const selection = new ReadSelection(offset, maxBytes, Math.min(limitIndex, filled.index))
-    return this.isInTail(offset) ? this.readTail(selection) : this.readDisk(selection)
+    return this.isInTail(offset) ? this.readTail(selection) : this.readPastDamage(selection)
+  }
+
+  /** Damage before the offset keeps nobody from what stands behind it. */
+  private async readPastDamage(wanted: ReadSelection): Promise<LogRead> {
+    while (true) {
+      try {
+        return await this.readDisk(wanted)
+      } catch (cause) {
+        if (!(cause instanceof StorageError) || cause.code !== 'DAMAGED') throw cause
+        const refusal = await this.damage.explain(cause, wanted.offset)
+        if (refusal === null) continue
+        this.note(refusal, wanted.offset)
+        throw refusal
+      }
+    }
+  }
+
+  /** @throws StorageError OUT_OF_RANGE below the log start, which may have moved since somebody looked. */
+  private assertKept(offset: number): void {
+    const { offset: startOffset } = this.writer.starts.current
+    if (offset >= startOffset) return
+    throw new StorageError('OUT_OF_RANGE', `offset ${offset} is no longer kept, the log begins at ${startOffset}`)
   }
 
   isInTail(offset: number): boolean {
@@ -137,9 +164,7 @@ export class LogReader {
     } catch (cause) {
       release()
       if (cause instanceof SourceDroppedError) return this.afterDrop(segment!, cause)
-      const failure = cause instanceof DiskError ? this.unreadable(cause) : cause
-      if (failure instanceof StorageError) this.note(failure, selection.offset)
-      throw failure
+      throw cause instanceof DiskError ? this.unreadable(cause) : cause
     }
   }
 
@@ -181,10 +206,11 @@ export class LogReader {
     let high = segments.length
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (segments[middle]!.owner.baseOffset <= offset) low = middle + 1
+      if (segments[middle]!.firstOffset <= offset) low = middle + 1
       else high = middle
     }
     const found = segments[low - 1]
+    this.assertKept(offset)
     if (found === undefined) {
       throw new StorageError('DAMAGED', `log ${keyText(this.key)} has no segment for offset ${offset}`)
     }
@@ -194,12 +220,18 @@ export class LogReader {
   /** The sparse index of a segment. The caller has a reservation. @throws StorageError, DiskError, ProtocolError. */
   async indexOf(segment: Segment): Promise<SparseIndex> {
     const { segments } = this.writer.chain
-    return indexOf(this.context, this.key, segment, segments[segments.indexOf(segment) + 1])
+    const next = segments[segments.indexOf(segment) + 1]
+    return indexOf(this.context, this.key, segment, next, this.writer.truncations)
   }
 
   windowOf(segment: Segment): FrameWindow {
     const { frames, environment } = this.context
     return new FrameWindow(frames, environment.memory, segment.source, segment.filePositionOf(this.endOf(segment)))
+  }
+
+  segmentBehind(segment: Segment): Segment | undefined {
+    const { segments } = this.writer.chain
+    return segments[segments.indexOf(segment) + 1]
   }
 
   endOf(segment: Segment): number {
@@ -215,16 +247,17 @@ export class LogReader {
     reserved: number,
   ): Promise<Run[] | number> {
     const { frameBytes } = this.context.frames
-    const start = index.at(index.findOffset(selection.offset))?.position ?? segment.basePosition
+    const start = this.damage.startOf(segment, selection.offset)
     const end = this.endOf(segment)
     const from = segment.filePositionOf(start)
     // Loaded at once instead of one by one; all of it is inside the reservation.
     await window.pin(from, Math.min(segment.filePositionOf(end), from + Math.max(selection.maxBytes, frameBytes)))
     const walk = new SegmentWalk(window, this.key, segment)
+    const { truncations } = this.writer
     const runs: Run[] = []
     let tooLarge = 0
     await walk.run(start, end, {
-      enter: () => true,
+      enter: ({ position, firstIndex }) => !truncations.isDead(position, firstIndex),
       mayLoad: (byteLength) => selection.mayTake(byteLength),
       mayPin: (pinFrom, pinTo) => {
         const needed = FrameWindow.framesOf(frameBytes, Math.min(walk.keepFrom, pinFrom), pinTo)
@@ -233,6 +266,7 @@ export class LogReader {
         return false
       },
       visit: ({ part, header, filePosition, byteLength }) => {
+        if (truncations.isDead(segment.positionOf(filePosition), part.index)) return true
         const endOffset = endOffsetOf(part.baseOffset, header)
         const offered = selection.offer(part.index, endOffset, byteLength, header.decodedBytes)
         if (offered === 'taken') {

@@ -1,18 +1,21 @@
 // Finds out where a log ends: walks its groups from the last checkpoint, and tells a torn end from damage.
 import { ProtocolError } from '@millrace/protocol'
 import { DiskError } from '../environment.js'
-import { type Checkpoint, decodeCheckpoint, FIRST_LOG_START, type LogStart } from './checkpoint.js'
+import { type Checkpoint, decodeCheckpoint } from './checkpoint.js'
 import { checkGroup } from './group-check.js'
 import { ENVELOPE_BYTES, GROUP_KINDS, type GroupEnvelope } from './group-envelope.js'
 import { type FoundGroup, GroupSource } from './group-source.js'
+import { LogStarts, logStartOf } from './log-start.js'
 import type { LogEnd, LogKey, LogState } from './log-store.js'
 import { endOffsetOf } from './read-selection.js'
 import { Segment } from './segment.js'
+import { dropDeadEntries } from './segment-index.js'
 import { indexIntervalOf, padded } from './slot-layout.js'
 import type { OwnedSlot } from './slot-scan.js'
 import { SparseIndex } from './sparse-index.js'
 import type { StorageContext } from './storage-context.js'
 import { TermTable } from './term-table.js'
+import { Truncations } from './truncations.js'
 
 export interface Damage {
   readonly position: number
@@ -30,7 +33,9 @@ export interface RecoveredLog {
   readonly previous: number
   readonly terms: TermTable
   readonly maxTimestamp: number
-  readonly logStart: LogStart
+  readonly lastAppendTime: number
+  readonly starts: LogStarts
+  readonly truncations: Truncations
   /** Position behind the last checkpoint; 0 without one. */
   readonly checkpointEnd: number
   readonly replayedBytes: number
@@ -75,7 +80,9 @@ class LogRecovery {
   private term = 0
   private terms = new TermTable()
   private maxTimestamp = 0
-  private logStart = FIRST_LOG_START
+  private lastAppendTime = 0
+  private starts = new LogStarts()
+  private truncations = new Truncations()
   private checkpointEnd = 0
   private damage: Damage | null = null
   private tornAt: number | null = null
@@ -96,7 +103,9 @@ class LogRecovery {
     const firstWalked = this.current
     this.checkOlderSegments()
     await this.walk()
+    this.checkStart()
     if (this.damage === null) await this.judgeEnd()
+    this.leaveOutDead()
     return {
       segments: this.segments.slice(0, this.current + 1),
       surplus: this.damage === null ? this.segments.slice(this.current + 1) : [],
@@ -106,7 +115,9 @@ class LogRecovery {
       previous: this.previous,
       terms: this.terms,
       maxTimestamp: this.maxTimestamp,
-      logStart: this.logStart,
+      lastAppendTime: this.lastAppendTime,
+      starts: this.starts,
+      truncations: this.truncations,
       checkpointEnd: this.checkpointEnd,
       replayedBytes: this.source.bytesRead,
       tornAt: this.tornAt,
@@ -147,39 +158,42 @@ class LogRecovery {
     if (group === null || group === 'unreadable' || group.envelope.kind !== GROUP_KINDS.checkpoint) return null
     const { block, at, envelope } = group
     if (checkGroup(block, at, envelope, this.context.environment.memory) === null) return null
-    const content = block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length)
-    try {
-      const checkpoint = decodeCheckpoint(content, indexIntervalOf(segment.slot.byteLength))
-      const fits = checkpoint.slotIndex.isWithin(segment.basePosition, position)
-      return fits && checkpoint.index === envelope.firstIndex - 1 ? { checkpoint, envelope } : null
-    } catch (cause) {
-      if (cause instanceof ProtocolError) return null
-      throw cause
-    }
+    const checkpoint = checkpointOf(segment, block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length), envelope)
+    return checkpoint === null ? null : { checkpoint, envelope }
   }
 
   private beginAt({ segmentNumber, checkpoint, envelope }: FoundCheckpoint): void {
+    const segment = this.segments[segmentNumber]!
     this.current = segmentNumber
-    this.segments[segmentNumber]!.index = checkpoint.slotIndex
-    this.segments[segmentNumber]!.checkpointPosition = envelope.position
+    segment.checkpointPosition = envelope.position
+    segment.oldestCheckpointIndex = checkpoint.index
     this.position = envelope.position + padded(envelope.length)
     this.checkpointEnd = this.position
     this.previous = envelope.checksum
     this.session = envelope.session
+    this.adopt(segment, checkpoint)
+  }
+
+  /** The log is as a checkpoint says, whatever was known of it before. */
+  private adopt(segment: Segment, checkpoint: Checkpoint): void {
+    segment.index = checkpoint.slotIndex
     this.index = checkpoint.index
     this.nextOffset = checkpoint.nextOffset
     this.term = checkpoint.term
     this.terms = checkpoint.terms
     this.maxTimestamp = checkpoint.maxTimestamp
-    this.logStart = checkpoint.logStart
+    this.lastAppendTime = checkpoint.lastAppendTime
+    this.starts = checkpoint.starts
+    this.truncations = checkpoint.truncations
     this.state.restoreState(checkpoint.state)
   }
 
   private beginAtStart(): void {
     const first = this.segments[0]!
-    const { basePosition, baseIndex, baseOffset, previous, maxTimestampBefore } = first.owner
-    if (basePosition !== FIRST_LOG_START.position) {
-      this.damage = { position: 0, reason: `everything before position ${basePosition} is missing` }
+    const { basePosition, baseIndex, baseOffset, previous, maxTimestampBefore, lastAppendTimeBefore } = first.owner
+    if (basePosition !== 0) {
+      const reason = `everything before position ${basePosition} is missing, and no checkpoint behind can be read`
+      this.damage = { position: 0, reason }
     }
     first.index = newIndex(first)
     this.position = basePosition
@@ -187,6 +201,7 @@ class LogRecovery {
     this.index = baseIndex - 1
     this.nextOffset = baseOffset
     this.maxTimestamp = maxTimestampBefore
+    this.lastAppendTime = lastAppendTimeBefore
     this.state.restoreState(null)
   }
 
@@ -198,10 +213,20 @@ class LogRecovery {
       if (basePosition > segment.basePosition && basePosition <= segment.limit) continue
       this.damage ??= { position: segment.basePosition, reason: `the segment behind ${slotText(segment)} is missing` }
     }
+  }
+
+  /** Slots are given back only once the log start that allows it is flushed, so it was met by now. */
+  private checkStart(): void {
     const first = this.segments[0]!
-    if (first.basePosition > this.logStart.position) {
-      this.damage ??= { position: this.logStart.position, reason: 'the first segments are missing' }
-    }
+    for (const truncation of this.truncations.all()) for (const segment of this.segments) segment.truncate(truncation)
+    if (first.basePosition === 0 || this.starts.cover(first.firstIndex)) return
+    this.damage ??= { position: 0, reason: `the first segments, before position ${first.basePosition}, are missing` }
+  }
+
+  /** Indexes made while the walk came by say nothing of what was cut off afterwards. */
+  private leaveOutDead(): void {
+    for (const { index } of this.segments) if (index !== null) dropDeadEntries(index, this.truncations)
+    this.terms.forgetBefore(this.starts.current.index)
   }
 
   private async walk(): Promise<void> {
@@ -212,7 +237,8 @@ class LogRecovery {
         this.current++
         next.index = newIndex(next)
         // A header read off the first group does not know this; any other says the same.
-        next.owner = { ...next.owner, maxTimestampBefore: this.maxTimestamp }
+        const { maxTimestamp: maxTimestampBefore, lastAppendTime: lastAppendTimeBefore } = this
+        next.owner = { ...next.owner, maxTimestampBefore, lastAppendTimeBefore }
         continue
       }
       const group = await this.groupAt(segment, this.position)
@@ -241,9 +267,14 @@ class LogRecovery {
       this.tornAt = this.position
       return false
     }
-    if (envelope.firstIndex !== this.index + 1 || envelope.firstOffset !== this.nextOffset) return false
-    for (const { part, header } of batches) {
-      this.terms.note(part.term, part.baseOffset)
+    if (envelope.firstIndex <= this.index) {
+      if (!this.supersede(segment, block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length), envelope)) return false
+    } else if (envelope.firstIndex !== this.index + 1 || envelope.firstOffset !== this.nextOffset) return false
+    for (const { part, header, clientAt } of batches) {
+      this.terms.note(part.term, part.index, part.baseOffset)
+      const start = logStartOf(header, block.bytes, clientAt)
+      if (start !== null) this.starts.propose(part.index, start)
+      this.lastAppendTime = Math.max(this.lastAppendTime, part.appendTime)
       this.index = part.index
       this.term = part.term
       this.nextOffset = endOffsetOf(part.baseOffset, header)
@@ -255,6 +286,18 @@ class LogRecovery {
     this.session = envelope.session
     this.position += padded(envelope.length)
     if (envelope.kind === GROUP_KINDS.checkpoint) this.checkpointEnd = this.position
+    return true
+  }
+
+  /**
+   * A group whose first index is not above the last one supersedes the suffix. It is a checkpoint always, and says how
+   * the log is without that suffix, the owner's state included.
+   */
+  private supersede(segment: Segment, content: Uint8Array, envelope: GroupEnvelope): boolean {
+    if (envelope.kind !== GROUP_KINDS.checkpoint) return false
+    const checkpoint = checkpointOf(segment, content, envelope)
+    if (checkpoint === null) return false
+    this.adopt(segment, checkpoint)
     return true
   }
 
@@ -293,6 +336,18 @@ class LogRecovery {
       if (!(cause instanceof DiskError) || cause.code !== 'INPUT_OUTPUT') throw cause
       this.damage = { position: end, reason: 'the disk reports an error behind the end of the log' }
     }
+  }
+}
+
+/** What a checkpoint group says, or null when it does not fit its place. */
+export function checkpointOf(segment: Segment, content: Uint8Array, envelope: GroupEnvelope): Checkpoint | null {
+  try {
+    const checkpoint = decodeCheckpoint(content, indexIntervalOf(segment.slot.byteLength))
+    const fits = checkpoint.slotIndex.isWithin(segment.basePosition, envelope.position)
+    return fits && checkpoint.index === envelope.firstIndex - 1 ? checkpoint : null
+  } catch (cause) {
+    if (cause instanceof ProtocolError) return null
+    throw cause
   }
 }
 

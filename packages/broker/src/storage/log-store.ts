@@ -2,6 +2,7 @@
 import type { BatchHeader, LogPart } from '@millrace/protocol'
 import type { Block } from '../environment.js'
 import type { PoolStatistics } from '../memory/page-pool.js'
+import type { LogStart } from './log-start.js'
 
 /** Names one log: a lane of a partition. Topic 0 is the metadata topic. */
 export interface LogKey {
@@ -21,6 +22,14 @@ export interface LogState {
   restoreState(state: Uint8Array | null): void
   /** Recovery passes every batch after that state, in order, client part verified. Views are valid during the call. */
   replay(part: LogPart, header: BatchHeader): void
+}
+
+/** What a log may go beyond before its oldest segments are to go. */
+export interface RetentionLimits {
+  /** At least so many bytes of the log, padding included, are kept; null for no limit. */
+  readonly bytes: number | null
+  /** Batches appended before this time, in milliseconds since 1970, may go; null for no limit. */
+  readonly appendedBefore: number | null
 }
 
 /** Positions are indexes and offsets of whole batches. */
@@ -47,7 +56,8 @@ export interface LogRead {
   release(): void
 }
 
-export type StorageErrorCode = 'DISK_FULL' | 'STORAGE_FAILED' | 'DAMAGED' | 'CLOSED'
+/** OUT_OF_RANGE: the offset lies below the log start. */
+export type StorageErrorCode = 'DISK_FULL' | 'STORAGE_FAILED' | 'DAMAGED' | 'CLOSED' | 'OUT_OF_RANGE'
 
 export class StorageError extends Error {
   override readonly name = 'StorageError'
@@ -71,7 +81,7 @@ export interface PartitionLog {
   readonly writtenIndex: number
   /** Index up to which every batch is flushed (it survives power loss). */
   readonly flushedIndex: number
-  /** First offset that can be read. */
+  /** First offset that can be read. Moves up when a control batch that names a log start is committed and flushed. */
   readonly startOffset: number
   /** Bytes appended and not yet flushed. */
   readonly unflushedBytes: number
@@ -111,6 +121,25 @@ export interface PartitionLog {
   offsetForTime(timestamp: number, limitIndex: number): Promise<{ offset: number; timestamp: number } | null>
   /** Term of the batch that holds `offset`; 0 when the log does not hold it. */
   termAt(offset: number): Promise<number>
+  /**
+   * Everything up to `index` is committed, whatever commits it: truncation never reaches below, and a control batch up
+   * to there (`sealLogStart`) moves the log start as soon as it is flushed as well. Slots that lie wholly below the start
+   * are then given back in the background. To be called whenever the commit or `flushedIndex` has moved.
+   */
+  noteCommitted(index: number): void
+  /**
+   * Where the log would begin without what lies beyond the limits: to be written into a control batch, with
+   * `sealLogStart`. Null when nothing is to go, or a start is on its way. Begins a new segment when everything is too old.
+   */
+  expire(limits: RetentionLimits): LogStart | null
+  /**
+   * Cuts off every batch above `lastIndex`: the next append has index `lastIndex + 1` and goes to the physical end.
+   * Flushes what is under way, has the owner's state made anew (`restoreState`, then `replay` up to `lastIndex`), and
+   * resolves when appends are taken again; there is no room until then. What was cut off stays cut off from the next
+   * flush on; a crash before may bring it back. Below what is committed it is an assertion.
+   * @throws StorageError.
+   */
+  truncateTo(lastIndex: number): Promise<void>
   /** Resolves when everything appended so far is flushed. @throws StorageError. */
   flush(): Promise<void>
   /** Bytes of slots this log occupies. */
@@ -159,8 +188,16 @@ export interface LogStore {
 export interface StorageStatistics {
   readonly bytesAppended: number
   readonly bytesWritten: number
+  /** Bytes of zeros written to make slots ready. */
+  readonly bytesFilled: number
+  /** Slots given back behind a log start. */
+  readonly slotsRecycled: number
   readonly groups: number
   readonly flushes: number
+  /** What the scrubber has read, how often it has been round, and stretches of the logs found damaged. */
+  readonly scrubbedBytes: number
+  readonly scrubPasses: number
+  readonly damagedGroups: number
   readonly copiedBytes: number
   readonly pagePool: PoolStatistics
   readonly slots: number

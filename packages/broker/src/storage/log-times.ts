@@ -8,6 +8,7 @@ import {
   readLogPart,
 } from '@millrace/protocol'
 import { DiskError } from '../environment.js'
+import { SourceDroppedError } from '../memory/page-pool.js'
 import type { FrameWindow } from './frame-window.js'
 import type { Group } from './group.js'
 import { ENVELOPE_BYTES, keyText } from './group-envelope.js'
@@ -64,7 +65,8 @@ export class TimeSearch {
       const next = chain.segments[i + 1]
       const latest = next?.owner.maxTimestampBefore ?? chain.maxTimestamp
       const end = Math.min(segment.endPosition ?? to, to)
-      if (latest < this.timestamp || end <= from) continue
+      const isGone = next !== undefined && next.firstIndex <= this.writer.starts.current.index
+      if (latest < this.timestamp || end <= from || isGone) continue
       const found = await this.searchSegment(segment, from, end)
       if (found !== 'later') return found
     }
@@ -83,6 +85,8 @@ export class TimeSearch {
       window = this.reader.windowOf(segment)
       return await this.walk(segment, window, Math.max(entry.position, from), end)
     } catch (cause) {
+      // The slot was given back meanwhile: everything in it lies below the log start.
+      if (cause instanceof SourceDroppedError) return 'later'
       if (!(cause instanceof DiskError)) throw cause
       throw new StorageError('DAMAGED', `log ${keyText(this.key)} cannot be read: ${cause.message}`, { cause })
     } finally {
@@ -93,10 +97,13 @@ export class TimeSearch {
 
   private async walk(segment: Segment, window: FrameWindow, start: number, end: number): Promise<Answer> {
     let answer: Answer = 'later'
+    const { truncations } = this.writer
     await new SegmentWalk(window, this.key, segment).run(start, end, {
       ...WALK_EVERYTHING,
-      enter: (envelope) => envelope.lastTimestamp >= this.timestamp,
+      enter: ({ lastTimestamp, position, firstIndex }) =>
+        lastTimestamp >= this.timestamp && !truncations.isDead(position, firstIndex),
       visit: ({ part, header, filePosition, byteLength }) => {
+        if (truncations.isDead(segment.positionOf(filePosition), part.index)) return true
         answer = this.judge(part.index, part.baseOffset, header, () => {
           const client = new Uint8Array(byteLength - LOG_PART_BYTES)
           window.copy(filePosition + LOG_PART_BYTES, client)
@@ -126,7 +133,8 @@ export class TimeSearch {
 
   private judge(index: number, baseOffset: number, header: BatchHeader, clientPart: () => Uint8Array): Answer {
     if (index > this.limitIndex) return 'end'
-    if (header.control || header.lastTimestamp < this.timestamp) return 'later'
+    const isGone = index < this.writer.starts.current.index
+    if (header.control || isGone || header.lastTimestamp < this.timestamp) return 'later'
     if (header.codec !== 'none' || header.baseTimestamp >= this.timestamp) {
       return { offset: baseOffset, timestamp: header.baseTimestamp }
     }

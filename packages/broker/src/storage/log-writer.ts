@@ -5,12 +5,15 @@ import type { FlushClient } from './flusher.js'
 import type { Group } from './group.js'
 import { type AppendStamp, GroupAssembly, type LogBeginning } from './group-assembly.js'
 import { GROUP_KINDS } from './group-envelope.js'
-import type { LogKey } from './log-store.js'
+import type { LogStarts } from './log-start.js'
+import type { LogEnd, LogKey } from './log-store.js'
+import { Room } from './room.js'
 import type { Segment } from './segment.js'
 import type { SegmentChain } from './segment-chain.js'
 import { SegmentHeaders } from './segment-headers.js'
 import type { StorageContext } from './storage-context.js'
 import type { TermTable } from './term-table.js'
+import type { Truncations } from './truncations.js'
 
 /** While so many urgent groups are not flushed, a small one waits and gathers. */
 const URGENT_GROUPS_UNDER_WAY = 2
@@ -43,6 +46,9 @@ export class LogWriter implements FlushClient {
   private flushWanted = false
   private stopped = false
   private readonly writeWaiters: (() => void)[] = []
+  /** Those who wait for a slot or for flushes of this log. */
+  private readonly room: Room
+  private lacksMemory = false
 
   constructor(
     private readonly context: StorageContext,
@@ -50,7 +56,11 @@ export class LogWriter implements FlushClient {
     beginning: LogBeginning,
     private readonly events: WriterEvents,
   ) {
-    this.assembly = new GroupAssembly(context, key, beginning, () => this.pump())
+    this.room = new Room(context.environment.clock)
+    this.assembly = new GroupAssembly(context, key, beginning, () => {
+      this.pump()
+      this.room.wake()
+    })
     this.headers = new SegmentHeaders(context)
     this.writtenIndex = beginning.filled.index
     this.flushedIndex = beginning.filled.index
@@ -71,6 +81,14 @@ export class LogWriter implements FlushClient {
     return this.assembly.terms
   }
 
+  get starts(): LogStarts {
+    return this.assembly.starts
+  }
+
+  get truncations(): Truncations {
+    return this.assembly.truncations
+  }
+
   get tail(): readonly Group[] {
     return this.assembly.tail
   }
@@ -88,10 +106,31 @@ export class LogWriter implements FlushClient {
 
   hasRoom(batchBytes: number): boolean {
     const unflushed = this.unflushedBytes
+    this.lacksMemory = false
     if (unflushed > 0 && unflushed + batchBytes > this.context.limits.maxUnflushedBytes) return false
     // Memory taken ahead goes back at the end of the turn if nothing is appended after all.
     this.scheduleTurn()
-    return this.assembly.hasRoom(batchBytes)
+    if (this.assembly.hasRoom(batchBytes)) return true
+    this.lacksMemory = this.assembly.lacks === 'memory'
+    return false
+  }
+
+  /** Calls back when what the last `hasRoom` found missing may be there. */
+  onRoom(callback: () => void): void {
+    if (this.lacksMemory) this.context.room.wait(callback)
+    else this.room.wait(callback)
+  }
+
+  /** Calls back, perhaps twice, when memory, a slot or a flush may have come. */
+  onAnyRoom(callback: () => void): void {
+    this.context.room.wait(callback)
+    this.room.wait(callback)
+  }
+
+  /** Appends have come to fail, or the log to its end: nobody waits any more. */
+  wakeAll(): void {
+    this.context.room.wakeAll()
+    this.room.wakeAll()
   }
 
   /** @returns false when the checksum does not hold; nothing has changed then. */
@@ -115,7 +154,7 @@ export class LogWriter implements FlushClient {
   private pump(): void {
     if (this.stopped || this.context.latch.failure !== null) return
     const { assembly } = this
-    assembly.placeWaiting()
+    if (assembly.placeWaiting()) this.room.wake()
     if (this.shouldClose()) assembly.closeOpen()
     if (assembly.open === null && !assembly.hasUnplaced) this.events.onTurn()
     let next = assembly.ready.peek()
@@ -226,7 +265,7 @@ export class LogWriter implements FlushClient {
     for (const group of flushed) this.groupFlushed(group)
     if (flushed.length > 0) this.events.onAdvance()
     this.pump()
-    this.context.room.wake()
+    this.room.wake()
   }
 
   private groupFlushed(group: Group): void {
@@ -238,6 +277,7 @@ export class LogWriter implements FlushClient {
     else this.context.appendMemory.drop(group.extent)
     const segment = group.segment!
     if (group.kind === GROUP_KINDS.checkpoint) {
+      segment.oldestCheckpointIndex = Math.min(segment.oldestCheckpointIndex, group.lastIndex)
       this.headers.writeCheckpointHeader(segment, group.position, this.flushedPosition)
     }
     if (group.position === segment.basePosition) this.noteRoll(segment)
@@ -259,6 +299,24 @@ export class LogWriter implements FlushClient {
     if (this.assembly.open !== null) this.assembly.open.urgent = true
     if (this.writtenPosition > this.flushedPosition) this.context.flusher.enlist(this, true)
     this.scheduleTurn()
+  }
+
+  /** What has to happen at the end of a turn happens at the end of this one. */
+  requestTurn(): void {
+    this.scheduleTurn()
+  }
+
+  /**
+   * Cuts off everything behind a batch, all of which is flushed. Watermarks are positions: only their indexes follow.
+   * @returns false while there is no memory or no slot; nothing has changed then.
+   */
+  supersede(end: LogEnd, contentBytes: number, contentOf: () => Uint8Array): boolean {
+    if (!this.assembly.supersede(end, contentBytes, contentOf)) return false
+    this.writtenIndex = end.index
+    this.flushedIndex = end.index
+    this.flushWantedIndex = Math.min(this.flushWantedIndex, end.index)
+    this.scheduleTurn()
+    return true
   }
 
   /** Nothing more is submitted. Resolves when nothing is under way any more and the memory of it is given back. */

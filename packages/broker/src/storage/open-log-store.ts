@@ -8,6 +8,7 @@ import { Flusher } from './flusher.js'
 import { Latch } from './latch.js'
 import type { LogStore, LogStoreOptions } from './log-store.js'
 import { Room } from './room.js'
+import type { Slot } from './slot.js'
 import { MAX_CLUSTER_ID_BYTES } from './slot-header.js'
 import { SlotPool } from './slot-pool.js'
 import type { ScannedSlot } from './slot-scan.js'
@@ -73,6 +74,11 @@ function makeContext(
   const identity = { clusterId, nodeId, diskId }
   const appendMemory = new AppendMemory(memory, limits.appendMemoryBytes)
   const frames = new PagePool(memory, clock, limits.frameBytes, limits.cacheBytes)
+  const flusher = new Flusher(volume, clock, latch, limits.flushIntervalMs, counters)
+  const flush = (slot: Slot): Promise<void> => {
+    flusher.wrote(slot)
+    return flusher.flushed()
+  }
   appendMemory.reclaim = () => frames.reclaim()
   appendMemory.onReleased = () => room.wake()
   return {
@@ -84,8 +90,8 @@ function makeContext(
     counters,
     latch,
     room,
-    pool: new SlotPool({ volume, memory, clock, log, latch, room, limits, identity, counters }),
-    flusher: new Flusher(volume, clock, latch, limits.flushIntervalMs, counters),
+    pool: new SlotPool({ volume, memory, clock, log, latch, limits, identity, counters, flush }),
+    flusher,
     appendMemory,
     frames,
   }

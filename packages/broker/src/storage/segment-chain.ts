@@ -6,8 +6,9 @@ import type { LogKey } from './log-store.js'
 import { Segment } from './segment.js'
 import type { Slot } from './slot.js'
 import { maxGroupBytesOf, padded, unflushedWindowOf } from './slot-layout.js'
-import type { SlotWish } from './slot-pool.js'
+import type { SlotWish } from './slot-wishes.js'
 import type { StorageContext } from './storage-context.js'
+import type { Truncation } from './truncations.js'
 
 export class SegmentChain {
   readonly segments: Segment[] = []
@@ -15,15 +16,20 @@ export class SegmentChain {
   end = 0
   /** Greatest timestamp of all records in groups that have their place. */
   maxTimestamp = 0
+  /** Greatest append time of all batches in groups that have their place. */
+  lastAppendTime = 0
   private nextSlot: Slot | null = null
   private wish: SlotWish | null = null
   private makingUnwritten = false
+  private stopped = false
   private classNumber = 0
   private rolledAtMs: number
 
   constructor(
     private readonly context: StorageContext,
     private readonly key: LogKey,
+    /** A slot has come, or the disk has become full or has space again. */
+    private readonly onSlot: () => void,
   ) {
     this.rolledAtMs = context.environment.clock.monotonicMs()
   }
@@ -37,9 +43,10 @@ export class SegmentChain {
   }
 
   /** Takes over what recovery found; `end` is set already. */
-  adopt(segments: readonly Segment[], maxTimestamp: number): void {
+  adopt(segments: readonly Segment[], maxTimestamp: number, lastAppendTime: number): void {
     this.segments.push(...segments)
     this.maxTimestamp = maxTimestamp
+    this.lastAppendTime = lastAppendTime
     const { current } = this
     if (current === undefined) return
     current.endPosition = null
@@ -74,13 +81,14 @@ export class SegmentChain {
     this.nextSlot = pool.take(groupBytes, slotBytes, allowUnwritten)
     if (this.nextSlot !== null && this.nextSlot.byteLength >= slotBytes) this.withdraw()
     // A smaller one keeps a busy log going, and not for long: the right one is to be there by then.
-    else if (allowUnwritten) this.askForUnwritten(slotBytes)
-    else this.ask(slotBytes, true)
+    else if (allowUnwritten) this.askForUnwritten(slotBytes, groupBytes)
+    else this.ask(slotBytes, groupBytes, true)
     return this.nextSlot !== null
   }
 
   /** Gives back what was asked for and not used. */
   giveUp(): void {
+    this.stopped = true
     this.withdraw()
     if (this.nextSlot !== null) this.context.pool.add(this.nextSlot)
     this.nextSlot = null
@@ -109,6 +117,7 @@ export class SegmentChain {
       baseIndex: firstIndex,
       baseOffset: firstOffset,
       maxTimestampBefore: this.maxTimestamp,
+      lastAppendTimeBefore: this.lastAppendTime,
       indexPosition: last?.indexPosition ?? 0,
       checkpointPosition: null,
       watermark: 0,
@@ -119,7 +128,7 @@ export class SegmentChain {
     // A log that outruns the filler's rest asks for its next slot at once, and without rest.
     const isFast =
       !usesUnwritten && last !== undefined && last.slot.byteLength > (tookMs / 1000) * (limits.fillBytesPerSecond / 2)
-    if (isFast) this.ask(this.context.pool.slotBytesFor(0, this.nextClass()), true)
+    if (isFast) this.ask(this.context.pool.slotBytesFor(0, this.nextClass()), 0, true)
     return segment
   }
 
@@ -129,36 +138,70 @@ export class SegmentChain {
     const segment = group.segment!
     if (group.kind !== GROUP_KINDS.batches) return
     if (group.lastTimestamp > this.maxTimestamp) this.maxTimestamp = group.lastTimestamp
+    if (group.lastAppendTime > this.lastAppendTime) this.lastAppendTime = group.lastAppendTime
     segment.index?.note(group)
     const halfway = segment.basePosition + (segment.dataLimit - segment.basePosition) / 2
     if (this.end <= halfway || this.nextSlot !== null) return
     const groupBytes = padded(ENVELOPE_BYTES + LOG_PART_BYTES + group.length)
     if (usesUnwritten) this.ensureSlot(groupBytes, true)
-    else this.ask(this.context.pool.slotBytesFor(groupBytes, this.nextClass()), false)
+    else this.ask(this.context.pool.slotBytesFor(groupBytes, this.nextClass()), groupBytes, false)
+  }
+
+  /** Whether the current segment holds anything, placed or about to be. */
+  get currentIsEmpty(): boolean {
+    return this.current === undefined || this.current.basePosition === this.end
+  }
+
+  /** A suffix is cut off: the next group stands at the end of the chain. */
+  truncate(truncation: Truncation): void {
+    for (const segment of this.segments) {
+      segment.truncate(truncation)
+      if (segment === this.current) segment.index?.truncateTo(truncation.lastIndex)
+      else segment.index?.drop((entry) => entry.firstIndex > truncation.lastIndex)
+    }
   }
 
   windowOf(slot: Slot): number {
     return unflushedWindowOf(slot.byteLength, this.context.limits.maxUnflushedBytes)
   }
 
-  private ask(slotBytes: number, urgent: boolean): void {
-    if (this.wish !== null && this.wish.slotBytes === slotBytes) {
-      if (urgent && !this.wish.urgent) {
-        this.wish.urgent = true
-        this.context.pool.wish(this.wish)
-      }
-      return
-    }
+  private ask(slotBytes: number, groupBytes: number, urgent: boolean): void {
+    if (this.wish?.slotBytes === slotBytes && (this.wish.urgent || !urgent)) return
     this.withdraw()
-    this.wish = { slotBytes, urgent }
+    this.wish = {
+      slotBytes,
+      groupBytes,
+      urgent,
+      grant: (slot) => {
+        this.wish = null
+        this.takeOver(slot)
+      },
+      lookAgain: this.onSlot,
+    }
     this.context.pool.wish(this.wish)
   }
 
-  private askForUnwritten(slotBytes: number): void {
+  private readonly onSpace = (): void => {
+    this.makingUnwritten = false
+    this.onSlot()
+  }
+
+  private takeOver(slot: Slot): void {
+    const smaller = this.nextSlot
+    this.nextSlot = slot
+    if (smaller !== null) this.context.pool.add(smaller)
+    this.onSlot()
+  }
+
+  private askForUnwritten(slotBytes: number, groupBytes: number): void {
     if (this.makingUnwritten) return
     this.makingUnwritten = true
-    void this.context.pool.makeUnwritten(slotBytes).then(() => {
+    const { pool } = this.context
+    void pool.makeUnwritten(slotBytes, groupBytes, this.onSpace).then((slot) => {
+      if (slot === null) return
       this.makingUnwritten = false
+      if (this.stopped || (this.nextSlot?.byteLength ?? 0) >= slot.byteLength) pool.add(slot)
+      else this.takeOver(slot)
     })
   }
 

@@ -8,6 +8,7 @@ import { SegmentWalk, WALK_EVERYTHING } from './segment-walk.js'
 import { indexIntervalOf } from './slot-layout.js'
 import { SparseIndex } from './sparse-index.js'
 import type { StorageContext } from './storage-context.js'
+import type { Truncations } from './truncations.js'
 
 /** The content of an index group. */
 export function encodeIndex(index: SparseIndex): Uint8Array {
@@ -20,10 +21,18 @@ export function encodeIndex(index: SparseIndex): Uint8Array {
  * Loads the index of a segment once, however many ask. The caller has a reservation of two frames at least.
  * @throws StorageError DAMAGED, DiskError, ProtocolError OVERLOADED.
  */
-export function indexOf(context: StorageContext, key: LogKey, segment: Segment, next: Segment | undefined) {
+export function indexOf(
+  context: StorageContext,
+  key: LogKey,
+  segment: Segment,
+  next: Segment | undefined,
+  truncations: Truncations,
+) {
   if (segment.index !== null) return segment.index
   segment.loadingIndex ??= loadIndex(context, key, segment, next).then(
     (index) => {
+      // What the slot says of itself is older than a truncation that reached back into it.
+      dropDeadEntries(index, truncations)
       segment.index = index
       segment.loadingIndex = null
       return index
@@ -34,6 +43,11 @@ export function indexOf(context: StorageContext, key: LogKey, segment: Segment, 
     },
   )
   return segment.loadingIndex
+}
+
+/** Entries of groups that were cut off would be out of order among those that came instead. */
+export function dropDeadEntries(index: SparseIndex, truncations: Truncations): void {
+  if (truncations.length > 0) index.drop(({ position, firstIndex }) => truncations.isDead(position, firstIndex))
 }
 
 async function loadIndex(

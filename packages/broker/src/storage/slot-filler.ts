@@ -3,7 +3,12 @@ import { crc32 } from '@millrace/protocol'
 import { BLOCK_BYTES, type Block, type Clock, type DiskFile, type Memory, type Volume } from '../environment.js'
 import { Slot, slotName } from './slot.js'
 import { type SlotIdentity, writeSlotHeader } from './slot-header.js'
-import { FREE_HEADER_POSITION } from './slot-layout.js'
+import {
+  CHECKPOINT_HEADER_POSITIONS,
+  FREE_HEADER_POSITION,
+  ROLL_HEADER_POSITION,
+  SLOT_DATA_START,
+} from './slot-layout.js'
 import type { StorageCounters } from './storage-counters.js'
 import type { StorageLimits } from './storage-limits.js'
 
@@ -29,7 +34,7 @@ export class SlotFiller {
     const file = await this.reserve(id, slotBytes)
     const slot = new Slot(id, slotBytes, file, 0, true)
     try {
-      await this.fill(file, slotBytes, isUrgent)
+      await this.fill(file, 0, slotBytes, isUrgent)
       await this.writeFreeHeader(slot)
       await file.sync()
       await this.options.volume.syncDirectory()
@@ -54,13 +59,24 @@ export class SlotFiller {
     return slot
   }
 
-  /** Writes zeros over a whole slot and flushes them, not faster than the limit unless it is urgent. */
-  async fill(file: DiskFile, slotBytes: number, isUrgent: () => boolean): Promise<void> {
+  /**
+   * Fills what a log has not written of a slot that was taken unwritten, so that every block is written once. The
+   * headers behind checkpoints may be missing; what they said does not matter any more.
+   */
+  async fillRest(slot: Slot, writtenBytes: number): Promise<void> {
+    const urgent = (): boolean => true
+    if (writtenBytes <= SLOT_DATA_START) return this.fill(slot.file, 0, slot.byteLength, urgent)
+    await this.fill(slot.file, CHECKPOINT_HEADER_POSITIONS[0], ROLL_HEADER_POSITION, urgent)
+    if (writtenBytes < slot.byteLength) await this.fill(slot.file, writtenBytes, slot.byteLength, urgent)
+  }
+
+  /** Writes zeros over a stretch of a slot and flushes them, not faster than the limit unless it is urgent. */
+  private async fill(file: DiskFile, from: number, to: number, isUrgent: () => boolean): Promise<void> {
     const { clock, limits, counters } = this.options
-    const block = await this.zeros(Math.min(ZERO_BYTES, slotBytes))
+    const block = await this.zeros(Math.min(ZERO_BYTES, to - from))
     try {
-      for (let at = 0; at < slotBytes; at += block.byteLength) {
-        const length = Math.min(block.byteLength, slotBytes - at)
+      for (let at = from; at < to; at += block.byteLength) {
+        const length = Math.min(block.byteLength, to - at)
         const startedMs = clock.monotonicMs()
         await file.write(at, block, 0, length)
         counters.bytesFilled += length

@@ -23,7 +23,9 @@
 // 112  u64  watermark: every byte of the log before this position was flushed when the header was written
 // 120  u32  look-ahead: a group that begins so far after a position in this slot or later was submitted after that
 //           position was flushed
-// 124       zeros
+// 124  u32  zero
+// 128  u64  greatest append time of all batches before the slot; 0 when that is not known
+// 136       zeros
 // 160  64B  cluster id in UTF-8, zeros behind it
 import { type ChecksumFunction, readU64, writeU64 } from '@millrace/protocol'
 import type { LogKey } from './log-store.js'
@@ -48,6 +50,7 @@ export interface SlotOwner {
   readonly baseIndex: number
   readonly baseOffset: number
   readonly maxTimestampBefore: number
+  readonly lastAppendTimeBefore: number
   readonly indexPosition: number
   readonly checkpointPosition: number | null
   readonly watermark: number
@@ -75,6 +78,7 @@ const NO_OWNER: SlotOwner = {
   baseIndex: 0,
   baseOffset: 0,
   maxTimestampBefore: 0,
+  lastAppendTimeBefore: 0,
   indexPosition: 0,
   checkpointPosition: null,
   watermark: 0,
@@ -129,6 +133,7 @@ export function writeSlotHeader(
   writeU64(view, at + 104, owner.checkpointPosition ?? 0)
   writeU64(view, at + 112, owner.watermark)
   view.setUint32(at + 120, owner.lookAheadBytes, true)
+  writeU64(view, at + 128, owner.lastAppendTimeBefore)
   bytes.set(cluster, at + 160)
   view.setUint32(at, crc(bytes.subarray(at + 4, at + SLOT_HEADER_BYTES), 0), true)
 }
@@ -187,5 +192,6 @@ function readOwner(view: DataView, at: number, hasCheckpoint: boolean): SlotOwne
     checkpointPosition: hasCheckpoint ? readU64(view, at + 104) : null,
     watermark: readU64(view, at + 112),
     lookAheadBytes: view.getUint32(at + 120, true),
+    lastAppendTimeBefore: readU64(view, at + 128),
   }
 }

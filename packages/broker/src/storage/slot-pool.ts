@@ -1,11 +1,11 @@
 // The slots nobody owns: a reserve of written ones, filled in the background as logs come to need them.
 import { type Clock, DiskError, type Logger, type Memory, type Timer, type Volume } from '../environment.js'
 import type { Latch } from './latch.js'
-import type { Room } from './room.js'
 import { type Slot, slotName } from './slot.js'
 import { SlotFiller } from './slot-filler.js'
 import type { SlotIdentity } from './slot-header.js'
 import { maxGroupBytesOf } from './slot-layout.js'
+import { type SlotWish, SlotWishes } from './slot-wishes.js'
 import type { StorageCounters } from './storage-counters.js'
 import type { StorageLimits } from './storage-limits.js'
 
@@ -21,17 +21,11 @@ export interface SlotPoolOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly latch: Latch
-  readonly room: Room
   readonly limits: StorageLimits
   readonly identity: SlotIdentity
   readonly counters: StorageCounters
-}
-
-/** What a log asks of the pool ahead of time; withdrawn when it has its slot. */
-export interface SlotWish {
-  readonly slotBytes: number
-  /** Whether the log's appends wait for it. */
-  urgent: boolean
+  /** Makes a completed write to a slot durable, together with whatever else is to be flushed. */
+  readonly flush: (slot: Slot) => Promise<void>
 }
 
 export class SlotPool {
@@ -41,7 +35,9 @@ export class SlotPool {
   readonly slots = new Set<Slot>()
   private readonly free: Slot[] = []
   private readonly unwritten: Slot[] = []
-  private readonly wishes = new Set<SlotWish>()
+  private readonly wishes: SlotWishes
+  /** Those who could not even have a slot that is not written. */
+  private readonly withoutSpace = new Set<() => void>()
   private readonly filler: SlotFiller
   /** Classes above this one found no space; the last one normally. */
   private largestClass: number
@@ -54,6 +50,7 @@ export class SlotPool {
 
   constructor(private readonly options: SlotPoolOptions) {
     this.filler = new SlotFiller(options)
+    this.wishes = new SlotWishes(options.limits.slotBytes)
     this.largestClass = options.limits.slotBytes.length - 1
   }
 
@@ -74,9 +71,17 @@ export class SlotPool {
   /** Puts in a free slot whose header says so durably. */
   add(slot: Slot): void {
     this.slots.add(slot)
-    if (slot.writtenThrough) this.free.push(slot)
-    else this.unwritten.push(slot)
-    this.options.room.wake()
+    if (!slot.writtenThrough) {
+      this.unwritten.push(slot)
+      return
+    }
+    const wish = this.wishes.urgentFor(slot, SIZES_APART)
+    if (wish === null) {
+      this.free.push(slot)
+      return
+    }
+    this.wishes.remove(wish)
+    wish.grant(slot)
   }
 
   /**
@@ -101,7 +106,7 @@ export class SlotPool {
   }
 
   withdraw(wish: SlotWish): void {
-    this.wishes.delete(wish)
+    this.wishes.remove(wish)
   }
 
   /** Whether no slot for such a group can be had until the disk has space again. */
@@ -123,25 +128,42 @@ export class SlotPool {
   }
 
   /**
-   * Makes slots that were never written available to `write` logs at once: space reserved, nothing filled.
+   * A slot for a `write` log: space reserved, nothing filled; smaller than wanted where space is short. Null when there is
+   * none now: `onSpace` is called when that may have changed.
    */
-  async makeUnwritten(slotBytes: number): Promise<void> {
-    if (this.closed || this.options.latch.failure !== null) return
-    await this.attempt(slotBytes, async (id) => {
-      this.add(await this.filler.createUnwritten(id, slotBytes))
+  async makeUnwritten(slotBytes: number, groupBytes: number, onSpace: () => void): Promise<Slot | null> {
+    const { limits, latch } = this.options
+    if (this.closed || latch.failure !== null) return null
+    if (this.isFullFor(groupBytes)) {
+      this.withoutSpace.add(onSpace)
+      return null
+    }
+    const bytes = Math.min(slotBytes, limits.slotBytes[this.largestClass]!)
+    let made: Slot | null = null
+    await this.attempt(bytes, async (id) => {
+      made = await this.filler.createUnwritten(id, bytes)
+      this.slots.add(made)
     })
+    if (made === null) onSpace()
+    return made
   }
 
-  /** Writes a free header over the slot of a log that is gone; the slot is in the pool when this resolves. */
-  async release(slot: Slot): Promise<void> {
+  /**
+   * Writes a free header over a slot that its log is done with; the slot is in the pool when this resolves.
+   * @param writtenBytes from the start of the file, which the log has written: of a slot that was taken unwritten only
+   * the rest is filled. 0 when that is not known.
+   * @throws StorageError when the volume is latched.
+   */
+  async release(slot: Slot, writtenBytes = 0): Promise<void> {
+    const { latch, flush } = this.options
     try {
-      if (!slot.writtenThrough) await this.filler.fill(slot.file, slot.byteLength, () => true)
+      if (!slot.writtenThrough) await this.filler.fillRest(slot, writtenBytes)
       slot.writtenThrough = true
       slot.generation += slot.generation % 2 === 0 ? 2 : 1
       await this.filler.writeFreeHeader(slot)
-      await slot.file.sync()
+      await flush(slot)
     } catch (cause) {
-      throw this.options.latch.fail(`giving back ${slotName(slot.id)}`, cause)
+      throw latch.fail(`giving back ${slotName(slot.id)}`, cause)
     }
     this.add(slot)
   }
@@ -157,16 +179,15 @@ export class SlotPool {
     const { slotBytes } = this.options.limits
     let needed: { slotBytes: number; urgent: boolean } | null = null
     for (let i = 0; i <= this.largestClass; i++) {
-      let wanted = this.reserveOf(i)
-      let urgent = false
-      for (const wish of this.wishes) {
-        if (wish.slotBytes !== slotBytes[i] && !(i === this.largestClass && wish.slotBytes > slotBytes[i]!)) continue
-        wanted++
-        urgent ||= wish.urgent
+      let { all, urgent } = this.wishes.count(slotBytes[i]!)
+      for (let larger = i + 1; i === this.largestClass && larger < slotBytes.length; larger++) {
+        const more = this.wishes.count(slotBytes[larger]!)
+        all += more.all
+        urgent += more.urgent
       }
-      if (this.ready(slotBytes[i]!) >= wanted) continue
-      if (urgent) return { slotBytes: slotBytes[i]!, urgent }
-      needed ??= { slotBytes: slotBytes[i]!, urgent }
+      if (this.ready(slotBytes[i]!) >= this.reserveOf(i) + all) continue
+      if (urgent > 0) return { slotBytes: slotBytes[i]!, urgent: true }
+      needed ??= { slotBytes: slotBytes[i]!, urgent: false }
     }
     return needed
   }
@@ -189,11 +210,11 @@ export class SlotPool {
   /** Fills slots side by side while logs wait for them, one after the other otherwise. */
   private work(): void {
     while (!this.closed && !this.full && this.options.latch.failure === null) {
-      if (this.filling.size >= (this.hasUrgentWish() ? FILLS_AT_ONCE : 1)) return
+      if (this.filling.size >= (this.wishes.urgentSize > 0 ? FILLS_AT_ONCE : 1)) return
       const needed = this.neededClass()
       if (needed === null) return
       const { slotBytes } = needed
-      const isUrgent = () => this.closed || this.hasUrgentWish()
+      const isUrgent = () => this.closed || this.wishes.urgentSize > 0
       const filled = this.attempt(slotBytes, async (id) => {
         const slot = await this.filler.create(id, slotBytes, isUrgent)
         this.filling.delete(filled)
@@ -206,17 +227,11 @@ export class SlotPool {
     }
   }
 
-  private hasUrgentWish(): boolean {
-    for (const wish of this.wishes) if (wish.urgent) return true
-    return false
-  }
-
   /** Makes a slot; a full disk is taken note of, anything else that fails falls into the latch. */
   private async attempt(slotBytes: number, make: (id: number) => Promise<void>): Promise<void> {
     const id = this.unfinished.pop() ?? this.nextId++
     try {
       await make(id)
-      this.options.room.wake()
     } catch (cause) {
       if (!(cause instanceof DiskError) || cause.code !== 'NO_SPACE') {
         this.options.latch.fail(`making ${slotName(id)}`, cause)
@@ -226,14 +241,14 @@ export class SlotPool {
 
   /** The disk has no space for a slot of this class; smaller ones may do. */
   becomeFull(slotBytes: number): void {
-    const { limits, log, room } = this.options
+    const { limits, log } = this.options
     const failed = limits.slotBytes.findIndex((bytes) => bytes >= slotBytes)
     this.largestClass = Math.max(0, Math.min(this.largestClass, failed - 1))
     if (failed <= 0 && !this.full) {
       this.full = true
       log.error({ slotBytes }, 'the disk is full: appends that need a new segment are refused until there is space')
     }
-    room.wake()
+    this.tellOfSpace()
     this.retryLater()
   }
 
@@ -246,15 +261,22 @@ export class SlotPool {
   }
 
   private async lookForSpace(): Promise<void> {
-    const { volume, limits, log, room } = this.options
+    const { volume, limits, log } = this.options
     const { freeBytes } = await volume.space().catch(() => ({ freeBytes: 0 }))
     // With less, the next slot would fail again.
     if (freeBytes < 2 * limits.slotBytes[0]!) return this.retryLater()
     if (this.full) log.info({ freeBytes }, 'the disk has space again')
     this.full = false
     this.largestClass = limits.slotBytes.length - 1
-    room.wake()
+    this.tellOfSpace()
     this.work()
+  }
+
+  private tellOfSpace(): void {
+    const waiting = [...this.withoutSpace]
+    this.withoutSpace.clear()
+    for (const onSpace of waiting) onSpace()
+    for (const wish of this.wishes.allUrgent()) wish.lookAgain()
   }
 }
 

@@ -140,6 +140,7 @@ function adoptFromFirstGroup(
       baseIndex: envelope.firstIndex,
       baseOffset: envelope.firstOffset,
       maxTimestampBefore: 0,
+      lastAppendTimeBefore: 0,
       indexPosition: 0,
       checkpointPosition: null,
       watermark: envelope.durableTo,

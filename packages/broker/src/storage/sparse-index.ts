@@ -20,7 +20,9 @@ export interface IndexedGroup {
 }
 
 export class SparseIndex {
-  private readonly entries: IndexEntry[] = []
+  private entries: IndexEntry[] = []
+  /** The next group begins an entry, wherever it stands. */
+  private broken = false
 
   constructor(private readonly intervalBytes: number) {}
 
@@ -35,10 +37,22 @@ export class SparseIndex {
   /** Takes note of the next group of batches of the slot. */
   note(group: IndexedGroup): void {
     const last = this.entries.at(-1)
-    if (last === undefined || group.position - last.position >= this.intervalBytes) {
+    if (last === undefined || this.broken || group.position - last.position >= this.intervalBytes) {
+      this.broken = false
       const { position, firstIndex, firstOffset, lastTimestamp } = group
       this.entries.push({ position, firstIndex, firstOffset, lastTimestamp })
     } else if (group.lastTimestamp > last.lastTimestamp) last.lastTimestamp = group.lastTimestamp
+  }
+
+  /** Keeps the entries that are good; those of dead groups would be out of order among the others. */
+  drop(isDead: (entry: IndexEntry) => boolean): void {
+    this.entries = this.entries.filter((entry) => !isDead(entry))
+  }
+
+  /** What stood behind `lastIndex` is dead, and what follows stands elsewhere. */
+  truncateTo(lastIndex: number): void {
+    this.entries = this.entries.filter((entry) => entry.firstIndex <= lastIndex)
+    this.broken = true
   }
 
   /** Number of the last entry that begins at or before `offset`; -1 when there is none. */

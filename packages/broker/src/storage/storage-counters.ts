@@ -7,6 +7,12 @@ export class StorageCounters {
   flushes = 0
   copiedBytes = 0
   failedReads = 0
+  /** What the scrubber has read, how often it came round, and the damaged stretches that were found by it or a reader. */
+  scrubbedBytes = 0
+  scrubPasses = 0
+  damagedGroups = 0
   /** Bytes of zeros written to make slots ready. */
   bytesFilled = 0
+  /** Slots given back behind a log start. */
+  slotsRecycled = 0
 }

@@ -1,17 +1,31 @@
 // One log as its partition sees it: the writing and the reading side, checkpoints and failures together.
 import { assert, type BatchHeader, LOG_PART_BYTES } from '@millrace/protocol'
-import type { Block } from '../environment.js'
-import { FIRST_LOG_START, type LogStart } from './checkpoint.js'
+import { BLOCK_BYTES, type Block } from '../environment.js'
 import { Checkpointer } from './checkpointer.js'
 import type { AppendStamp } from './group-assembly.js'
 import { keyText } from './group-envelope.js'
 import { LogReader } from './log-reader.js'
 import type { RecoveredLog } from './log-recovery.js'
-import { type LogKey, type LogRead, type LogState, type PartitionLog, StorageError } from './log-store.js'
+import { FIRST_LOG_START, type LogStart, LogStarts } from './log-start.js'
+import {
+  type LogKey,
+  type LogRead,
+  type LogState,
+  type PartitionLog,
+  type RetentionLimits,
+  StorageError,
+} from './log-store.js'
 import { type TimedOffset, TimeSearch } from './log-times.js'
+import { rewindState } from './log-truncation.js'
 import { LogWriter } from './log-writer.js'
+import { expiredOf } from './retention.js'
+import { SlotRecycler } from './slot-recycler.js'
 import type { StorageContext } from './storage-context.js'
 import { TermTable } from './term-table.js'
+import { Truncations } from './truncations.js'
+
+/** A log without segments begins where every log begins. */
+const FIRST = { firstIndex: FIRST_LOG_START.index, firstOffset: FIRST_LOG_START.offset }
 
 interface FlushWaiter {
   readonly index: number
@@ -25,7 +39,11 @@ export class StoredLog implements PartitionLog {
   readonly writer: LogWriter
   private readonly reader: LogReader
   private readonly checkpointer: Checkpointer
-  private readonly logStart: LogStart
+  private readonly recycler: SlotRecycler
+  /** Everything up to here is committed, as far as the owner has said. */
+  private committedIndex = 0
+  /** A suffix is being cut off. */
+  private truncating = false
   private waiters: FlushWaiter[] = []
   private closed = false
   private readonly onLatched = (failure: StorageError): void => this.fail(failure)
@@ -34,7 +52,7 @@ export class StoredLog implements PartitionLog {
   constructor(
     private readonly context: StorageContext,
     readonly key: LogKey,
-    state: LogState,
+    private readonly state: LogState,
     recovered: RecoveredLog | null,
   ) {
     const start = recovered ?? {
@@ -42,16 +60,20 @@ export class StoredLog implements PartitionLog {
       position: 0,
       previous: 0,
       terms: new TermTable(),
+      starts: new LogStarts(),
+      truncations: new Truncations(),
     }
-    this.logStart = recovered?.logStart ?? FIRST_LOG_START
     this.writer = new LogWriter(context, key, start, {
       onAdvance: () => this.advanced(),
-      onTurn: () => this.checkpointer.consider(this.writer),
+      onTurn: () => this.checkpointer.consider(this.writer, this.recycler.needsCheckpoint),
     })
-    if (recovered !== null) this.writer.chain.adopt(recovered.segments, recovered.maxTimestamp)
+    if (recovered !== null) {
+      this.writer.chain.adopt(recovered.segments, recovered.maxTimestamp, recovered.lastAppendTime)
+    }
+    this.recycler = new SlotRecycler(context, this.writer)
     this.reader = new LogReader(context, key, this.writer)
     const { current } = this.writer.chain
-    this.checkpointer = new Checkpointer(context, state, this.logStart, recovered?.checkpointEnd ?? 0, current)
+    this.checkpointer = new Checkpointer(context, state, recovered?.checkpointEnd ?? 0, current)
     if (recovered?.damage != null) {
       const { position, reason } = recovered.damage
       this.failure = new StorageError('DAMAGED', `log ${keyText(key)} is damaged at ${position}: ${reason}`)
@@ -73,7 +95,7 @@ export class StoredLog implements PartitionLog {
   }
 
   get startOffset(): number {
-    return this.logStart.offset
+    return this.writer.starts.current.offset
   }
 
   get unflushedBytes(): number {
@@ -94,6 +116,7 @@ export class StoredLog implements PartitionLog {
     if (this.closed) throw this.closedError()
     if (this.failure !== null) throw this.failure
     assert(sourceOffset + header.length <= source.byteLength, 'a client part lies inside its block')
+    assert(!this.truncating, 'an append while a suffix is cut off: hasRoom was not asked')
     const bytes = LOG_PART_BYTES + header.length
     if (this.writer.assembly.isFullFor(bytes)) {
       throw new StorageError('DISK_FULL', `the disk has no space for another segment of log ${keyText(this.key)}`)
@@ -103,12 +126,13 @@ export class StoredLog implements PartitionLog {
 
   /** True also when an append would fail at once: the caller then hears why. */
   hasRoom(bytes: number): boolean {
-    return this.closed || this.failure !== null || this.writer.assembly.isFullFor(bytes) || this.writer.hasRoom(bytes)
+    if (this.closed || this.failure !== null) return true
+    return !this.truncating && (this.writer.assembly.isFullFor(bytes) || this.writer.hasRoom(bytes))
   }
 
   onRoom(callback: () => void): void {
-    this.context.room.wait(callback)
-    if (this.closed || this.failure !== null) this.context.room.wake()
+    this.writer.onRoom(callback)
+    if (this.closed || this.failure !== null) this.writer.wakeAll()
   }
 
   async read(offset: number, maxBytes: number, limitIndex: number): Promise<LogRead> {
@@ -123,8 +147,62 @@ export class StoredLog implements PartitionLog {
 
   async termAt(offset: number): Promise<number> {
     if (this.closed) throw this.closedError()
-    if (offset < this.logStart.offset || offset >= this.writer.filled.nextOffset) return 0
+    if (offset < this.startOffset || offset >= this.writer.filled.nextOffset) return 0
     return this.writer.terms.termAt(offset)
+  }
+
+  // -------------------------------------------------------------- the beginning
+
+  noteCommitted(index: number): void {
+    if (index > this.committedIndex) this.committedIndex = index
+    const { starts, terms, flushedIndex } = this.writer
+    if (starts.commit(Math.min(this.committedIndex, flushedIndex))) terms.forgetBefore(starts.current.index)
+    if (!this.closed && this.failure === null) this.recycler.wake(this.committedIndex)
+  }
+
+  expire(limits: RetentionLimits): LogStart | null {
+    const { chain, filled, starts, terms, assembly } = this.writer
+    if (this.closed || this.failure !== null || this.truncating || starts.hasProposed) return null
+    const expired = expiredOf(chain.segments, chain.end, chain.lastAppendTime, limits)
+    const { current } = starts
+    if (expired === 'everything') {
+      if (filled.nextOffset === current.offset || assembly.open !== null) return null
+      if (!chain.currentIsEmpty && !assembly.beginSegment(BLOCK_BYTES)) return null
+      return { index: filled.index + 1, offset: filled.nextOffset, previousTerm: filled.term }
+    }
+    const { firstIndex: index, firstOffset: offset } = chain.segments[expired.segments] ?? FIRST
+    return index > current.index ? { index, offset, previousTerm: terms.termAtIndex(index - 1) } : null
+  }
+
+  // -------------------------------------------------------------- the end
+
+  async truncateTo(lastIndex: number): Promise<void> {
+    const { writer } = this
+    assert(lastIndex >= this.committedIndex, `truncation to ${lastIndex}, committed is ${this.committedIndex}`)
+    assert(!this.truncating, 'one suffix is cut off at a time')
+    if (lastIndex >= writer.filled.index) return
+    this.truncating = true
+    this.checkpointer.suspended = true
+    try {
+      // Nothing is under way any more: no completion of what is cut off can be taken for one of what comes instead.
+      await this.drained()
+      this.assertUsable()
+      const end = await rewindState(this.context, this.key, writer, this.state, lastIndex)
+      this.assertUsable()
+      while (!this.checkpointer.writeSuperseding(writer, end)) {
+        await new Promise<void>((resolve) => this.writer.onAnyRoom(resolve))
+        this.assertUsable()
+      }
+      this.checkpointer.suspended = false
+    } finally {
+      this.truncating = false
+      this.writer.wakeAll()
+    }
+  }
+
+  private assertUsable(): void {
+    if (this.failure !== null) throw this.failure
+    if (this.closed) throw this.closedError()
   }
 
   flush(): Promise<void> {
@@ -141,7 +219,7 @@ export class StoredLog implements PartitionLog {
   async close(): Promise<void> {
     if (this.closed) return
     this.closed = true
-    this.context.room.wake()
+    this.writer.wakeAll()
     try {
       if (this.failure === null) await this.closeInOrder()
     } finally {
@@ -153,6 +231,7 @@ export class StoredLog implements PartitionLog {
     const { writer } = this
     await this.drained()
     await writer.headers.settled()
+    if (this.checkpointer.suspended) return
     if (this.checkpointer.isCurrent(writer) || !this.checkpointer.write(writer)) return
     await this.drained()
     await writer.headers.settled()
@@ -172,13 +251,16 @@ export class StoredLog implements PartitionLog {
   async stop(): Promise<void> {
     this.closed = true
     this.context.latch.ignore(this.onLatched)
+    const recycled = this.recycler.stop()
     await this.writer.stop()
+    await recycled
     await this.writer.headers.settled()
     for (const { reject } of this.waiters.splice(0)) reject(this.closedError())
   }
 
   private advanced(): void {
     if (this.waiters.length > 0) this.settleWaiters()
+    if (this.recycler.needsCheckpoint) this.recycler.wake(this.committedIndex)
     this.onAdvance()
   }
 
@@ -192,7 +274,7 @@ export class StoredLog implements PartitionLog {
   private fail(failure: StorageError): void {
     this.failure ??= failure
     for (const { reject } of this.waiters.splice(0)) reject(failure)
-    this.context.room.wake()
+    this.writer.wakeAll()
     this.onAdvance()
   }
 

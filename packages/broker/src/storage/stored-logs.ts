@@ -179,7 +179,7 @@ export class StoredLogs implements LogStore {
       await open.log.stop()
       for (const segment of open.log.writer.chain.segments) {
         await this.context.frames.drop(segment.source)
-        slots.push(segment.slot)
+        await this.context.pool.release(segment.slot, segment.writtenBytes(open.log.writer.flushedPosition))
       }
       slots.push(...open.keptSlots)
     }
@@ -231,11 +231,14 @@ export class StoredLogs implements LogStore {
   }
 
   get statistics(): StorageStatistics {
-    const { bytesAppended, bytesWritten, groups, flushes, copiedBytes, failedReads } = this.context.counters
+    const { bytesAppended, bytesWritten, groups, flushes, copiedBytes } = this.context.counters
+    const { failedReads, bytesFilled, slotsRecycled } = this.context.counters
     const { slots, freeCount, full } = this.context.pool
     return {
       bytesAppended,
       bytesWritten,
+      bytesFilled,
+      slotsRecycled,
       groups,
       flushes,
       copiedBytes,

@@ -7,7 +7,15 @@ import { TestClock } from '../partition/fixture.js'
 const CLUSTER = 'c'.repeat(32)
 const ROUTE = { nodeId: 1, shard: 0, placement: 0, term: 4 }
 const topic = (topicId: number, name: string) =>
-  ({ topicId, name, partitions: 2, durability: 'flushed', codecs: ['none'] }) as const
+  ({
+    topicId,
+    name,
+    partitions: 2,
+    durability: 'flushed',
+    codecs: ['none'],
+    retentionMs: null,
+    retentionBytes: null,
+  }) as const
 
 class Follower {
   readonly map = new ClusterMap()

@@ -13,6 +13,8 @@ const topic = (topicId: number, name = `topic-${topicId}`): TopicDefinition => (
   partitions: 3,
   durability: 'flushed',
   codecs: ['none', 'gzip'],
+  retentionMs: null,
+  retentionBytes: 1000,
 })
 
 async function open(disk: MemoryDisk = newMemoryDisk(), flush: 'manual' | 'turn' = 'manual') {

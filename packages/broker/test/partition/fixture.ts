@@ -2,7 +2,7 @@
 import { type BatchIdentity, type CodecName, crc32, type Durability } from '@millrace/protocol'
 import type { Block, Clock, Memory, Timer } from '#src/environment.js'
 import { Metrics } from '#src/metrics.js'
-import { Partition } from '#src/partition/partition.js'
+import { Partition, type Retention } from '#src/partition/partition.js'
 import { PartitionState } from '#src/partition/partition-state.js'
 import { type BatchSink, PendingBatch, type Refusal } from '#src/partition/pending-batch.js'
 import { batchOf, type TestRecord } from '../server/batches.js'
@@ -104,6 +104,7 @@ export async function openPartition(
     disk?: MemoryDisk
     term?: number
     flush?: 'turn' | 'manual'
+    retention?: Retention
   } = {},
 ): Promise<PartitionFixture> {
   const clock = new TestClock()
@@ -117,6 +118,7 @@ export async function openPartition(
     route: { nodeId: 1, shard: 0, placement: 0, term: options.term ?? 1 },
     durability: options.durability ?? 'flushed',
     codecs: options.codecs ?? ['none', 'gzip'],
+    retention: options.retention ?? { retentionMs: null, retentionBytes: null },
     clock,
     memory: heapMemory,
     metrics,

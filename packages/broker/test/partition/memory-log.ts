@@ -13,6 +13,7 @@ import {
   writeLogPart,
 } from '@millrace/protocol'
 import type { Block, Environment } from '#src/environment.js'
+import { type LogStart, LogStarts, logStartOf } from '#src/storage/log-start.js'
 import {
   type LogEnd,
   type LogKey,
@@ -20,6 +21,7 @@ import {
   type LogState,
   type LogStore,
   type PartitionLog,
+  type RetentionLimits,
   StorageError,
   type StorageStatistics,
 } from '#src/storage/log-store.js'
@@ -66,6 +68,8 @@ export class MemoryLogStore implements LogStore {
     return {
       bytesAppended: 0,
       bytesWritten: 0,
+      bytesFilled: 0,
+      slotsRecycled: 0,
       groups: 0,
       flushes: 0,
       copiedBytes: 0,
@@ -124,7 +128,7 @@ export class MemoryLogStore implements LogStore {
 export class MemoryLog implements PartitionLog {
   writtenIndex: number
   flushedIndex: number
-  readonly startOffset = 0
+  readonly starts = new LogStarts()
   failure: StorageError | null = null
   closed = false
   onAdvance: () => void = () => {}
@@ -148,6 +152,10 @@ export class MemoryLog implements PartitionLog {
     const last = this.batches.at(-1)
     if (last === undefined) return { index: 0, nextOffset: 0, term: 0 }
     return { index: last.part.index, nextOffset: endOf(last), term: last.part.term }
+  }
+
+  get startOffset(): number {
+    return this.starts.current.offset
   }
 
   get unflushedBytes(): number {
@@ -179,6 +187,8 @@ export class MemoryLog implements PartitionLog {
     writeLogPart(bytes, view, 0, part, crc32)
     const stored = { bytes, part: readLogPart(view, 0), header: readBatchHeader(view, LOG_PART_BYTES) }
     this.batches.push(stored)
+    const start = logStartOf(header, bytes, LOG_PART_BYTES)
+    if (start !== null) this.starts.propose(stamp.index, start)
     if (this.store.options.flush === 'turn' && !this.#scheduled) {
       this.#scheduled = true
       this.store.environment.clock.defer(() => {
@@ -252,6 +262,33 @@ export class MemoryLog implements PartitionLog {
   async termAt(offset: number): Promise<number> {
     const batch = this.batches.find(({ part, header }) => offset >= part.baseOffset && offset < endOf({ part, header }))
     return batch?.part.term ?? 0
+  }
+
+  noteCommitted(index: number): void {
+    this.starts.commit(Math.min(index, this.flushedIndex))
+  }
+
+  /** Every batch stands for a segment. */
+  expire({ bytes, appendedBefore }: RetentionLimits): LogStart | null {
+    if (this.starts.hasProposed) return null
+    const kept = this.batches.filter(({ part }) => part.index >= this.starts.current.index)
+    let left = kept.reduce((sum, batch) => sum + batch.bytes.length, 0)
+    let start: LogStart | null = null
+    for (const { bytes: batch, part, header } of kept) {
+      left -= batch.length
+      const isTooOld = appendedBefore !== null && part.appendTime < appendedBefore
+      if (!isTooOld && (bytes === null || left < bytes)) break
+      start = { index: part.index + 1, offset: endOf({ part, header }), previousTerm: part.term }
+    }
+    return start
+  }
+
+  async truncateTo(lastIndex: number): Promise<void> {
+    this.batches.length = lastIndex
+    this.writtenIndex = this.flushedIndex = lastIndex
+    this.starts.truncateTo(lastIndex)
+    this.state.restoreState(null)
+    for (const { part, header } of this.batches) this.state.replay(part, header)
   }
 
   async flush(): Promise<void> {

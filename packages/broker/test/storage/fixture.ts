@@ -124,6 +124,8 @@ export function batchOf(options: BatchOptions = {}): Uint8Array {
 
 export class TestStore {
   readonly order = new TestOrder()
+  /** Of what is appended next. */
+  appendTime = 77
   readonly trace = new DiskTrace()
   readonly memory: CrashMemory
   readonly environment
@@ -183,7 +185,7 @@ export class TestStore {
     try {
       source.bytes.set(batch)
       const { index, nextOffset } = log.filled
-      const stamp = { term, baseOffset: nextOffset, index: index + 1, appendTime: 77 }
+      const stamp = { term, baseOffset: nextOffset, index: index + 1, appendTime: this.appendTime }
       return log.append(source, 0, readBatchHeader(source.view, 0), stamp, mode)
     } finally {
       this.memory.release(source)

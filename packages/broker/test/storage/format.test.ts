@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs'
 import { crc32, LOG_PART_BYTES, Reader, Writer } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import { CHECKPOINT_BYTES, MAX_GROUP_BYTES, MAX_UNFLUSHED_BYTES, SLOT_BYTES } from '#src/limits.js'
-import { decodeCheckpoint, encodeCheckpoint, FIRST_LOG_START } from '#src/storage/checkpoint.js'
+import { decodeCheckpoint, encodeCheckpoint } from '#src/storage/checkpoint.js'
 import { ENVELOPE_BYTES, GROUP_KINDS, GROUP_MAGIC, readEnvelope, writeEnvelope } from '#src/storage/group-envelope.js'
+import { LogStarts } from '#src/storage/log-start.js'
 import { slotIdOf, slotName } from '#src/storage/slot.js'
 import {
   MAX_CLUSTER_ID_BYTES,
@@ -27,6 +28,7 @@ import {
 import { SparseIndex } from '#src/storage/sparse-index.js'
 import { storageLimits } from '#src/storage/storage-limits.js'
 import { TermTable } from '#src/storage/term-table.js'
+import { Truncations } from '#src/storage/truncations.js'
 
 const ENVELOPE = {
   kind: GROUP_KINDS.batches,
@@ -59,6 +61,7 @@ const HEADER: SlotHeader = {
     baseIndex: 8,
     baseOffset: 9,
     maxTimestampBefore: 10,
+    lastAppendTimeBefore: 15,
     indexPosition: 11,
     checkpointPosition: 12,
     watermark: 13,
@@ -119,15 +122,22 @@ describe('the checkpoint', () => {
     const terms = new TermTable()
     const slotIndex = new SparseIndex(1000)
     for (let i = 0; i < 20; i++) {
-      terms.note(1 + (i >> 2), i * 10)
+      terms.note(1 + (i >> 2), i, i * 10)
       slotIndex.note({ position: i * 400, firstIndex: i, firstOffset: i * 10, lastTimestamp: (i * 37) % 50 })
     }
+    const starts = new LogStarts({ index: 3, offset: 30, previousTerm: 1 })
+    starts.propose(15, { index: 8, offset: 80, previousTerm: 2 })
+    const truncations = new Truncations()
+    truncations.note({ position: 4000, lastIndex: 9, nextOffset: 90 })
+    truncations.note({ position: 6000, lastIndex: 14, nextOffset: 140 })
     const checkpoint = {
       index: 20,
       nextOffset: 200,
       term: 5,
       maxTimestamp: 49,
-      logStart: FIRST_LOG_START,
+      lastAppendTime: 50,
+      starts,
+      truncations,
       terms,
       slotIndex,
       state: new Uint8Array([1, 2, 3]),

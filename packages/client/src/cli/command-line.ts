@@ -26,6 +26,8 @@ export const COMMANDS = {
       partitions: { type: 'string', short: 'p' },
       durability: { type: 'string' },
       codecs: { type: 'string' },
+      retention: { type: 'string' },
+      'retention-bytes': { type: 'string' },
     },
     arguments: ['TOPIC'],
   },

@@ -35,8 +35,10 @@ Makes a topic. Names have 1 to 249 characters of A-Z a-z 0-9 . _ -
       --durability LEVEL     flushed: acknowledged records survive a power cut
                              buffered: faster; they survive a crash of the broker  [flushed]
       --codecs LIST          compressions producers may use  [none,gzip]
+      --retention TIME       how long records are kept: 30s, 15m, 12h, 7d  [for ever]
+      --retention-bytes SIZE how much of each partition is kept: 512m, 10g  [everything]
 ${GLOBAL}
-  millrace topic create orders --partitions 6
+  millrace topic create orders --partitions 6 --retention 7d --retention-bytes 10g
 `,
   'topic list': `Usage: millrace topic list [options]
 

@@ -2,7 +2,8 @@
 import { once } from 'node:events'
 import { createInterface } from 'node:readline/promises'
 import { MAX_PARTITIONS_PER_TOPIC } from '@millrace/protocol'
-import { type Admin, admin } from '../admin.js'
+import { type Admin, admin, type TopicRetention } from '../admin.js'
+import { readBytes, readDuration, sizeText, timeText } from './amounts.js'
 import { readChoice, readInteger } from './command-line.js'
 import { CommandError, EXIT, type ExitCode, UsageError } from './exit-codes.js'
 import { usesColor } from './output.js'
@@ -21,7 +22,13 @@ export async function createTopic(session: Session): Promise<ExitCode> {
   const durability = readChoice(line, 'durability', ['flushed', 'buffered'])
   const codecs = line.values.codecs?.split(',').map((name) => readCodec(name.trim()))
   const created = await withAdmin(session, (cluster) =>
-    cluster.createTopic(line.topic, { partitions, ...(durability && { durability }), ...(codecs && { codecs }) }),
+    cluster.createTopic(line.topic, {
+      partitions,
+      ...(durability && { durability }),
+      ...(codecs && { codecs }),
+      retentionMs: readDuration(line, 'retention'),
+      retentionBytes: readBytes(line, 'retention-bytes'),
+    }),
   )
   if (line.json) print(session, created)
   else void output.writeText(`created ${created.name} with ${countOf(created.partitions, 'partition')}\n`)
@@ -67,7 +74,7 @@ export async function describeTopic(session: Session): Promise<ExitCode> {
     )
     void output.writeText(
       `${topic.name}: ${countOf(topic.partitions.length, 'partition')}, ${countOf(records, 'record')}, ` +
-        `${topic.durability}, codecs ${topic.codecs.join(', ')}\n\n`,
+        `${topic.durability}, codecs ${topic.codecs.join(', ')}, ${keptText(topic)}\n\n`,
     )
   }
   const columns = ['partition', 'node', 'core', 'first offset', 'next offset', 'bytes on disk'].map(
@@ -81,6 +88,14 @@ export async function describeTopic(session: Session): Promise<ExitCode> {
     ),
   )
   return EXIT.ok
+}
+
+/** What a topic keeps, in words. */
+function keptText({ retentionMs, retentionBytes }: TopicRetention): string {
+  const limits: string[] = []
+  if (retentionMs !== null) limits.push(`for ${timeText(retentionMs)}`)
+  if (retentionBytes !== null) limits.push(`up to ${sizeText(retentionBytes)} of each partition`)
+  return limits.length === 0 ? 'kept for ever' : `kept ${limits.join(', ')}`
 }
 
 export async function deleteTopic(session: Session): Promise<ExitCode> {

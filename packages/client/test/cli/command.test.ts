@@ -99,6 +99,8 @@ describe('millrace topic', () => {
       partitions: 3,
       durability: 'buffered',
       codecs: ['none'],
+      retentionMs: null,
+      retentionBytes: null,
     })
     await sendLines('orders', ['one'])
     const described = JSON.parse((await run('topic describe orders --json')).stdout)
@@ -112,6 +114,24 @@ describe('millrace topic', () => {
     expect(unsure.stderr).toContain('needs --yes')
     expect(await run('topic delete orders --yes')).toEqual({ code: 0, stdout: 'deleted orders\n', stderr: '' })
     expect((await run('topic list')).stdout).not.toContain('orders')
+  })
+
+  it('takes and shows what a topic keeps', async () => {
+    expect(await run('topic create kept --retention 36h --retention-bytes 10g')).toMatchObject({ code: 0 })
+    const described = JSON.parse((await run('topic describe kept --json')).stdout)
+    expect(described).toMatchObject({ retentionMs: 129_600_000, retentionBytes: 10 * 2 ** 30 })
+    for (const words of [
+      '--retention 7',
+      '--retention 0d',
+      '--retention 1y',
+      '--retention-bytes 10',
+      '--retention-bytes g',
+    ]) {
+      const refused = await run(`topic create kept2 ${words}`)
+      expect(refused).toMatchObject({ code: 2, stdout: '' })
+      expect(refused.stderr).toMatch(/needs a (time like 30s|size like 512m)/)
+    }
+    await run('topic delete kept --yes')
   })
 
   it('tells what went wrong by its exit code', async () => {

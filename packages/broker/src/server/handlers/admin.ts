@@ -84,15 +84,22 @@ function refuse(peer: Peer, request: Request, error: unknown): void {
 }
 
 async function createTopic(context: ServerContext, fields: Fields): Promise<unknown> {
-  onlyFields(fields, ['name', 'partitions', 'durability', 'codecs'])
+  onlyFields(fields, ['name', 'partitions', 'durability', 'codecs', 'retentionMs', 'retentionBytes'])
   const { partitions = DEFAULT_PARTITIONS, durability = DEFAULT_DURABILITY, codecs = DEFAULT_CODECS } = fields
   if (typeof partitions !== 'number') throw new ProtocolError('INVALID_CONFIG', 'partitions is no number')
   if (typeof durability !== 'string') throw new ProtocolError('INVALID_CONFIG', 'durability is no text')
   if (!Array.isArray(codecs) || !codecs.every((codec) => typeof codec === 'string')) {
     throw new ProtocolError('INVALID_CONFIG', 'codecs is no list of texts')
   }
-  const topic = await context.topics.create({ name: topicName(fields), partitions, durability, codecs })
+  const limits = { retentionMs: limitOf(fields, 'retentionMs'), retentionBytes: limitOf(fields, 'retentionBytes') }
+  const topic = await context.topics.create({ name: topicName(fields), partitions, durability, codecs, ...limits })
   return { topicId: topic.topicId, name: topic.name, partitions: topic.partitions }
+}
+
+function limitOf(fields: Fields, name: string): number | null {
+  const value = fields[name] ?? null
+  if (value !== null && typeof value !== 'number') throw new ProtocolError('INVALID_CONFIG', `${name} is no number`)
+  return value
 }
 
 async function deleteTopic(context: ServerContext, fields: Fields): Promise<unknown> {
@@ -113,20 +120,18 @@ function describeTopic(context: ServerContext, fields: Fields): unknown {
     highWatermark: partition.highWatermark,
     bytesOnDisk: partition.bytesOnDisk,
   }))
-  const { topicId, name, durability, codecs } = topic
-  return { topicId, name, partitions, durability, codecs }
+  return { ...plain(topic), partitions }
 }
 
 function listTopics(context: ServerContext, fields: Fields): unknown {
   onlyFields(fields, [])
-  const plain = ({ topicId, name, partitions, durability, codecs }: TopicDefinition): unknown => ({
-    topicId,
-    name,
-    partitions,
-    durability,
-    codecs,
-  })
   return { topics: context.topics.list().map(plain) }
+}
+
+/** A topic as clients see it. */
+function plain(topic: TopicDefinition) {
+  const { topicId, name, partitions, durability, codecs, retentionMs, retentionBytes } = topic
+  return { topicId, name, partitions, durability, codecs, retentionMs, retentionBytes }
 }
 
 function brokerStatus(context: ServerContext, fields: Fields): unknown {
