@@ -100,11 +100,12 @@ export const WRITES_IN_FLIGHT = 4
 export const APPEND_EXTENT_BYTES = 1024 * 1024
 /** Appended bytes in memory: under way, and the tail that followers and consumers read. */
 export const APPEND_MEMORY_BYTES = 64 * 1024 * 1024
-/** Blocks read from disk that are kept. */
-export const CACHE_BYTES = 32 * 1024 * 1024
-/** What these two may be of a small memory budget. */
+/** What it may be of a small memory budget. */
 export const APPEND_MEMORY_SHARE = 0.375
-export const CACHE_SHARE = 0.25
+/** Blocks read from disk that are kept, where no budget says otherwise; a broker's page pool takes what its budget leaves. */
+export const CACHE_BYTES = 32 * 1024 * 1024
+/** Memory that is left for small things: zeros for new segments, headers, recovery. */
+export const SPARE_MEMORY_SHARE = 1 / 16
 export const FRAME_BYTES = 128 * 1024
 /** How far is read ahead of a cursor that follows a log from disk, at most. */
 export const READ_AHEAD_BYTES = 2 * 1024 * 1024

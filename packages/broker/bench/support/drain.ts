@@ -16,7 +16,7 @@ export class Drain {
   }
 
   static start(order: DrainOrder): Drain {
-    const child = fork(PROGRAM, [], { execArgv: [] })
+    const child = fork(PROGRAM, [], { execArgv: process.execArgv.filter((flag) => flag.startsWith('--cpu-prof')) })
     child.send(order)
     return new Drain(child)
   }

@@ -1,7 +1,7 @@
 // Opens all logs of one volume: scans the slots, says which logs there are, and opens, drops and closes them.
 import { assert } from '@millrace/protocol'
 import type { Environment, Volume } from '../environment.js'
-import { APPEND_MEMORY_SHARE, CACHE_SHARE } from '../limits.js'
+import { APPEND_MEMORY_SHARE, FRAME_MEMORY_SHARE, SPARE_MEMORY_SHARE } from '../limits.js'
 import { AppendMemory } from '../memory/append-memory.js'
 import { PagePool } from '../memory/page-pool.js'
 import { Flusher } from './flusher.js'
@@ -41,16 +41,18 @@ export async function openLogStore(
   return store
 }
 
-/** Append memory and cache take their share of a small budget; what they need at least they ask for in any case. */
+/** Append memory takes its share of a small budget, the page pool whatever nobody else needs. */
 function limitsWithin(budgetBytes: number, replaced: Partial<StorageLimits>): StorageLimits {
   const limits = storageLimits(replaced)
   const { maxGroupBytes, extentBytes, frameBytes } = limits
-  const appendMemoryBytes = Math.max(2 * (maxGroupBytes + extentBytes), Math.floor(budgetBytes * APPEND_MEMORY_SHARE))
-  const cacheBytes = Math.max(2 * maxGroupBytes + 4 * frameBytes, Math.floor(budgetBytes * CACHE_SHARE))
+  const appendShare = Math.max(2 * (maxGroupBytes + extentBytes), Math.floor(budgetBytes * APPEND_MEMORY_SHARE))
+  const appendMemoryBytes = Math.min(limits.appendMemoryBytes, appendShare)
+  const restBytes = Math.floor(budgetBytes * (1 - FRAME_MEMORY_SHARE - SPARE_MEMORY_SHARE)) - appendMemoryBytes
+  const cacheBytes = Math.max(2 * maxGroupBytes + 4 * frameBytes, restBytes)
   return storageLimits({
     ...limits,
-    appendMemoryBytes: Math.min(limits.appendMemoryBytes, appendMemoryBytes),
-    cacheBytes: Math.min(limits.cacheBytes, cacheBytes),
+    appendMemoryBytes,
+    cacheBytes: Math.min(replaced.cacheBytes ?? cacheBytes, cacheBytes),
   })
 }
 
