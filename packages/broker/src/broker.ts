@@ -5,7 +5,7 @@ import { METADATA_KEY, MetadataLog } from './cluster/metadata-log.js'
 import { Topics } from './cluster/topics.js'
 import type { Environment, LogFields, Logger, Volume } from './environment.js'
 import { claimIdentity, countStart, type Identity } from './identity.js'
-import { DEFAULT_STOP_TIMEOUT_MS, RESERVE_BYTES } from './limits.js'
+import { DEFAULT_STOP_TIMEOUT_MS, RESERVE_BYTES, SCRUB_BYTES_PER_SECOND } from './limits.js'
 import { isLoopback } from './loopback.js'
 import { Metrics } from './metrics.js'
 import { RetentionLoop } from './partition/retention-loop.js'
@@ -35,6 +35,8 @@ export interface BrokerConfig {
   /** Begin a new cluster in an empty directory. On a loopback address that is the default. */
   readonly bootstrap?: boolean
   readonly requireDirect?: boolean
+  /** Bytes a second that the scrubber reads of what is on disk, to find damage early. 0 is off. Default 8 MiB. */
+  readonly scrubBytesPerSecond?: number
   /** Bytes of segments kept written ahead, so that bursts of flushed records need not wait for space. Default 0. */
   readonly reserveBytes?: number
   readonly insecure?: boolean
@@ -87,8 +89,12 @@ export async function startBroker(
   }
 }
 
-function logStoreWith({ reserveBytes = RESERVE_BYTES }: BrokerConfig): OpenLogStore {
-  return (environment, volume, options) => openLogStore(environment, volume, options, { reserveBytes })
+function logStoreWith({
+  reserveBytes = RESERVE_BYTES,
+  scrubBytesPerSecond = SCRUB_BYTES_PER_SECOND,
+}: BrokerConfig): OpenLogStore {
+  const limits = { reserveBytes, scrubBytesPerSecond }
+  return (environment, volume, options) => openLogStore(environment, volume, options, limits)
 }
 
 /** @throws StartError INSECURE */

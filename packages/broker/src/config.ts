@@ -30,6 +30,7 @@ const SETTINGS = {
   advertise: setting(text, undefined, '<host[:port]>', 'what clients are told to connect to'),
   memory: setting(byteSize(LEAST_MEMORY_BYTES), undefined, '<size>', 'memory for data, such as 512m or 2g'),
   reserve: setting(byteSize(0), 0, '<size>', 'disk space written ahead, for bursts of flushed records'),
+  scrubRate: setting(byteSize(0), undefined, '<size>', 'bytes a second read to find damage on disk, 0 for none [8m]'),
   environment: setting(
     choice('auto', 'ring', 'portable'),
     'auto',

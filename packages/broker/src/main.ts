@@ -145,6 +145,7 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
       ...advertised(settings),
       requireDirect: settings.requireDirect,
       reserveBytes: settings.reserve,
+      ...(settings.scrubRate === undefined ? {} : { scrubBytesPerSecond: settings.scrubRate }),
       insecure: settings.insecure,
       maxConnectionsPerAddress: settings.maxConnectionsPerAddress,
       acceptsPerSecond: settings.acceptsPerSecond,

@@ -62,7 +62,7 @@ export class LogReader {
       try {
         return await this.readDisk(wanted)
       } catch (cause) {
-        if (!(cause instanceof StorageError) || cause.code !== 'DAMAGED') throw cause
+        if (!isDamaged(cause)) throw cause
         const refusal = await this.damage.explain(cause, wanted.offset)
         if (refusal === null) continue
         this.note(refusal, wanted.offset)
@@ -144,9 +144,9 @@ export class LogReader {
     }
     try {
       segment = this.segmentOf(selection.offset)
-      const index = await this.indexOf(segment)
+      await this.indexOf(segment)
       window = this.windowOf(segment)
-      const selected = await this.select(segment, index, window, selection, reserved)
+      const selected = await this.select(segment, window, selection, reserved)
       if (typeof selected === 'number') {
         release()
         return selected
@@ -241,7 +241,6 @@ export class LogReader {
   /** The runs of whole batches selected, pinned; or the bytes of a first batch that needs a larger reservation. */
   private async select(
     segment: Segment,
-    index: SparseIndex,
     window: FrameWindow,
     selection: ReadSelection,
     reserved: number,
@@ -251,12 +250,16 @@ export class LogReader {
     const end = this.endOf(segment)
     const from = segment.filePositionOf(start)
     // Loaded at once instead of one by one; all of it is inside the reservation.
-    await window.pin(from, Math.min(segment.filePositionOf(end), from + Math.max(selection.maxBytes, frameBytes)))
+    const ahead = Math.min(segment.filePositionOf(end), from + Math.max(selection.maxBytes, frameBytes))
+    await window.pin(from, ahead).catch((cause: unknown) => {
+      // What is not needed may be damaged; what is, is asked for again.
+      if (!isDamage(cause)) throw cause
+    })
     const walk = new SegmentWalk(window, this.key, segment)
     const { truncations } = this.writer
     const runs: Run[] = []
     let tooLarge = 0
-    await walk.run(start, end, {
+    const visited = walk.run(start, end, {
       enter: ({ position, firstIndex }) => !truncations.isDead(position, firstIndex),
       mayLoad: (byteLength) => selection.mayTake(byteLength),
       mayPin: (pinFrom, pinTo) => {
@@ -276,6 +279,10 @@ export class LogReader {
         return offered !== 'end'
       },
     })
+    await visited.catch((cause: unknown) => {
+      // What stands before damage is whole, and sent; the next read meets the damage at its own offset.
+      if (runs.length === 0 || !isDamage(cause)) throw cause
+    })
     if (tooLarge > 0) return tooLarge
     const last = runs.at(-1)
     if (last !== undefined) window.releaseAfter(last[1])
@@ -291,6 +298,14 @@ export class LogReader {
   private unreadable(cause: DiskError): StorageError {
     return new StorageError('DAMAGED', `log ${keyText(this.key)} cannot be read: ${cause.message}`, { cause })
   }
+}
+
+function isDamage(cause: unknown): boolean {
+  return cause instanceof DiskError ? cause.code === 'INPUT_OUTPUT' : isDamaged(cause)
+}
+
+function isDamaged(cause: unknown): cause is StorageError {
+  return cause instanceof StorageError && cause.code === 'DAMAGED'
 }
 
 /** Batches of one group touch; between groups stands an envelope. */

@@ -15,6 +15,8 @@ import {
   QUICK_ROLL_MS,
   RESERVE_BYTES,
   RESERVE_SLOTS,
+  SCRUB_BYTES_PER_SECOND,
+  SCRUB_REST_MS,
   SLOT_BYTES,
   SLOW_ROLL_MS,
   SPACE_RETRY_MS,
@@ -43,6 +45,9 @@ export interface StorageLimits {
   readonly quickRollMs: number
   readonly slowRollMs: number
   readonly spaceRetryMs: number
+  /** 0: nothing is scrubbed. */
+  readonly scrubBytesPerSecond: number
+  readonly scrubRestMs: number
 }
 
 export const DEFAULT_STORAGE_LIMITS: StorageLimits = {
@@ -63,6 +68,8 @@ export const DEFAULT_STORAGE_LIMITS: StorageLimits = {
   quickRollMs: QUICK_ROLL_MS,
   slowRollMs: SLOW_ROLL_MS,
   spaceRetryMs: SPACE_RETRY_MS,
+  scrubBytesPerSecond: SCRUB_BYTES_PER_SECOND,
+  scrubRestMs: SCRUB_REST_MS,
 }
 
 /** The defaults with some of them replaced. @throws AssertionError when they do not go together. */

@@ -12,6 +12,7 @@ import {
   StorageError,
   type StorageStatistics,
 } from './log-store.js'
+import { Scrubber } from './scrubber.js'
 import type { Slot } from './slot.js'
 import type { OwnedSlot } from './slot-scan.js'
 import type { StorageContext } from './storage-context.js'
@@ -46,6 +47,7 @@ export class StoredLogs implements LogStore {
   private readonly dropping = new Set<Promise<void>>()
   /** Whether the store was closed in order the last time: then nothing was under way. */
   private readonly wasClean: boolean
+  private readonly scrubber: Scrubber
   private closing: Promise<void> | null = null
 
   constructor(
@@ -54,6 +56,10 @@ export class StoredLogs implements LogStore {
     private readonly startedMs: number,
   ) {
     this.wasClean = record.clean
+    this.scrubber = new Scrubber(context, {
+      all: () => [...this.logs.values()].map(({ log }) => log),
+      has: (log) => this.logs.get(keyText(log.key))?.log === log,
+    })
   }
 
   get found(): readonly LogKey[] {
@@ -80,6 +86,7 @@ export class StoredLogs implements LogStore {
     this.recovery.logs = this.foundLogs.size
     this.recovery.durationMs = this.context.environment.clock.monotonicMs() - this.startedMs
     this.context.pool.start()
+    this.scrubber.start()
   }
 
   /**
@@ -207,6 +214,7 @@ export class StoredLogs implements LogStore {
 
   private async closeOnce(): Promise<void> {
     const { pool, appendMemory, frames, latch } = this.context
+    await this.scrubber.stop()
     await Promise.allSettled([...this.opening.values(), ...this.dropping])
     const closed = await Promise.allSettled([...this.logs.values()].map(({ log }) => log.close()))
     await pool.close()
@@ -232,7 +240,7 @@ export class StoredLogs implements LogStore {
 
   get statistics(): StorageStatistics {
     const { bytesAppended, bytesWritten, groups, flushes, copiedBytes } = this.context.counters
-    const { failedReads, bytesFilled, slotsRecycled } = this.context.counters
+    const { failedReads, bytesFilled, slotsRecycled, scrubbedBytes, scrubPasses, damagedGroups } = this.context.counters
     const { slots, freeCount, full } = this.context.pool
     return {
       bytesAppended,
@@ -242,6 +250,9 @@ export class StoredLogs implements LogStore {
       groups,
       flushes,
       copiedBytes,
+      scrubbedBytes,
+      scrubPasses,
+      damagedGroups,
       pagePool: this.context.frames.statistics,
       slots: slots.size,
       freeSlots: freeCount,

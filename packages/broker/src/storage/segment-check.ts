@@ -1,0 +1,120 @@
+// Checks the groups of a segment as they stand on disk, past every cache, one after the other; goes on behind damage.
+import { BLOCK_BYTES, type Clock, DiskError, type Memory } from '../environment.js'
+import { checkGroup } from './group-check.js'
+import type { GroupEnvelope } from './group-envelope.js'
+import { GroupSource } from './group-source.js'
+import type { LogKey } from './log-store.js'
+import { endOffsetOf } from './read-selection.js'
+import type { Segment } from './segment.js'
+import { padded } from './slot-layout.js'
+
+/** A stretch of a log on disk that is not what was written. */
+export interface DamagedRange {
+  /** In the log. */
+  readonly position: number
+  /** Where the next whole group stands, or the check ended. */
+  readonly endPosition: number
+  /** Offsets that cannot be read: from the first to before the next one; null where that is not known. */
+  readonly firstOffset: number | null
+  readonly nextOffset: number | null
+  readonly reason: string
+}
+
+/** Behind bytes that the disk refuses to read, the search goes on so much later. */
+const UNREADABLE_STEP_BYTES = 64 * 1024
+
+export class SegmentCheck {
+  private source: GroupSource
+  /** Checksum of the group before the position; null when that one is not known. */
+  private previous: number | null = null
+  /** Where to look for the next group when the one at the position does not hold. */
+  private searchFrom = 0
+
+  /**
+   * @param position of a group of the segment.
+   * @param offset of the next record there; null when that is not known.
+   */
+  constructor(
+    private readonly memory: Memory,
+    private readonly clock: Clock,
+    private readonly key: LogKey,
+    private readonly segment: Segment,
+    public position: number,
+    public offset: number | null,
+  ) {
+    this.source = new GroupSource(memory, clock, key)
+    if (position === segment.basePosition) this.previous = segment.owner.previous
+  }
+
+  close(): void {
+    this.source.close()
+  }
+
+  /**
+   * Looks at the group at the position, and moves behind it.
+   * @param end position up to which the log is flushed, beyond the present one.
+   * @param behind the segment behind this one, where there is one.
+   * @returns what is damaged there; null when the group holds. @throws DiskError other than INPUT_OUTPUT.
+   */
+  async next(end: number, behind: Segment | undefined): Promise<DamagedRange | null> {
+    if ((await this.look()) === null) return null
+    // Once more from the disk: what was read ahead may have been on its way there at that time.
+    this.reopen()
+    const reason = await this.look()
+    if (reason === null) return null
+    const found = await this.search(end)
+    const { position, offset: firstOffset } = this
+    this.position = found?.position ?? end
+    this.offset = found?.firstOffset ?? behind?.owner.baseOffset ?? null
+    this.previous = null
+    return { position, endPosition: this.position, firstOffset, nextOffset: this.offset, reason }
+  }
+
+  private reopen(): void {
+    this.source.close()
+    this.source = new GroupSource(this.memory, this.clock, this.key)
+  }
+
+  /** Why the group at the position is not what was written; null, and behind it, when it is. */
+  private async look(): Promise<string | null> {
+    this.searchFrom = this.position + BLOCK_BYTES
+    try {
+      const group = await this.source.groupAt(this.segment, this.position)
+      if (group === null) return 'no valid group stands there'
+      const { block, at, envelope } = group
+      if (this.previous !== null && envelope.previous !== this.previous) return 'the group follows another one'
+      const batches = checkGroup(block, at, envelope, this.memory)
+      if (batches === null) {
+        this.searchFrom = this.position + padded(envelope.length)
+        return 'the group fails its checksums'
+      }
+      const last = batches.at(-1)
+      this.offset = last === undefined ? envelope.firstOffset : endOffsetOf(last.part.baseOffset, last.header)
+      this.previous = envelope.checksum
+      this.position += padded(envelope.length)
+      return null
+    } catch (cause) {
+      if (!(cause instanceof DiskError) || cause.code !== 'INPUT_OUTPUT') throw cause
+      return `the disk refuses to read it: ${cause.message}`
+    }
+  }
+
+  private async search(end: number): Promise<GroupEnvelope | null> {
+    let found: GroupEnvelope | null = null
+    let at = this.searchFrom
+    while (at < end && found === null) {
+      try {
+        await this.source.search(this.segment, at, end, (envelope) => {
+          found = envelope
+          return true
+        })
+        return found
+      } catch (cause) {
+        if (!(cause instanceof DiskError) || cause.code !== 'INPUT_OUTPUT') throw cause
+        this.reopen()
+        at += UNREADABLE_STEP_BYTES
+      }
+    }
+    return found
+  }
+}
