@@ -38,9 +38,12 @@ export class Truncations {
     return next !== undefined && index > next.lastIndex
   }
 
-  /** The log begins at a position: what was cut off before is gone. */
+  /**
+   * The segments begin at a position: what was cut off before is gone. One right there still tells that the first segment
+   * begins with a lower index than its header says.
+   */
   forgetBefore(position: number): void {
-    this.list = this.list.filter((truncation) => truncation.position > position)
+    this.list = this.list.filter((truncation) => truncation.position >= position)
   }
 
   encode(writer: Writer): void {
