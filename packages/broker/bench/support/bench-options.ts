@@ -1,5 +1,6 @@
 // Options that all benches of the broker understand: `--environment ring|portable|auto` and `--seconds N`. Those that produce also
-// take `--reserve SIZE`: disk space that the broker has written through before the load begins, as after days of work.
+// take `--reserve SIZE`: disk space that the broker has written through before the load begins, as after days of work; and
+// `--retention BYTES` of each partition, with which slots are recycled.
 import { parseArgs } from 'node:util'
 import type { Preference } from './broker-under-test.js'
 
@@ -15,6 +16,8 @@ export interface BenchOptions {
   readonly warmUpSeconds: number
   /** What the broker is told to keep ready and has filled before the load begins, such as `2g`; null for nothing. */
   readonly reserve: string | null
+  /** Bytes kept of each partition; null for all. With it a long run reaches the state in which slots only go round. */
+  readonly retentionBytes: number | null
 }
 
 export function benchOptions(options: RunOptions, defaultSeconds: number): BenchOptions {
@@ -24,6 +27,7 @@ export function benchOptions(options: RunOptions, defaultSeconds: number): Bench
       environment: { type: 'string', default: 'auto' },
       seconds: { type: 'string' },
       reserve: { type: 'string' },
+      retention: { type: 'string' },
     },
     strict: false,
   })
@@ -33,5 +37,7 @@ export function benchOptions(options: RunOptions, defaultSeconds: number): Bench
     throw new Error('--environment ring|portable|auto')
   if (!(seconds > 0)) throw new Error('--seconds takes a number above zero')
   const reserve = typeof values.reserve === 'string' ? values.reserve : null
-  return { prefer, seconds, warmUpSeconds: seconds / 4, reserve }
+  const retentionBytes = values.retention === undefined ? null : Number(values.retention)
+  if (retentionBytes !== null && !(retentionBytes > 0)) throw new Error('--retention takes a number of bytes')
+  return { prefer, seconds, warmUpSeconds: seconds / 4, reserve, retentionBytes }
 }

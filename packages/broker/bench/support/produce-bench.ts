@@ -36,7 +36,7 @@ export async function produceBench(workload: ProduceWorkload, run: RunOptions): 
     const control = admin(mill)
     const { partitions, durability } = workload
     if (reserve !== null) await reserveFilled(control)
-    await control.createTopic('bench', { partitions, durability })
+    await control.createTopic('bench', { partitions, durability, retentionBytes: options.retentionBytes })
     const rounds: Round[] = []
     for (let i = 0; i < (run.tiny ? 1 : ROUNDS); i++) rounds.push(await oneRound(workload, options, broker, mill))
     return {
@@ -59,6 +59,9 @@ interface Round {
   readonly p99Ms: number
   readonly brokerCpuSecondsPerGb: number
   readonly groupBytes: number
+  /** Bytes written to the disk for each byte of batches, zeros that make slots ready apart. */
+  readonly writtenPerIngested: number
+  readonly filledPerIngested: number
   readonly limit: Limit
 }
 
@@ -84,7 +87,9 @@ async function oneRound(
     },
   })
   const after = await groups(control)
-  const groupBytes = (after.bytesWritten - before.bytesWritten) / Math.max(1, after.flushes - before.flushes)
+  const written = after.bytesWritten - before.bytesWritten
+  const appended = after.bytesAppended - before.bytesAppended
+  const groupBytes = written / Math.max(1, after.flushes - before.flushes)
   return {
     recordsPerSecond: figures.records / figures.seconds,
     mbPerSecond: figures.bytes / MEGABYTE / figures.seconds,
@@ -92,6 +97,8 @@ async function oneRound(
     p99Ms: percentileMs(figures.latency, 99),
     brokerCpuSecondsPerGb: cpu / (figures.bytes / GIGABYTE),
     groupBytes,
+    writtenPerIngested: written / appended,
+    filledPerIngested: (after.bytesFilled - before.bytesFilled) / appended,
     limit: await limitOf(workload, groupBytes, options),
   }
 }
@@ -112,6 +119,14 @@ function summary(rounds: readonly Round[]): Record<string, unknown> {
     p99Ms: round(median((one) => one.p99Ms)),
     brokerCpuSecondsPerGb: round(median((one) => one.brokerCpuSecondsPerGb)),
     groupBytes: Math.round(median((one) => one.groupBytes)),
+    writtenPerIngested: round(
+      median((one) => one.writtenPerIngested),
+      3,
+    ),
+    filledPerIngested: round(
+      median((one) => one.filledPerIngested),
+      3,
+    ),
     limit: {
       name: rounds[0]!.limit.name,
       mbPerSecond: round(
@@ -136,15 +151,19 @@ async function reserveFilled(control: ReturnType<typeof admin>): Promise<void> {
 }
 
 interface GroupFigures {
+  readonly bytesAppended: number
   readonly bytesWritten: number
+  readonly bytesFilled: number
   readonly flushes: number
 }
 
 async function groups(control: ReturnType<typeof admin>): Promise<GroupFigures> {
   const { storage } = await control.brokerStatus()
-  const { bytesWritten, flushes } = storage as Partial<GroupFigures>
-  if (bytesWritten === undefined || flushes === undefined) throw new Error('the broker does not tell what it wrote')
-  return { bytesWritten, flushes }
+  const { bytesAppended, bytesWritten, bytesFilled, flushes } = storage as Partial<GroupFigures>
+  if (bytesAppended === undefined || bytesWritten === undefined || bytesFilled === undefined || flushes === undefined) {
+    throw new Error('the broker does not tell what it wrote')
+  }
+  return { bytesAppended, bytesWritten, bytesFilled, flushes }
 }
 
 async function limitOf(workload: ProduceWorkload, groupBytes: number, options: BenchOptions): Promise<Limit> {

@@ -17,6 +17,7 @@ export class SegmentHeaders {
     try {
       this.encode(block, segment, segment.owner)
       await segment.slot.file.write(ROLL_HEADER_POSITION, block, 0, BLOCK_BYTES)
+      this.context.counters.bytesWritten += BLOCK_BYTES
     } finally {
       this.context.environment.memory.release(block)
     }
@@ -38,10 +39,11 @@ export class SegmentHeaders {
   }
 
   private async write(segment: Segment, position: number, block: Block): Promise<void> {
-    const { latch, flusher, environment } = this.context
+    const { latch, flusher, environment, counters } = this.context
     try {
       if (latch.failure !== null) return
       await segment.slot.file.write(position, block, 0, BLOCK_BYTES)
+      counters.bytesWritten += BLOCK_BYTES
       flusher.wrote(segment.slot)
     } catch (cause) {
       latch.fail('a write', cause)

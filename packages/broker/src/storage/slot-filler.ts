@@ -114,6 +114,7 @@ export class SlotFiller {
       const header = { identity, slotId, slotBytes, generation, sequence: 0, writtenThrough, owner: null }
       writeSlotHeader(block.bytes, block.view, 0, header, crc32)
       await slot.file.write(FREE_HEADER_POSITION, block, 0, BLOCK_BYTES)
+      this.options.counters.bytesWritten += BLOCK_BYTES
     } finally {
       this.options.memory.release(block)
     }
