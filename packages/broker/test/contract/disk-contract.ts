@@ -193,6 +193,23 @@ export function describeDiskContract(factory: ContractSideFactory): void {
       await volume.close()
     })
 
+    it('flushes many files that have just grown', async () => {
+      const volume = await openVolume()
+      const files = await Promise.all(
+        Array.from({ length: 20 }, async (_, i) => {
+          const file = await volume.open(`grown-${i}`, { create: true })
+          await file.allocate(4 * BLOCK_BYTES)
+          await writeBytes(file, BLOCK_BYTES, pattern(BLOCK_BYTES, i))
+          return file
+        }),
+      )
+      await Promise.all([volume.flushGrown(files), volume.flushGrown(files.slice(0, 3))])
+      for (const [i, file] of files.entries()) {
+        expect(sameBytes(await readBytes(file, BLOCK_BYTES, BLOCK_BYTES), pattern(BLOCK_BYTES, i))).toBe(true)
+      }
+      await volume.close()
+    })
+
     it('flushes groups of files, the same file twice, and none', async () => {
       const volume = await openVolume()
       const files = await Promise.all([0, 1, 2].map((i) => volume.open(`slot-${i}`, { create: true })))
@@ -204,6 +221,8 @@ export function describeDiskContract(factory: ContractSideFactory): void {
       }
       await volume.flush([...files, files[0]!])
       await volume.flush([])
+      await volume.flushGrown([])
+      await volume.flushGrown([files[0]!, files[0]!])
       await Promise.all([volume.flush(files), volume.flush(files), volume.flush([files[1]!])])
       await volume.close()
     })
