@@ -73,6 +73,9 @@ export class MemoryLogStore implements LogStore {
       groups: 0,
       flushes: 0,
       copiedBytes: 0,
+      scrubbedBytes: 0,
+      scrubPasses: 0,
+      damagedGroups: 0,
       pagePool: {
         hits: 0,
         misses: 0,
