@@ -1,11 +1,12 @@
 // One log from its first byte to its last, as a report.
-import { ProtocolError, producerName } from '@millrace/protocol'
+import { producerName } from '@millrace/protocol'
 import type { Clock, Memory } from '../environment.js'
-import { decodeCheckpoint } from '../storage/checkpoint.js'
 import { ENVELOPE_BYTES, GROUP_KINDS } from '../storage/group-envelope.js'
 import { GroupSource } from '../storage/group-source.js'
+import { checkpointOf } from '../storage/log-recovery.js'
+import { LogStarts, logStartOf } from '../storage/log-start.js'
 import { Segment } from '../storage/segment.js'
-import { indexIntervalOf, padded } from '../storage/slot-layout.js'
+import { padded } from '../storage/slot-layout.js'
 import type { InspectedLog } from './inspected-volume.js'
 import { LogWalk, type WalkedGroup } from './log-walk.js'
 import { type Unpack, whyRecordsFail } from './record-check.js'
@@ -36,7 +37,7 @@ const KIND_NAMES = {
 const MAX_UNDECODABLE = 100
 
 export class LogInspection {
-  private logStart: LogStartReport = { index: 1, offset: 0 }
+  private starts = new LogStarts()
   private batches = 0
   private records = 0
   private batchBytes = 0
@@ -65,13 +66,13 @@ export class LogInspection {
     const walk = new LogWalk(source, memory, segments, watermark, (group) => this.visit(group))
     try {
       const end = await walk.run()
-      const damage = [...this.missingAtStart(segments[0]!), ...walk.damage]
+      const damage = [...this.missingAtStart(segments[0]!, walk), ...walk.damage]
       const isDamaged = damage.length > 0 || this.undecodable.length > 0
       const details = this.wish === null ? {} : this.details(this.wish)
       return {
         ...key,
         state: isDamaged ? 'damaged' : end.kind,
-        logStart: this.logStart,
+        logStart: this.logStart(),
         nextOffset: walk.nextOffset,
         lastIndex: walk.lastIndex,
         lastTerm: walk.lastTerm,
@@ -102,11 +103,17 @@ export class LogInspection {
     }
   }
 
-  /** The log begins where its last checkpoint says, and a segment has to be there from that place on. */
-  private missingAtStart(first: Segment): readonly DamagedRange[] {
-    const { index, offset } = this.logStart
-    const { baseIndex, baseOffset, basePosition } = first.owner
-    if (baseIndex <= index) return []
+  private logStart(): LogStartReport {
+    const { index, offset } = this.starts.current
+    return { index, offset }
+  }
+
+  /** Slots are given back only below a log start that is flushed, so it was met by now. */
+  private missingAtStart(first: Segment, { deadRanges }: LogWalk): readonly DamagedRange[] {
+    const { basePosition, baseIndex, baseOffset } = first.owner
+    const firstIndex = deadRanges.reduce((least, range) => Math.min(least, range.firstIndex), baseIndex)
+    if (basePosition === 0 || this.starts.cover(firstIndex)) return []
+    const { index, offset } = this.starts.current
     return [
       {
         slot: '(missing)',
@@ -151,6 +158,8 @@ export class LogInspection {
       this.batches++
       this.batchBytes += part.clientLength
       if (!header.control) this.records += header.recordCount
+      const start = logStartOf(header, group.block.bytes, clientAt)
+      if (start !== null) this.starts.propose(part.index, start)
       const reason = whyRecordsFail(group.block, clientAt, header, this.world.unpack)
       if (reason !== null && this.undecodable.length < MAX_UNDECODABLE) {
         this.undecodable.push({ index: part.index, baseOffset: part.baseOffset, reason })
@@ -164,14 +173,11 @@ export class LogInspection {
   private checkpoint({ block, at, envelope, segment }: WalkedGroup): void {
     this.groups.checkpoints++
     this.checkpoints.push(envelope.position)
-    try {
-      const content = block.bytes.subarray(at + ENVELOPE_BYTES, at + envelope.length)
-      const { index, offset } = decodeCheckpoint(content, indexIntervalOf(segment.slot.byteLength)).starts.current
-      this.logStart = { index, offset }
-    } catch (cause) {
-      if (!(cause instanceof ProtocolError)) throw cause
-      this.undecodable.push({ index: envelope.firstIndex, baseOffset: envelope.firstOffset, reason: 'a checkpoint' })
-    }
+    const found = checkpointOf(segment, block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length), envelope)
+    if (found === null) {
+      const { firstIndex: index, firstOffset: baseOffset } = envelope
+      this.undecodable.push({ index, baseOffset, reason: 'the checkpoint there says nothing that makes sense' })
+    } else this.starts = found.starts
   }
 
   private noteGroupRow({ segment, envelope, batches }: WalkedGroup): void {

@@ -2,7 +2,7 @@
 // batch. Where recovery stops at damage this goes on behind it, so that everything that is lost is named.
 import { BLOCK_BYTES, DiskError, type Memory } from '../environment.js'
 import { type CheckedBatch, checkGroup } from '../storage/group-check.js'
-import type { GroupEnvelope } from '../storage/group-envelope.js'
+import { GROUP_KINDS, type GroupEnvelope } from '../storage/group-envelope.js'
 import type { FoundGroup, GroupSource } from '../storage/group-source.js'
 import { endOffsetOf } from '../storage/read-selection.js'
 import type { Segment } from '../storage/segment.js'
@@ -122,7 +122,12 @@ export class LogWalk {
   }
 
   /** What a group that holds says against the groups before it. */
-  private contradictionOf({ firstIndex, firstOffset, position, durableTo }: GroupEnvelope): string | null {
+  private contradictionOf(envelope: GroupEnvelope): string | null {
+    const { kind, firstIndex, firstOffset, position, durableTo } = envelope
+    // Only a checkpoint cuts off what stands before it.
+    if (firstIndex <= this.lastIndex && kind !== GROUP_KINDS.checkpoint) {
+      return `it begins with index ${firstIndex}, and the log has ${this.lastIndex} already`
+    }
     if (firstIndex > this.lastIndex + 1) return `it begins with index ${firstIndex} behind ${this.lastIndex}`
     if (firstIndex === this.lastIndex + 1 && firstOffset !== this.nextOffset) {
       return `it begins with offset ${firstOffset}, the log is at ${this.nextOffset}`
@@ -151,7 +156,7 @@ export class LogWalk {
     this.groupsOf.set(segment, { groups: (noted?.groups ?? 0) + 1, endPosition: this.position })
   }
 
-  /** The group takes the place of everything from its first index on. */
+  /** A checkpoint says how the log is without everything from this index on. */
   private supersede({ firstIndex, firstOffset, position }: GroupEnvelope): void {
     let from = position
     let lowest = this.lastIndex + 1
