@@ -149,6 +149,10 @@ export class MemoryLog implements PartitionLog {
     readonly state: LogState,
   ) {
     this.writtenIndex = this.flushedIndex = this.filled.index
+    for (const { bytes, part, header } of batches) {
+      const start = logStartOf(header, bytes, LOG_PART_BYTES)
+      if (start !== null) this.starts.propose(part.index, start)
+    }
   }
 
   get filled(): LogEnd {

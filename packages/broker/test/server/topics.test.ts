@@ -13,13 +13,24 @@ describe('a topic', () => {
     const { admin } = await startInMemory()
     expect(await admin('createTopic', { name: 'flights' })).toEqual({ topicId: 1, name: 'flights', partitions: 1 })
     expect(await admin('listTopics', {})).toEqual({
-      topics: [{ topicId: 1, name: 'flights', partitions: 1, durability: 'flushed', codecs: ['none', 'gzip'] }],
+      topics: [
+        {
+          topicId: 1,
+          name: 'flights',
+          partitions: 1,
+          durability: 'flushed',
+          codecs: ['none', 'gzip'],
+          retentionMs: null,
+          retentionBytes: null,
+        },
+      ],
     })
   })
 
   it('is described partition by partition', async () => {
     const { admin } = await startInMemory()
-    await admin('createTopic', { name: 'flights', partitions: 2, durability: 'buffered', codecs: ['none'] })
+    const limits = { retentionMs: 86_400_000, retentionBytes: 2 ** 40 }
+    await admin('createTopic', { name: 'flights', partitions: 2, durability: 'buffered', codecs: ['none'], ...limits })
     const partition = { nodeId: 1, shard: 0, term: 1, logStartOffset: 0, highWatermark: 0, bytesOnDisk: 0 }
     expect(await admin('describeTopic', { name: 'flights' })).toEqual({
       topicId: 1,
@@ -30,6 +41,7 @@ describe('a topic', () => {
       ],
       durability: 'buffered',
       codecs: ['none'],
+      ...limits,
     })
   })
 

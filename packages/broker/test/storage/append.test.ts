@@ -41,6 +41,8 @@ describe('group commit', () => {
   it('makes one group and one write of what a turn appends', async () => {
     const test = await TestStore.open()
     const log = await test.open()
+    await test.until(() => test.store.statistics.freeSlots === 2)
+    const { bytesWritten } = test.store.statistics
     for (let i = 0; i < 10; i++) expect(test.append(log, batchOf())).toBe(true)
     await test.settled(log.flush())
     const [group] = groupsOf(test.image, usedSlot(test.image))
@@ -57,7 +59,8 @@ describe('group commit', () => {
       [SLOT_DATA_START, 4096],
       [ROLL_HEADER_POSITION, 4096],
     ])
-    expect(test.store.statistics).toMatchObject({ groups: 1, bytesWritten: 4096, flushes: 1 })
+    expect(test.store.statistics).toMatchObject({ groups: 1, flushes: 1 })
+    expect(test.store.statistics.bytesWritten - bytesWritten).toBeGreaterThanOrEqual(2 * 4096)
   })
 
   it('chains groups by position, checksum and what was flushed', async () => {
