@@ -1,6 +1,18 @@
 // Data directories as real brokers leave them, ways to damage them, and the command run over them in this process.
 import { createHash } from 'node:crypto'
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  cpSync,
+  fsyncSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { crc32 } from '@millrace/protocol'
@@ -72,11 +84,15 @@ export async function cutOff(filling: Filling = {}): Promise<string> {
   return copy
 }
 
+/** Changes one bit on the disk, also below a running broker: nothing else is written, and the size stays. */
 export function flip(directory: string, slot: string, at: number): void {
-  const path = join(directory, slot)
-  const bytes = readFileSync(path)
-  bytes[at]! ^= 0x10
-  writeFileSync(path, bytes)
+  const file = openSync(join(directory, slot), 'r+')
+  const byte = new Uint8Array(1)
+  readSync(file, byte, 0, 1, at)
+  byte[0]! ^= 0x10
+  writeSync(file, byte, 0, 1, at)
+  fsyncSync(file)
+  closeSync(file)
 }
 
 export interface FoundEnvelope {
