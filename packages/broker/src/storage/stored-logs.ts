@@ -75,6 +75,7 @@ export class StoredLogs implements LogStore {
 
   /** Finishes drops that a crash interrupted, notes that the volume is in use, and begins to fill the reserve. */
   async begin(): Promise<void> {
+    if (!this.wasClean) await this.flushFree()
     for (const name of this.record.dropped.keys()) {
       const slots = this.foundLogs.get(name)?.slots ?? []
       this.foundLogs.delete(name)
@@ -87,6 +88,16 @@ export class StoredLogs implements LogStore {
     this.recovery.durationMs = this.context.environment.clock.monotonicMs() - this.startedMs
     this.context.pool.start()
     this.scrubber.start()
+  }
+
+  /**
+   * Headers that say a slot is free may have been read from a volatile cache. Once the drops that they finish are
+   * forgotten, or slots behind them in their log are given back, nothing would set it right were they lost after all.
+   */
+  private async flushFree(): Promise<void> {
+    const { pool, volume } = this.context
+    const files = [...pool.slots].filter(({ generation }) => generation % 2 === 0).map(({ file }) => file)
+    if (files.length > 0) await volume.flushGrown(files)
   }
 
   /**
