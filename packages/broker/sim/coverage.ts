@@ -27,6 +27,7 @@ export const RARE_STATES = [
   'session unsubscribed',
   'session resumed after a break',
   'tail of a buffered topic lost',
+  'log start moved',
   'start refused',
 ] as const
 

@@ -11,6 +11,8 @@ export interface TopicOptions {
   readonly name: string
   readonly partitions: number
   readonly durability: Durability
+  /** Of each partition so many bytes are kept; everything when left out. */
+  readonly retentionBytes?: number
 }
 
 export interface ProducerPlan {
@@ -94,7 +96,7 @@ const MIB = 1024 * KIB
 
 export function optionsOf(seed: number): SimulationOptions {
   const random = new SeededRandom(`simulation/${seed}`)
-  const topics = drawTopics(random.split('topics'))
+  const topics = drawRetention(random.split('retention'), drawTopics(random.split('topics')))
   const producers = random.split('producers')
   const consumers = random.split('consumers')
   const workMs = random.between(800, 4000)
@@ -117,6 +119,13 @@ function drawTopics(random: SeededRandom): TopicOptions[] {
     partitions: random.integer(1, 4),
     durability: random.chance(0.65) ? 'flushed' : 'buffered',
   }))
+}
+
+/** A third of the topics is small: what is kept is less than one slot, or a few. */
+function drawRetention(random: SeededRandom, topics: readonly TopicOptions[]): TopicOptions[] {
+  return topics.map((topic) =>
+    random.chance(0.35) ? { ...topic, retentionBytes: random.pick([1, 64 * KIB, 512 * KIB]) } : topic,
+  )
 }
 
 function drawNetwork(random: SeededRandom): NetworkConditions {

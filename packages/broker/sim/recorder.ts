@@ -120,8 +120,8 @@ export class Recorder {
     session.reads.push(this.readFact(partition, offset, record))
   }
 
-  finalLog(topic: string, partition: number, reads: readonly ReadFact[]): void {
-    this.finalLogs.push({ topic, partition, reads })
+  finalLog(topic: string, partition: number, startOffset: number, reads: readonly ReadFact[]): void {
+    this.finalLogs.push({ topic, partition, startOffset, reads })
   }
 
   readFact(partition: number, offset: number, record: PlainRecord): ReadFact {
@@ -163,9 +163,14 @@ export class Recorder {
       readonly name: string
       readonly durability: 'flushed' | 'buffered'
       readonly partitions: number
+      readonly retentionBytes?: number
     }[],
   ): History {
-    const facts: TopicFact[] = topics.map((topic) => ({ ...topic, deletedAtMs: this.deletions.get(topic.name) ?? [] }))
+    const facts: TopicFact[] = topics.map(({ retentionBytes, ...topic }) => ({
+      ...topic,
+      hasRetention: retentionBytes !== undefined,
+      deletedAtMs: this.deletions.get(topic.name) ?? [],
+    }))
     return {
       topics: facts,
       sends: this.sends.map(({ fact }) => fact),

@@ -13,10 +13,23 @@ export interface AdminContext {
 
 /** Resolves when the topic is there: an answer that got lost is asked for again. */
 export async function createTopic(context: AdminContext, topic: TopicOptions): Promise<void> {
-  const { name, partitions, durability } = topic
+  const { name, partitions, durability, retentionBytes = null } = topic
   await persist(context, 'ERR_MILLRACE_TOPIC_EXISTS', () =>
-    admin(context.mill).createTopic(name, { partitions, durability }),
+    admin(context.mill).createTopic(name, { partitions, durability, retentionBytes }),
   )
+}
+
+/** First offset of each partition. */
+export async function logStarts({ mill, sleep }: AdminContext, name: string): Promise<number[]> {
+  for (;;) {
+    try {
+      const { partitions } = await admin(mill).describeTopic(name)
+      return partitions.map(({ logStartOffset }) => logStartOffset)
+    } catch (error) {
+      mustBeMillraceError(error)
+    }
+    await sleep(RETRY_MS)
+  }
 }
 
 export async function deleteTopic(context: AdminContext, name: string): Promise<void> {

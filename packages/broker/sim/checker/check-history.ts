@@ -1,6 +1,14 @@
 // The history checker: every invariant over one history, independent of broker and client.
 import { checkDense, checkDuplicates, checkKeyOrder, checkLost, checkPositions, checkRouting } from './check-log.js'
-import { checkAgreement, checkContents, checkDeleted, checkDirty, checkEnds, checkSessions } from './check-reads.js'
+import {
+  checkAgreement,
+  checkContents,
+  checkDeleted,
+  checkDirty,
+  checkEnds,
+  checkSessions,
+  checkStarts,
+} from './check-reads.js'
 import type { History, Violation } from './history.js'
 import { RecordIndex } from './record-index.js'
 
@@ -17,6 +25,7 @@ const CHECKS = [
   checkDense,
   checkRouting,
   checkSessions,
+  checkStarts,
   checkDirty,
   checkAgreement,
   checkEnds,

@@ -10,7 +10,7 @@ export function* checkLost(index: RecordIndex): Iterable<Violation> {
   for (const send of index.history.sends) {
     if (send.outcome !== 'acknowledged' || send.acks === 'none') continue
     const places = index.placesOf(send.recordId)
-    if (places.length > 0) continue
+    if (places.length > 0 || index.mayBeExpired(send)) continue
     const excused = index.mayBeGone(send.topic, send.invokedAtMs)
     const survivor = excused ? survivorBehind(send, index) : null
     if (survivor === null && excused) continue
@@ -74,8 +74,15 @@ export function* checkKeyOrder(index: RecordIndex): Iterable<Violation> {
 
 export function* checkDense(index: RecordIndex): Iterable<Violation> {
   for (const { topic, partition, reads } of index.history.finalLogs) {
+    const startOffset = index.finalStart(topic, partition)
+    if (startOffset > 0 && index.topic(topic).hasRetention !== true) {
+      yield {
+        invariant: 'offset-gap',
+        message: `${topic}/${partition} begins at ${startOffset}, and nothing was to go`,
+      }
+    }
     for (const [i, read] of reads.entries()) {
-      const expected = i === 0 ? 0 : reads[i - 1]!.offset + 1
+      const expected = i === 0 ? startOffset : reads[i - 1]!.offset + 1
       if (read.offset !== expected) {
         yield {
           invariant: 'offset-gap',

@@ -36,7 +36,9 @@ export function* checkSessions(index: RecordIndex): Iterable<Violation> {
   for (const session of index.history.sessions) {
     const next = new Map<number, number>()
     for (const read of session.reads) {
-      const first = session.from === 'earliest' ? 0 : read.offset
+      // Where the log began when the session was opened only the session knows; `checkStarts` compares it with others.
+      const isAtStart = session.from === 'earliest' && index.topic(session.topic).hasRetention !== true
+      const first = isAtStart ? 0 : read.offset
       const expected = next.get(read.partition) ?? first
       next.set(read.partition, read.offset + 1)
       if (read.offset === expected || index.mayBeGone(session.topic, session.openedAtMs)) continue
@@ -55,6 +57,7 @@ export function* checkDirty(index: RecordIndex): Iterable<Violation> {
       if (!index.hasFinalLog(topic, read.partition) || index.mayBeGone(topic, index.sentAtMs(read))) continue
       const final = index.finalAt(topic, read.partition, read.offset)
       if (final !== null && final.recordId === read.recordId) continue
+      if (final === null && index.isExpired(topic, read.partition, read.offset)) continue
       yield {
         invariant: 'dirty-read',
         message: `${name} was given record ${read.recordId} at ${topic}/${read.partition}@${read.offset}; at the end ${final === null ? 'nothing' : `record ${final.recordId}`} is there`,
@@ -92,7 +95,7 @@ export function* checkEnds(index: RecordIndex): Iterable<Violation> {
     for (const send of index.history.sends) {
       const due = send.topic === session.topic && send.outcome === 'acknowledged' && send.acks !== 'none'
       if (!due || send.settledAtMs > session.openedAtMs || given.has(send.recordId)) continue
-      if (index.mayBeGone(send.topic, send.invokedAtMs)) continue
+      if (index.mayBeGone(send.topic, send.invokedAtMs) || index.mayBeExpired(send)) continue
       yield {
         invariant: 'stale-end',
         message: `${session.name} read ${session.topic} to its end without ${describe(send)}`,
@@ -112,6 +115,41 @@ export function* checkDeleted(index: RecordIndex): Iterable<Violation> {
       yield {
         invariant: 'resurrected',
         message: `${name} was given ${describe(send)} at ${partition}@${offset}, from before the topic was deleted`,
+      }
+    }
+  }
+}
+
+/**
+ * A log's start only moves up, and nobody reads below it: what the first record of a session from the earliest offset
+ * shows of it binds every session opened later, and the end.
+ */
+export function* checkStarts(index: RecordIndex): Iterable<Violation> {
+  const seen = index.history.sessions
+    .filter(({ topic, from }) => from === 'earliest' && index.topic(topic).hasRetention === true)
+    .flatMap(({ topic, reads }) => {
+      const first = new Map<number, ReadFact>()
+      for (const read of reads) if (!first.has(read.partition)) first.set(read.partition, read)
+      return [...first.values()].map((read) => ({ topic, read }))
+    })
+  for (const { topic, read } of seen) {
+    const final = index.finalStart(topic, read.partition)
+    if (!index.hasFinalLog(topic, read.partition) || read.offset <= final) continue
+    yield {
+      invariant: 'session-skip',
+      message: `a session from the earliest offset began at ${topic}/${read.partition}@${read.offset}, the log at ${final}`,
+    }
+  }
+  for (const { name, topic, openedAtMs, reads } of index.history.sessions) {
+    for (const read of reads) {
+      const known = seen.find(
+        ({ topic: of, read: { partition, offset, atMs } }) =>
+          of === topic && partition === read.partition && atMs < openedAtMs && offset > read.offset,
+      )
+      if (known === undefined) continue
+      yield {
+        invariant: 'below-start',
+        message: `${name} was given ${topic}/${read.partition}@${read.offset}, and the log began at ${known.read.offset} before`,
       }
     }
   }

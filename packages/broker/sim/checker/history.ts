@@ -49,6 +49,8 @@ export interface TopicFact {
   readonly name: string
   readonly durability: 'flushed' | 'buffered'
   readonly partitions: number
+  /** Whether old records go, so that logs may begin above 0. */
+  readonly hasRetention?: boolean
   /** Moments at which a deletion was known to be complete. */
   readonly deletedAtMs: readonly number[]
 }
@@ -62,6 +64,8 @@ export interface DiskLoss {
 export interface FinalLog {
   readonly topic: string
   readonly partition: number
+  /** Where the broker said that the log begins; 0 when left out. */
+  readonly startOffset?: number
   readonly reads: readonly ReadFact[]
 }
 
@@ -89,6 +93,7 @@ export type Invariant =
   | 'session-repeat'
   | 'stale-end'
   | 'resurrected'
+  | 'below-start'
 
 export interface Violation {
   readonly invariant: Invariant

@@ -26,6 +26,22 @@ export class RecordIndex {
     return this.logs.has(nameOf(topic, partition))
   }
 
+  /** Where a log begins at the end. */
+  finalStart(topic: string, partition: number): number {
+    return this.logs.get(nameOf(topic, partition))?.startOffset ?? 0
+  }
+
+  /** Whether an offset lies in what retention has taken at the end. */
+  isExpired(topic: string, partition: number, offset: number): boolean {
+    return offset < this.finalStart(topic, partition)
+  }
+
+  /** Whether an acknowledged record may have been taken by retention; nobody knows where some of them were. */
+  mayBeExpired({ topic, position }: Pick<SendFact, 'topic' | 'position'>): boolean {
+    if (this.topic(topic).hasRetention !== true) return false
+    return position === null || this.isExpired(topic, position.partition, position.offset)
+  }
+
   finalAt(topic: string, partition: number, offset: number): ReadFact | null {
     return this.finalReads.get(nameOf(topic, partition))?.get(offset) ?? null
   }
