@@ -29,6 +29,8 @@ export const RARE_STATES = [
   'tail of a buffered topic lost',
   'log start moved',
   'start refused',
+  'rot found by the scrubber',
+  'rot met by a reader',
 ] as const
 
 export type RareState = (typeof RARE_STATES)[number]

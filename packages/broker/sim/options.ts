@@ -78,6 +78,12 @@ export interface StoragePlan {
   readonly quickRollMs: number
 }
 
+/** How eagerly rot is looked for, and whether there is some. */
+export interface ScrubPlan {
+  readonly scrubBytesPerSecond: number
+  readonly scrubRestMs: number
+}
+
 export interface SimulationOptions {
   readonly seed: number
   /** How long faults and workload go on, in virtual time. */
@@ -88,7 +94,9 @@ export interface SimulationOptions {
   readonly producers: readonly ProducerPlan[]
   readonly consumers: readonly ConsumerPlan[]
   readonly faults: FaultPlan
-  readonly storage: StoragePlan
+  readonly storage: StoragePlan & ScrubPlan
+  /** When everything else is known, a bit of something flushed turns over. */
+  readonly rots: boolean
 }
 
 const KIB = 1024
@@ -109,7 +117,8 @@ export function optionsOf(seed: number): SimulationOptions {
     producers: Array.from({ length: producers.integer(1, 4) }, () => drawProducer(producers, topics, workMs)),
     consumers: Array.from({ length: consumers.integer(1, 3) }, () => drawConsumer(consumers, topics, workMs)),
     faults: drawFaults(random.split('faults')),
-    storage: drawStorage(random.split('storage')),
+    storage: { ...drawStorage(random.split('storage')), ...drawScrub(random.split('scrub')) },
+    rots: random.split('rot').chance(0.4),
   }
 }
 
@@ -188,6 +197,13 @@ function drawFaults(random: SeededRandom): FaultPlan {
     topicChurnMs: gap(300, 3000, 0.3),
     longestDownMs: random.logBetween(5, 1500),
     tear: { garbage: random.pick([0, 0.05]), zero: random.pick([0, 0.05]), newer: random.pick([0.1, 0.5, 0.9]) },
+  }
+}
+
+function drawScrub(random: SeededRandom): ScrubPlan {
+  return {
+    scrubBytesPerSecond: random.pick([0, MIB, 64 * MIB]),
+    scrubRestMs: random.pick([5, 50, 500]),
   }
 }
 

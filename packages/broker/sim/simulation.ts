@@ -10,6 +10,7 @@ import { Faults } from './faults.js'
 import type { SimulationOptions, TopicOptions } from './options.js'
 import { SeededRandom } from './random.js'
 import { Recorder } from './recorder.js'
+import { flipFlushedBit } from './rot.js'
 import { Scheduler } from './scheduler.js'
 import { SimulatedClient } from './simulated-client.js'
 import { SimulatedMachine } from './simulated-environment.js'
@@ -17,7 +18,10 @@ import { SimulatedNetwork } from './simulated-network.js'
 import { createTopic, deleteTopic, logStarts } from './topic-admin.js'
 
 export interface Failure {
-  /** Of the checker's history, or `exception`, `stuck`, `leak`, `limit`, `memory`, `start-refused`, `unreadable`. */
+  /**
+   * Of the checker's history, or `exception`, `stuck`, `leak`, `limit`, `memory`, `start-refused`, `unreadable`,
+   * `false-damage`, `rot-unseen`, `rot-served`.
+   */
   readonly invariant: string
   readonly message: string
 }
@@ -44,6 +48,7 @@ const MOST_EVENTS = 3_000_000
 /** Virtual time within which everything must come to an end once nothing is broken any more. */
 const PEACE_MS = 90_000
 const CHURN_TOPIC = 'churn'
+const DATA_DIRECTORY = '/data'
 /** A few steps of retention, each of which may have to wait for a slot. */
 const SETTLED_RETENTION_MS = 2_000
 /** Unsent bytes of one connection: what may be pushed, what replies may take, and one batch beyond. */
@@ -84,6 +89,10 @@ class Simulation {
   /** For the report of a run that does not end. */
   private doing = 'it began'
   private hasRead = false
+  private hasRotten = false
+  private rotWasSeen = false
+  /** What the last read found, by topic, partition and offset. */
+  private readonly kept = new Map<string, ReadFact>()
   private lastDiskErrorMs = Number.NEGATIVE_INFINITY
   private clientCount = 0
 
@@ -105,6 +114,12 @@ class Simulation {
       memoryBytes: options.brokerMemoryBytes,
       onLog: (process, { level, fields, message }) => {
         if (message === 'unexpected error') this.fail('exception', `the broker met ${stackOf(fields.error)}`)
+        // Rot is injected only at the very end; what the disk refuses to read is another fault.
+        if (message.startsWith('records on disk are damaged') || message.startsWith('a log is damaged')) {
+          const isRefused = /the disk (refuses|reports)/.test(String(fields.reason))
+          if (!this.hasRotten && !isRefused) this.fail('false-damage', describe(fields))
+          this.rotWasSeen = this.hasRotten
+        }
         this.log(`${process.name} ${level} ${message}`, fields)
       },
       onMisuse: (process, misuse) => this.fail('memory', `${process.name}: ${stackOf(misuse)}`),
@@ -319,7 +334,10 @@ class Simulation {
       })
       await this.until(`the final read of ${name} completes`, () => completed || this.failures.length > 0)
       const starts = await logStarts(this.adminOf(client), name)
-      for (const [partition, list] of reads.entries()) this.recorder.finalLog(name, partition, starts[partition]!, list)
+      for (const [partition, list] of reads.entries()) {
+        this.recorder.finalLog(name, partition, starts[partition]!, list)
+        for (const fact of list) this.kept.set(`${name}/${partition}@${fact.offset}`, fact)
+      }
       if (starts.some((start) => start > 0)) this.coverage.count('log start moved')
     }
   }
@@ -364,7 +382,71 @@ class Simulation {
         this.fail('leak', `${name} is closed and has ${environment.links.size} connections`)
     }
     await this.until('the broker has let go of its connections', () => this.node.broker?.status().connections === 0)
+    if (this.options.rots) await this.sufferRot()
     await this.stopBroker()
+  }
+
+  // ------------------------------------------------------------ rot
+
+  /** A bit turns over on the disk: it is found, and whoever reads gets what was written or is told that it is damaged. */
+  private async sufferRot(): Promise<void> {
+    const random = this.random.split('rot')
+    const directory = this.node.machine.disk.directory(DATA_DIRECTORY)
+    // Topics were made in this order, before anything else was.
+    const topicIds = new Set(this.options.topics.map((_, i) => i + 1))
+    const flipped = flipFlushedBit(directory, topicIds, random)
+    if (flipped === null) return
+    this.hasRotten = true
+    this.log('a bit turns over on the disk', flipped)
+    if (random.chance(0.5)) {
+      this.node.kill()
+      this.node.start()
+      await this.until('the broker runs again', () => this.node.state === 'running')
+    }
+    const client = this.newClient()
+    if (this.options.storage.scrubBytesPerSecond > 0 && random.chance(0.6)) {
+      const passes = this.scrubPasses
+      await this.until('the scrubber has been round', () => this.rotWasSeen || this.scrubPasses >= passes + 2)
+      if (this.rotWasSeen) this.coverage.count('rot found by the scrubber')
+      else if (flipped.isThere()) this.fail('rot-unseen', `two passes, and nobody saw ${describe(flipped)}`)
+    }
+    for (const topic of this.options.topics) await this.readRotten(client, topic.name)
+    let closed = false
+    void client.close().then(() => {
+      closed = true
+    })
+    await this.until('the last reader has closed', () => closed)
+    await this.until('the broker has let go of the last reader', () => this.node.broker?.status().connections === 0)
+  }
+
+  private get scrubPasses(): number {
+    const { storage } = (this.node.broker?.status() ?? {}) as { storage?: { scrubPasses: number } }
+    return storage?.scrubPasses ?? 0
+  }
+
+  private async readRotten(client: SimulatedClient, topic: string): Promise<void> {
+    let over = false
+    client.mill
+      .consumer()
+      .subscribe(topic, { from: 'earliest', until: 'end' })
+      .subscribe({
+        next: ({ partition, offset, key, value, headers, timestamp }) => {
+          const fact = this.recorder.readFact(partition, offset, { key, value, headers, timestamp })
+          const before = this.kept.get(`${topic}/${partition}@${offset}`)
+          if (before?.recordId === fact.recordId && before.digest === fact.digest) return
+          this.fail('rot-served', `${topic}/${partition}@${offset} is not what it was before a bit turned over`)
+        },
+        error: (error: unknown) => {
+          over = true
+          const { code } = error as { code?: string }
+          if (code === 'ERR_MILLRACE_DAMAGED') this.coverage.count('rot met by a reader')
+          else this.fail('rot-unseen', `the read of ${topic} failed otherwise: ${stackOf(error)}`)
+        },
+        complete: () => {
+          over = true
+        },
+      })
+    await this.until(`the read of ${topic} after the rot ends`, () => over)
   }
 
   private async stopBroker(): Promise<void> {
