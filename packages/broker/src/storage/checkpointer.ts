@@ -34,19 +34,21 @@ export class Checkpointer {
   }
 
   /** Every batch of the log is closed and the owner's state speaks of all of them: a checkpoint may be written. */
-  consider(writer: LogWriter, isWanted: boolean): void {
+  consider(writer: LogWriter): void {
     const { chain } = writer
-    if (this.suspended || chain.current === undefined || chain.end === this.lastEnd) return
-    if (isWanted) {
-      this.write(writer)
-      return
-    }
-    if (chain.end < this.notBefore) return
+    if (this.suspended || chain.current === undefined) return
+    if (chain.end === this.lastEnd || chain.end < this.notBefore) return
     const interval = Math.max(this.context.limits.checkpointBytes, this.lastStateBytes * LOG_BYTES_PER_STATE_BYTE)
     const since = chain.end - this.lastEnd
     const isNew = chain.segments.length > 1 && chain.current !== this.segment
     const rolled = isNew && since >= this.lastStateBytes * LOG_BYTES_PER_STATE_BYTE
     if (since >= interval || rolled) this.write(writer)
+  }
+
+  /** Like `consider`, for somebody who cannot go on without one. @returns whether it is on its way. */
+  writeWanted(writer: LogWriter): boolean {
+    if (this.suspended || writer.chain.current === undefined) return false
+    return this.isCurrent(writer) || this.write(writer)
   }
 
   /** Whether nothing was appended since the last checkpoint. */

@@ -5,7 +5,7 @@ import type { StorageContext } from './storage-context.js'
 
 export class SlotRecycler {
   /** No slot is given back before another checkpoint is flushed: recovery could not do without it. */
-  needsCheckpoint = false
+  private checkpoint: 'there' | 'wanted' | 'written' = 'there'
   private running: Promise<void> | null = null
   private stopped = false
   private stop_: () => void = () => {}
@@ -21,14 +21,30 @@ export class SlotRecycler {
   /** @param committedIndex the log is never truncated below. */
   wake(committedIndex: number): void {
     if (this.running !== null || this.stopped || !this.isDue) return
-    this.needsCheckpoint = !this.hasCheckpoint(committedIndex)
-    if (this.needsCheckpoint) {
+    if (!this.hasCheckpoint(committedIndex)) {
+      if (this.checkpoint === 'written') return
+      this.checkpoint = 'wanted'
       this.writer.requestTurn()
       return
     }
+    this.checkpoint = 'there'
     this.running = this.run(committedIndex).finally(() => {
       this.running = null
     })
+  }
+
+  get wantsCheckpoint(): boolean {
+    return this.checkpoint === 'wanted'
+  }
+
+  /** Whether it goes on with what is flushed next. */
+  get waits(): boolean {
+    return this.checkpoint !== 'there'
+  }
+
+  /** The checkpoint that was wanted is on its way: one is enough. */
+  checkpointWritten(): void {
+    this.checkpoint = 'written'
   }
 
   /** Nothing more is begun. Resolves when nothing is under way. */

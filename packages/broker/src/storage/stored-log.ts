@@ -65,7 +65,7 @@ export class StoredLog implements PartitionLog {
     }
     this.writer = new LogWriter(context, key, start, {
       onAdvance: () => this.advanced(),
-      onTurn: () => this.checkpointer.consider(this.writer, this.recycler.needsCheckpoint),
+      onTurn: () => this.turned(),
     })
     if (recovered !== null) {
       this.writer.chain.adopt(recovered.segments, recovered.maxTimestamp, recovered.lastAppendTime)
@@ -163,6 +163,8 @@ export class StoredLog implements PartitionLog {
   expire(limits: RetentionLimits): LogStart | null {
     const { chain, filled, starts, terms, assembly } = this.writer
     if (this.closed || this.failure !== null || this.truncating || starts.hasProposed) return null
+    // What could not be given back for want of memory is tried again.
+    this.recycler.wake(this.committedIndex)
     const expired = expiredOf(chain.segments, chain.end, chain.lastAppendTime, limits)
     const { current } = starts
     if (expired === 'everything') {
@@ -258,9 +260,14 @@ export class StoredLog implements PartitionLog {
     for (const { reject } of this.waiters.splice(0)) reject(this.closedError())
   }
 
+  private turned(): void {
+    if (!this.recycler.wantsCheckpoint) this.checkpointer.consider(this.writer)
+    else if (this.checkpointer.writeWanted(this.writer)) this.recycler.checkpointWritten()
+  }
+
   private advanced(): void {
     if (this.waiters.length > 0) this.settleWaiters()
-    if (this.recycler.needsCheckpoint) this.recycler.wake(this.committedIndex)
+    if (this.recycler.waits) this.recycler.wake(this.committedIndex)
     this.onAdvance()
   }
 
