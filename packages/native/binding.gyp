@@ -14,7 +14,7 @@
       'cflags_cc': ['-std=c++20', '-Wall', '-Wextra', '-Wno-unused-parameter', '-Wno-missing-field-initializers', '-fvisibility=hidden', '-fno-strict-aliasing'],
       'conditions': [
         ['sanitize!=""', {
-          'cflags_cc': ['-fsanitize=<(sanitize)', '-fno-omit-frame-pointer', '-g', '-O1'],
+          'cflags_cc': ['-fsanitize=<(sanitize)', '-fno-sanitize-recover=undefined', '-fno-omit-frame-pointer', '-g', '-O1'],
           'ldflags': ['-fsanitize=<(sanitize)'],
         }],
       ],

@@ -35,14 +35,20 @@ bool Instance::Detach(napi_ref* buffer) {
   return detached;
 }
 
+void Instance::Forget(napi_ref* buffer) {
+  if (*buffer != nullptr) napi_delete_reference(env, *buffer);
+  *buffer = nullptr;
+}
+
 uint32_t Instance::Close(uint64_t handle, Ring::Clock::time_point deadline, bool environmentEnds) {
   const auto open = rings.Take(handle);
   const uint32_t inFlight = open->ring->Drain(deadline);
-  if (open->coupling != nullptr) open->coupling->Close(environmentEnds);
-  // When the environment ends no JavaScript runs any more, and its views go away unread.
+  if (open->coupling != nullptr) open->coupling->Close();
   bool detached = true;
-  if (!environmentEnds) {
-    for (napi_ref* buffer : {&open->ringBuffer, &open->sqeBuffer, &open->controlBuffer}) {
+  for (napi_ref* buffer : {&open->ringBuffer, &open->sqeBuffer, &open->controlBuffer}) {
+    if (environmentEnds) {
+      Forget(buffer);
+    } else {
       detached = Detach(buffer) && detached;
     }
   }
@@ -59,6 +65,7 @@ void Instance::OnEnvironmentEnds(napi_async_cleanup_hook_handle hook, void* data
   for (const uint64_t ring : instance->rings.Handles()) inFlight += instance->Close(ring, deadline, true);
   for (const uint64_t handle : instance->arenas.Handles()) {
     const auto arena = instance->arenas.Take(handle);
+    instance->Forget(&arena->buffer);
     if (instance->HasLeaked(arena->ring)) arena->Leak();
   }
   if (inFlight > 0) {

@@ -34,6 +34,8 @@ class Instance {
 
   /** Takes the memory behind an ArrayBuffer back from JavaScript; false when the engine does not allow it. */
   bool Detach(napi_ref* buffer);
+  /** Gives a reference back when the environment ends: no JavaScript runs any more, and its views go away unread. */
+  void Forget(napi_ref* buffer);
   /** Stops a ring and frees it, or leaks it when anything is in flight; how much was. */
   uint32_t Close(uint64_t handle, Ring::Clock::time_point deadline, bool environmentEnds);
   bool HasLeaked(uint64_t ring) const { return leaked_.count(ring) > 0; }

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <string>
+#include <vector>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -18,22 +19,22 @@ namespace {
 
 napi_value Answer(napi_env env, double result) { return Number(env, result < 0 ? -errno : result); }
 
-/** syncfs may take seconds, so it leaves the JavaScript thread. */
+/**
+ * syncfs may take seconds, so it leaves the JavaScript thread. It answers by a callback: a promise that is pending when
+ * its environment ends could not be freed any more.
+ */
 class SyncWork : public Napi::AsyncWorker {
  public:
-  SyncWork(Napi::Env env, int descriptor)
-      : Napi::AsyncWorker(env, "MillraceSyncfs"), descriptor_(descriptor), deferred_(Napi::Promise::Deferred::New(env)) {}
-
-  Napi::Promise Promise() const { return deferred_.Promise(); }
+  SyncWork(const Napi::Function& done, int descriptor)
+      : Napi::AsyncWorker(done, "MillraceSyncfs"), descriptor_(descriptor) {}
 
  protected:
   void Execute() override { result_ = syncfs(descriptor_) == 0 ? 0 : -errno; }
-  void OnOK() override { deferred_.Resolve(Napi::Number::New(Env(), result_)); }
+  std::vector<napi_value> GetResult(Napi::Env env) override { return {Napi::Number::New(env, result_)}; }
 
  private:
   int descriptor_;
   int result_ = 0;
-  Napi::Promise::Deferred deferred_;
 };
 
 }  // namespace
@@ -88,12 +89,11 @@ napi_value FileSystem(napi_env env, napi_callback_info info) {
 napi_value FileSystemSync(napi_env env, napi_callback_info info) {
   const Arguments args(env, info, "fileSystemSync");
   int descriptor;
-  if (!args.Descriptor(0, "descriptor", &descriptor)) return nullptr;
+  napi_value done;
+  if (!args.Descriptor(0, "descriptor", &descriptor) || !args.Function(1, "done", &done)) return nullptr;
   // Deletes itself when it has answered.
-  auto* work = new SyncWork(env, descriptor);
-  Napi::Promise promise = work->Promise();
-  work->Queue();
-  return promise;
+  (new SyncWork(Napi::Function(env, done), descriptor))->Queue();
+  return Undefined(env);
 }
 
 }  // namespace millrace

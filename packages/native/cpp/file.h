@@ -13,7 +13,7 @@ napi_value DescriptorClose(napi_env env, napi_callback_info info);
 napi_value FileLock(napi_env env, napi_callback_info info);
 /** fileSystem(descriptor) -> { type, blockBytes, freeBytes, totalBytes, deviceMajor, deviceMinor } or negative errno */
 napi_value FileSystem(napi_env env, napi_callback_info info);
-/** fileSystemSync(descriptor) -> promise of 0 or a negative errno: syncfs on a thread of the pool. */
+/** fileSystemSync(descriptor, done): syncfs on a thread of the pool, then done(0 or a negative errno). */
 napi_value FileSystemSync(napi_env env, napi_callback_info info);
 
 }  // namespace millrace

@@ -41,7 +41,7 @@ LoopCoupling* LoopCoupling::Start(napi_env env, Ring* ring, napi_value callback,
       napi_async_init(env, resource, name, &coupling->context_) != napi_ok) {
     ThrowSystem(env, "napi_async_init", ENOMEM);
     coupling->onClosed_ = nullptr;
-    coupling->Close(false);
+    coupling->Close();
     return nullptr;
   }
   uv_poll_start(&coupling->poll_, UV_READABLE, OnReadable);
@@ -61,7 +61,7 @@ void LoopCoupling::Reference(bool wanted) {
   ring_->control()->referenced = wanted ? 1 : 0;
 }
 
-void LoopCoupling::Close(bool environmentEnds) {
+void LoopCoupling::Close() {
   if (closing_) return;
   closing_ = true;
   ring_ = nullptr;
@@ -69,7 +69,7 @@ void LoopCoupling::Close(bool environmentEnds) {
   uv_prepare_stop(&prepare_);
   uv_close(reinterpret_cast<uv_handle_t*>(&poll_), OnHandleClosed);
   uv_close(reinterpret_cast<uv_handle_t*>(&prepare_), OnHandleClosed);
-  if (!environmentEnds && !inTurn_) ReleaseReferences();
+  if (!inTurn_) ReleaseReferences();
 }
 
 void LoopCoupling::ReleaseReferences() {

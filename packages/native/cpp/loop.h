@@ -25,8 +25,8 @@ class LoopCoupling {
   static LoopCoupling* Start(napi_env env, Ring* ring, napi_value callback, OnClosed onClosed, void* onClosedData);
 
   void Reference(bool wanted);
-  /** `environmentEnds`: JavaScript may no longer be touched, and its references go away with the environment. */
-  void Close(bool environmentEnds);
+  /** References to JavaScript are given back at once, also when the environment ends: it does not do so by itself. */
+  void Close();
 
  private:
   LoopCoupling() = default;

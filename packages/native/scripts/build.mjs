@@ -1,5 +1,6 @@
 // Builds the addon with node-gyp where that is possible, and says in one line why where it is not: the portable
-// environment works without it. `--sanitize=address|undefined|thread` builds a variant beside it, `--force` anew.
+// environment works without it. `--sanitize=address,undefined` (or one of them,
+// or `thread`) builds a variant beside it, `--force` anew.
 import { spawnSync } from 'node:child_process'
 import {
   cpSync,
@@ -20,13 +21,14 @@ import { fileURLToPath } from 'node:url'
 
 const packageFolder = dirname(dirname(fileURLToPath(import.meta.url)))
 const FILE = 'millrace_native.node'
-const USAGE = 'usage: node packages/native/scripts/build.mjs [--force] [--sanitize=address|undefined|thread]'
+const USAGE =
+  'usage: node packages/native/scripts/build.mjs [--force] [--sanitize=address,undefined|address|undefined|thread]'
 
 function parseArguments() {
   let force = false
   let sanitize = ''
   for (const arg of process.argv.slice(2)) {
-    const variant = /^--sanitize=(address|undefined|thread)$/.exec(arg)?.[1]
+    const variant = /^--sanitize=(address,undefined|address|undefined|thread)$/.exec(arg)?.[1]
     if (arg === '--force') force = true
     else if (variant !== undefined) sanitize = variant
     else {

@@ -79,7 +79,7 @@ export interface Binding {
   fileLock(descriptor: number): number
   fileOpen(path: string, flags: number, mode: number): number
   fileSystem(descriptor: number): FileSystemFacts | number
-  fileSystemSync(descriptor: number): Promise<number>
+  fileSystemSync(descriptor: number, done: (result: number) => void): void
   kernelFeatures(): RawKernelFeatures
   layout(): Readonly<Record<string, number>>
   ringClose(ring: number, waitMs: number): number

@@ -30,5 +30,6 @@ export function fileSystemOf(descriptor: number): FileSystemFacts {
 
 /** Makes all completed writes of the file system of an open file durable, on a thread of the pool. @throws SystemError */
 export async function syncFileSystem(descriptor: number): Promise<void> {
-  checkAnswer('syncfs', await binding().fileSystemSync(descriptor))
+  const answer = await new Promise<number>((resolve) => binding().fileSystemSync(descriptor, resolve))
+  checkAnswer('syncfs', answer)
 }

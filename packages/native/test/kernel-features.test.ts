@@ -103,6 +103,7 @@ code = ctypes.create_string_buffer(deny)
 program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', 4, ctypes.addressof(code)))
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0: sys.exit(99)
+os.environ['LD_PRELOAD'] = os.environ['PRELOAD_AFTER']
 os.execv(sys.argv[1], sys.argv[1:])
 `
 
@@ -119,7 +120,12 @@ describeNative('probing', () => {
       const { probeKernel } = await import('@millrace/native')
       console.log(JSON.stringify(probeKernel().ring))`
     const args = ['-c', SECCOMP, process.execPath, '--input-type=module', '-e', program]
-    const { status, stdout, stderr, error } = spawnSync('python3', args, { cwd: PACKAGE, encoding: 'utf8' })
+    const { status, stdout, stderr, error } = spawnSync('python3', args, {
+      cwd: PACKAGE,
+      encoding: 'utf8',
+      // A sanitizer's runtime is for the process that loads the addon, not for Python.
+      env: { ...process.env, LD_PRELOAD: '', PRELOAD_AFTER: process.env.LD_PRELOAD ?? '' },
+    })
     // Building the addon takes python3, so where there is an addon there is python3, unless it came prebuilt.
     if (error !== undefined) expect(error).toMatchObject({ code: 'ENOENT' })
     else {

@@ -4,6 +4,9 @@ import { fileURLToPath } from 'node:url'
 
 const PACKAGE = fileURLToPath(new URL('..', import.meta.url))
 
+/** Under a sanitizer everything takes longer. */
+export const SLOWDOWN = process.env.MILLRACE_NATIVE_SANITIZE === undefined ? 1 : 4
+
 export interface Ending {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
@@ -20,7 +23,7 @@ export function runProgram(source: string, limitMs = 15_000, execArgv: readonly 
     const child = spawn(process.execPath, [...execArgv, '--input-type=module', '-e', text], {
       cwd: PACKAGE,
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: limitMs,
+      timeout: limitMs * SLOWDOWN,
       killSignal: 'SIGKILL',
     })
     let stdout = ''
