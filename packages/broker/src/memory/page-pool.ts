@@ -81,6 +81,7 @@ export class PagePool {
     this.frameCount = Math.floor(poolBytes / frameBytes)
     const layout = new TableLayout(geometryFor(this.frameCount))
     const words = new Int32Array(new SharedArrayBuffer(layout.byteLength))
+    layout.begin(words)
     this.table = new PageTable(layout, words, atomics)
     this.clockHand = new FrameClock(this.table)
     this.reservations = new Reservations(this.frameCount, words, atomics)

@@ -89,7 +89,7 @@ export class PageTable {
     return false
   }
 
-  private tryPin(frame: number, slot: number, generation: number, page: number): number {
+  protected tryPin(frame: number, slot: number, generation: number, page: number): number {
     while (true) {
       const state = this.stateOf(frame)
       const status = statusOf(state)
@@ -190,7 +190,7 @@ export class PageTable {
   }
 
   /** MISS when a frame met in the window is no rival, or is none any more. */
-  private settleWith(frame: number, prevails: boolean, slot: number, generation: number, page: number): number {
+  protected settleWith(frame: number, prevails: boolean, slot: number, generation: number, page: number): number {
     while (true) {
       const state = this.stateOf(frame)
       if (statusOf(state) !== TENTATIVE) return this.tryPin(frame, slot, generation, page)

@@ -61,6 +61,11 @@ export class TableLayout {
     this.byteLength = (this.entriesAt + entries) * 4
   }
 
+  /** Writes the state of an empty table into zeroed words. */
+  begin(words: Int32Array): void {
+    words[FREE_FRAMES] = this.geometry.frames
+  }
+
   word(frame: number, field: number): number {
     return HEADER_WORDS + frame * FRAME_WORDS + field
   }
