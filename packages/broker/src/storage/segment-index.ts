@@ -29,7 +29,7 @@ export function indexOf(
   truncations: Truncations,
 ) {
   if (segment.index !== null) return segment.index
-  segment.loadingIndex ??= loadIndex(context, key, segment, next).then(
+  segment.loadingIndex ??= loadIndex(context, key, segment, next, truncations).then(
     (index) => {
       // What the slot says of itself is older than a truncation that reached back into it.
       dropDeadEntries(index, truncations)
@@ -55,6 +55,7 @@ async function loadIndex(
   key: LogKey,
   segment: Segment,
   next: Segment | undefined,
+  truncations: Truncations,
 ): Promise<SparseIndex> {
   const end = segment.endPosition ?? segment.limit
   const window = new FrameWindow(
@@ -71,7 +72,7 @@ async function loadIndex(
       if (stored?.isWithin(segment.basePosition, end)) return stored
     }
     window.releaseAll()
-    return await rebuildIndex(walk, segment, end)
+    return await rebuildIndex(walk, segment, end, truncations)
   } finally {
     window.releaseAll()
   }
@@ -99,14 +100,22 @@ async function readIndexGroup(
   }
 }
 
-/** From the envelopes alone. Where one is damaged the index ends; reading on from there finds the damage again. */
-async function rebuildIndex(walk: SegmentWalk, segment: Segment, end: number): Promise<SparseIndex> {
+/**
+ * From the envelopes alone. Where one is damaged the index ends; reading on from there finds the damage again. Groups
+ * that were cut off make no entries: those that came instead would hide in them, and go with them.
+ */
+async function rebuildIndex(
+  walk: SegmentWalk,
+  segment: Segment,
+  end: number,
+  truncations: Truncations,
+): Promise<SparseIndex> {
   const index = new SparseIndex(indexIntervalOf(segment.slot.byteLength))
   try {
     await walk.run(segment.basePosition, end, {
       ...WALK_EVERYTHING,
       enter: (envelope) => {
-        index.note(envelope)
+        if (!truncations.isDead(envelope.position, envelope.firstIndex)) index.note(envelope)
         return false
       },
     })
