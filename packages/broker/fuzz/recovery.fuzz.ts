@@ -50,9 +50,11 @@ async function drawSample(random: SeededRandom): Promise<Sample> {
   for (let log = 0; log < 3; log++) steps.push({ kind: 'flush', log })
   if (random.chance(0.5)) steps.push({ kind: 'close' })
   const { image, logs } = await new Workload(random).run(3, steps)
-  const given = new Map(
-    [...logs].map(([key, log]) => [key, new Set(log.history.map(({ batch }) => hash(batch.bytes)))]),
-  )
+  const given = new Map<string, Set<string>>()
+  for (const [key, { history }] of logs) {
+    const hashes = history.map((operation) => (operation.kind === 'append' ? hash(operation.batch.bytes) : ''))
+    given.set(key, new Set(hashes))
+  }
   return { image: image.copy(), given }
 }
 

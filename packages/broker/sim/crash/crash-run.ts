@@ -3,6 +3,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import type { CrashInvariant } from './crash-failure.js'
 import type { FoundFailure, SearchResult } from './crash-search.js'
 
 const WORKER = fileURLToPath(new URL('./crash-worker.js', import.meta.url))
@@ -27,6 +28,8 @@ export interface CrashRunOptions {
   readonly workers: number
   /** What a worker runs. */
   readonly program?: string
+  /** Ends with the first failure of this kind, whatever else was found. */
+  readonly until?: CrashInvariant
   readonly onFailure?: (failure: FoundFailure) => void
 }
 
@@ -40,7 +43,10 @@ class Tally {
   constructor(private readonly options: CrashRunOptions) {}
 
   get isOver(): boolean {
-    return this.states >= this.options.states || this.failures.length >= MAX_FAILURES
+    const { states, until } = this.options
+    if (this.states >= states) return true
+    if (until === undefined) return this.failures.length >= MAX_FAILURES
+    return this.failures.some(({ invariant }) => invariant === until)
   }
 
   add({ images, duplicates, failure }: SearchResult): void {

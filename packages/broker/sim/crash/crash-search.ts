@@ -5,8 +5,9 @@ import { allStates, CrashPoint, rotSector, type StateRecipe, sampleState } from 
 import type { DiskTrace, TraceEvent } from './disk-trace.js'
 import { DurableState, type FlushModel } from './durable-state.js'
 import type { Owed, TracedLog } from './log-history.js'
+import { checkOwed, type RecoveredLogs } from './owed-check.js'
 import type { VolumeImage } from './page-image.js'
-import { checkOwed, type RecoveredLogs, recoverAndCheck } from './recovered-check.js'
+import { type Recovered, type RecoverOptions, recoverAndCheck } from './recovered-check.js'
 import { drawSteps, SHORT_TRACES } from './traces.js'
 import { Workload, type WorkloadResult } from './workload.js'
 
@@ -40,7 +41,13 @@ export async function searchTrace(trace: number, only: number | null = null): Pr
   const random = new SeededRandom(`crash/${trace}`)
   const model: FlushModel = (trace >> 1) % 2 === 0 ? 'files' : 'volume'
   const visit = trace % 2 === 0 ? Math.floor(trace / 2 / SHORT_TRACES.length) % VISITS : null
-  return searchWorkload(await runWorkload(trace, random), { trace, model, visit, only })
+  try {
+    return await searchWorkload(await runWorkload(trace, random), { trace, model, visit, only })
+  } catch (error) {
+    // The log itself broke, before anything crashed.
+    const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    return { trace, images: [], duplicates: 0, failure: { trace, state: 0, invariant: 'exception', message } }
+  }
 }
 
 export interface SearchOptions {
@@ -154,24 +161,41 @@ class TraceSearch {
       assertSame(logs, (await recoverAndCheck(recovered, owed)).logs)
     } else if (second <= 3) {
       const { trace } = await this.judge(image, owed, { traced: true })
-      await this.judgeNew(crashed(image, trace!, random.fraction(), this.model, random), owed)
+      const durable = new DurableState(image, this.model)
+      await this.judgeNew(crashed(durable, trace!, random.fraction(), random), owed)
     } else if (second <= 5) {
-      const { trace, logs, wentOn } = await this.judge(image, owed, {
-        traced: true,
-        goOn: random.pick([1, 1, 2, 3, 12]),
-      })
-      const at = random.chance(0.5) ? 1 : random.fraction()
-      const later = crashed(image, trace!, at, this.model, random)
-      const absent = owed.filter(({ topicId }) => !logs.has(topicId)).map(({ topicId }) => nothingOwed(topicId))
-      await this.judgeNew(later, [...wentOn.map(owedBy), ...absent])
+      const goOn = { batches: random.pick([1, 1, 2, 3, 12]), random }
+      const recovered = await this.judge(image, owed, { traced: true, goOn })
+      await this.crashLater(recovered, new DurableState(image, this.model), owed, random)
     } else if (second === 6) {
       await this.judge(image, owed)
       const rotten = rotSector(image.copy(), point.durable, random)
       if (rotten !== null) await this.judgeNew(rotten, owed, true)
+    } else if (second === 7) {
+      await this.judge(image, owed)
+      const durable = point.durable.afterKill(random)
+      const goOn = { batches: random.pick([0, 0, 1, 3]), random }
+      const recovered = await recoverAndCheck(durable.visible(), owed, { traced: true, goOn })
+      await this.crashLater(recovered, durable, owed, random)
     } else await this.judge(image, owed)
   }
 
-  private async judge(image: VolumeImage, owed: readonly Owed[], options: { traced?: boolean; goOn?: number } = {}) {
+  /** A power cut some time after a recovery, while its logs go on: it has promised what it found. */
+  private async crashLater(
+    { trace, logs, wentOn }: Recovered,
+    durable: DurableState,
+    owed: readonly Owed[],
+    random: SeededRandom,
+  ): Promise<void> {
+    const opened = trace!.events.findIndex(({ kind }) => kind === 'note')
+    const least = opened < 0 ? 1 : opened / trace!.events.length
+    const part = random.chance(0.5) ? 1 : random.between(least, 1)
+    const image = crashed(durable, trace!, part, random)
+    const absent = owed.filter(({ topicId }) => !logs.has(topicId)).map(({ topicId }) => nothingOwed(topicId))
+    await this.judgeNew(image, [...wentOn.map(owedBy), ...absent])
+  }
+
+  private async judge(image: VolumeImage, owed: readonly Owed[], options: RecoverOptions = {}) {
     const recovered = await recoverAndCheck(image, owed, options)
     this.judged.set(image.hash(), recovered.logs)
     this.images.push(image.hash())
@@ -190,31 +214,35 @@ class TraceSearch {
   }
 }
 
-function owedBy({ key, history, given, kept, givenWhenFlushed, dropAsked, dropped }: TracedLog): Owed {
-  return { topicId: key.topicId, history, given, kept, givenWhenFlushed, dropAsked, dropped }
+function owedBy(log: TracedLog): Owed {
+  const { key, history, given, kept, givenWhenFlushed, committed, dropAsked, dropped } = log
+  return { topicId: key.topicId, history, given, kept, givenWhenFlushed, committed, dropAsked, dropped }
 }
 
 /** A log that was not there: it may come up empty, and nothing else. */
 function nothingOwed(topicId: number): Owed {
-  return { topicId, history: [], given: 0, kept: 0, givenWhenFlushed: [], dropAsked: true, dropped: false }
+  return {
+    topicId,
+    history: [],
+    given: 0,
+    kept: 0,
+    givenWhenFlushed: [],
+    committed: 0,
+    dropAsked: true,
+    dropped: false,
+  }
 }
 
 function assertSame(first: RecoveredLogs, second: RecoveredLogs): void {
   for (const [topicId, { batches }] of first) {
-    if (second.get(topicId)?.batches.length === batches.length) continue
+    const again = second.get(topicId)?.batches
+    if (again?.length === batches.length && again[0] === batches[0]) continue
     throw new CrashFailure('not idempotent', `log ${topicId} had ${batches.length} batches when first recovered`)
   }
 }
 
 /** A crash after some part of the operations: of a recovery, or of what was appended behind it. */
-function crashed(
-  image: VolumeImage,
-  trace: DiskTrace,
-  part: number,
-  model: FlushModel,
-  random: SeededRandom,
-): VolumeImage {
-  const durable = new DurableState(image, model)
+function crashed(durable: DurableState, trace: DiskTrace, part: number, random: SeededRandom): VolumeImage {
   for (const event of trace.events.slice(0, Math.ceil(part * trace.events.length))) {
     if (event.kind === 'note') event.apply()
     else durable.step(event)

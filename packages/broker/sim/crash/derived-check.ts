@@ -1,10 +1,10 @@
 // What recovery derived from a log, compared with the same made anew from the log alone (reliability E4, check 5).
 import { crc32 } from 'node:zlib'
-import { GROUP_KINDS, readEnvelope } from '#src/storage/group-envelope.js'
+import { GROUP_KINDS, type GroupEnvelope, readEnvelope } from '#src/storage/group-envelope.js'
 import type { PartitionLog } from '#src/storage/log-store.js'
 import type { Segment } from '#src/storage/segment.js'
 import { indexIntervalOf, padded } from '#src/storage/slot-layout.js'
-import { SparseIndex } from '#src/storage/sparse-index.js'
+import { type IndexEntry, SparseIndex } from '#src/storage/sparse-index.js'
 import { StoredLog } from '#src/storage/stored-log.js'
 import { CrashFailure } from './crash-failure.js'
 import type { AppendedBatch } from './log-history.js'
@@ -13,58 +13,70 @@ import { PAGE_BYTES, type VolumeImage } from './page-image.js'
 /** @param image as the volume is now. @throws CrashFailure 'wrong index'. */
 export function checkIndexes(name: string, log: PartitionLog, image: VolumeImage): void {
   if (!(log instanceof StoredLog)) throw new Error('a store opens logs of its own kind')
-  const { chain } = log.writer
+  const { chain, truncations } = log.writer
   for (const segment of chain.segments) {
-    if (segment.index === null) continue
-    const rebuilt = rebuiltIndex(segment, segment.endPosition ?? chain.end, image)
-    if (same(segment.index, rebuilt)) continue
-    throw new CrashFailure('wrong index', `${name}: the index of ${segment.slot.file.name} is not that of its groups`)
+    const { index } = segment
+    if (index === null) continue
+    const groups = groupsOf(segment, segment.endPosition ?? chain.end, image)
+    const alive = groups.filter(({ position, firstIndex }) => !truncations.isDead(position, firstIndex))
+    // Where a truncation came by, entries may begin elsewhere: they have to hold all the same.
+    const wrong = truncations.length === 0 ? differs(segment, index, groups) : leavesOut(index, alive)
+    if (wrong !== null) throw new CrashFailure('wrong index', `${name}, ${segment.slot.file.name}: ${wrong}`)
   }
 }
 
-/** From the envelopes, as they stand in the image. */
-function rebuiltIndex(segment: Segment, end: number, image: VolumeImage): SparseIndex {
-  const index = new SparseIndex(indexIntervalOf(segment.slot.byteLength))
+/** The groups of batches, as their envelopes stand in the image. */
+function groupsOf(segment: Segment, end: number, image: VolumeImage): GroupEnvelope[] {
+  const groups: GroupEnvelope[] = []
   const file = image.files.get(segment.slot.file.name)!
   for (let position = segment.basePosition; position < end; ) {
     const page = file.page(segment.filePositionOf(position) / PAGE_BYTES)
     const envelope = readEnvelope(page, new DataView(page.buffer, page.byteOffset, page.byteLength), 0, crc32)
     if (envelope === null) break
-    if (envelope.kind === GROUP_KINDS.batches) index.note(envelope)
+    if (envelope.kind === GROUP_KINDS.batches) groups.push(envelope)
     position += padded(envelope.length)
   }
-  return index
+  return groups
 }
 
-function same(a: SparseIndex, b: SparseIndex): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) {
-    const one = a.at(i)!
-    const other = b.at(i)!
-    const equal =
-      one.position === other.position &&
-      one.firstIndex === other.firstIndex &&
-      one.firstOffset === other.firstOffset &&
-      one.lastTimestamp === other.lastTimestamp
-    if (!equal) return false
+function differs(segment: Segment, index: SparseIndex, groups: readonly GroupEnvelope[]): string | null {
+  const made = new SparseIndex(indexIntervalOf(segment.slot.byteLength))
+  for (const group of groups) made.note(group)
+  const entries = JSON.stringify(entriesOf(index))
+  const expected = JSON.stringify(entriesOf(made))
+  return entries === expected ? null : `the index says ${entries}, its groups ${expected}`
+}
+
+/** Every group is found by offset and by time from an entry before it. */
+function leavesOut(index: SparseIndex, groups: readonly GroupEnvelope[]): string | null {
+  const entries = entriesOf(index)
+  for (const { position, firstOffset, firstIndex, lastTimestamp } of groups) {
+    const entry = entries.findLast((one) => one.position <= position)
+    const holds = entry !== undefined && entry.firstIndex <= firstIndex && entry.firstOffset <= firstOffset
+    if (holds && entry.lastTimestamp >= lastTimestamp) continue
+    return `the index ${JSON.stringify(entries)} leaves out the group at ${position}`
   }
-  return true
+  return null
+}
+
+function entriesOf(index: SparseIndex): IndexEntry[] {
+  return Array.from({ length: index.length }, (_, i) => index.at(i)!)
 }
 
 /** Times and terms, asked of the log, answer as the batches do. @throws CrashFailure 'wrong index'. */
 export async function checkSearches(name: string, log: PartitionLog, batches: readonly AppendedBatch[]): Promise<void> {
-  if (batches.length === 0) return
-  const last = batches.at(-1)!
-  for (const batch of new Set([batches[0]!, batches[batches.length >> 1]!, last])) {
+  const data = batches.filter(({ header, endOffset }) => !header.control && endOffset > log.startOffset)
+  if (data.length === 0) return
+  for (const batch of new Set([data[0]!, data[data.length >> 1]!, data.at(-1)!])) {
     const wanted = batch.header.lastTimestamp
-    const found = await log.offsetForTime(wanted, last.index)
-    const expected = batches.find(({ header }) => header.lastTimestamp >= wanted)!
+    const found = await log.offsetForTime(wanted, log.filled.index)
+    const expected = data.find(({ header }) => header.lastTimestamp >= wanted)!
     if (found !== null && found.offset >= expected.baseOffset && found.offset < expected.endOffset) continue
     throw new CrashFailure('wrong index', `${name}: time ${wanted} is found at ${found?.offset}`)
   }
-  for (const [i, { baseOffset, endOffset, term }] of batches.entries()) {
-    if (i > 0 && i < batches.length - 1 && batches[i - 1]!.term === term) continue
-    if (endOffset === baseOffset || (await log.termAt(baseOffset)) === term) continue
+  for (const [i, { baseOffset, term }] of data.entries()) {
+    if (i > 0 && i < data.length - 1 && data[i - 1]!.term === term) continue
+    if ((await log.termAt(baseOffset)) === term) continue
     throw new CrashFailure('wrong index', `${name}: the term at offset ${baseOffset} is not ${term}`)
   }
 }

@@ -23,7 +23,9 @@ export type TraceEvent =
 
 export class DiskTrace {
   readonly events: TraceEvent[] = []
-  private nextId = 1
+
+  /** @param nextId of the first operation: traces of one disk must not share them. */
+  constructor(private nextId = 1) {}
 
   submit(operation: DiskOperation): number {
     const id = this.nextId++

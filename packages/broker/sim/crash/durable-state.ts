@@ -1,4 +1,5 @@
 // Follows a trace and keeps apart what is durable for sure from what a power failure would leave to chance.
+import type { SeededRandom } from '../random.js'
 import type { DiskOperation, TraceEvent } from './disk-trace.js'
 import { PAGE_BYTES, PageFile, SECTOR_BYTES, type VolumeImage, ZERO_PAGE } from './page-image.js'
 
@@ -75,6 +76,27 @@ export class DurableState {
     for (const [name, { pages }] of start.files) this.written.set(name, new Set(pages.keys()))
   }
 
+  /**
+   * The process died and the power did not fail: what it had asked for has happened or will not, and what has happened
+   * is seen by the next process, but is no more durable than before. What a failed flush covered is read from the device,
+   * past every cache: it is there, and like anything else that waits for a flush, or it is gone.
+   */
+  afterKill(random: SeededRandom): DurableState {
+    const state = new DurableState(this.image, this.model)
+    for (const [name, pages] of this.written) state.written.set(name, new Set(pages))
+    for (const [name, file] of this.nameless) state.nameless.set(name, file.copy())
+    const happened = ({ completed, doomed }: { readonly completed: boolean; readonly doomed?: boolean }) =>
+      (completed && doomed !== true) || random.chance(0.5)
+    state.changes = this.changes.filter(happened).map((change) => ({ ...change, completed: true }))
+    state.writes = this.writes.filter(happened).map((write) => ({ ...write, completed: true, doomed: false }))
+    return state
+  }
+
+  /** What a process sees, whatever of it is durable. */
+  visible(): VolumeImage {
+    return this.build(this.choices(), (choice) => (choice.kind === 'sector' ? choice.versions.at(-1)! : true))
+  }
+
   step(event: TraceEvent): void {
     if (event.kind === 'submit') this.submitted(event.id, event.operation)
     else if (event.kind === 'complete') this.completed(event.id, event.operation, event.failed)
@@ -123,11 +145,12 @@ export class DurableState {
   private completed(id: number, operation: DiskOperation, failed: boolean): void {
     for (const write of this.writes) if (write.id === id) write.completed = true
     for (const change of this.changes) if (change.id === id) change.completed = true
-    if (operation.kind === 'writeSmall')
-      this.settle(
-        [],
-        this.changes.filter((change) => change.id === id),
-      )
+    if (operation.kind === 'writeSmall') {
+      // Replaced as a whole, and durable at once; what an earlier one left half done is over with it.
+      const { file } = operation
+      const ofFile = this.changes.filter((one) => one.operation.kind === 'writeSmall' && one.operation.file === file)
+      this.settle([], ofFile.slice(0, ofFile.findIndex((change) => change.id === id) + 1))
+    }
     const covered = this.covered.get(id)
     if (covered === undefined) return
     this.covered.delete(id)

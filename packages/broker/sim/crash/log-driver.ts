@@ -2,11 +2,12 @@
 import { crc32 } from 'node:zlib'
 import { LOG_PART_BYTES, RecordBatchBuilder, readBatchHeader } from '@millrace/protocol'
 import { type ProducerId, sameProducer } from '#src/partition/producer-session.js'
-import type { LogKey, PartitionLog } from '#src/storage/log-store.js'
+import { logStartOf, sealLogStart } from '#src/storage/log-start.js'
+import { type LogKey, type PartitionLog, StorageError } from '#src/storage/log-store.js'
 import type { SeededRandom } from '../random.js'
 import type { CrashEnvironment } from './crash-environment.js'
 import type { DiskTrace } from './disk-trace.js'
-import type { LogContent, LogOperation, TracedLog, TracedState } from './log-history.js'
+import type { AppendedBatch, LogContent, LogOperation, TracedLog, TracedState } from './log-history.js'
 
 /** Enough of them that their windows do not all move at once; two ids begin alike. */
 const PRODUCERS: readonly ProducerId[] = [
@@ -16,6 +17,9 @@ const PRODUCERS: readonly ProducerId[] = [
 ]
 
 export class LogDriver {
+  committed = 0
+  /** While a suffix is being cut off. */
+  truncating: Promise<void> | null = null
   /** Called when the log fails, which is only right when the disk was made to. */
   onFailure: (failure: Error) => void = () => {}
 
@@ -38,6 +42,13 @@ export class LogDriver {
     return drawBatch(random, this.traced.key, producer, sequence, bytes)
   }
 
+  /** Whether a batch of another branch is what its producer would send now. */
+  isNext(batch: AppendedBatch | undefined): boolean {
+    if (batch === undefined || batch.header.control) return false
+    const { producer, sequence } = batch.header
+    return this.content.batches.filter(({ header }) => sameProducer(header.producer, producer)).length === sequence
+  }
+
   /** The caller has asked for room. @param term at least that of the last batch. */
   append(bytes: Uint8Array, term: number, mode: 'flush' | 'write'): void {
     const { memory, clock } = this.environment
@@ -50,14 +61,52 @@ export class LogDriver {
     if (!this.log.append(source, 0, header, stamp, mode)) throw new Error('a good batch was refused')
     memory.release(source)
     const { index, appendTime } = stamp
-    const endOffset = baseOffset + header.lastOffsetDelta + 1
+    const endOffset = header.control ? baseOffset : baseOffset + header.lastOffsetDelta + 1
+    const start = logStartOf(header, bytes, 0)
     this.state.add(header, baseOffset, index, appendTime)
-    this.given({ kind: 'append', batch: { bytes, header, index, baseOffset, endOffset, term, appendTime } })
+    const batch = { bytes, header, index, baseOffset, endOffset, term, appendTime, start }
+    this.content.apply({ kind: 'append', batch })
+    this.given({ kind: 'append', batch })
+  }
+
+  /** Some of what is flushed becomes committed. */
+  commit(index: number): void {
+    const { traced } = this
+    this.committed = index
+    this.trace?.note(() => {
+      traced.committed = index
+    })
+    this.log.noteCommitted(index)
+  }
+
+  /** The control batch that moves the start up to keep so many bytes, or null when nothing is to go. */
+  expire(bytes: number | null): Uint8Array | null {
+    const { log, environment, traced } = this
+    const nowMs = environment.clock.wallMs()
+    const start = log.expire({ bytes, appendedBefore: bytes === null ? nowMs + 1 : null })
+    return start === null ? null : sealLogStart(start, traced.key, log.filled.index + 1, nowMs)
+  }
+
+  /** Begins to cut off what lies above an index, which is not below what is committed. */
+  truncate(lastIndex: number): void {
+    const operation = { kind: 'truncate', lastIndex } as const
+    this.given(operation)
+    this.truncating = this.log
+      .truncateTo(lastIndex)
+      .then(
+        () => this.content.apply(operation),
+        (cause: unknown) => {
+          // The disk failed, or the store was closed on the way.
+          if (!(cause instanceof StorageError)) throw cause
+        },
+      )
+      .finally(() => {
+        this.truncating = null
+      })
   }
 
   private given(operation: LogOperation): void {
     const { traced } = this
-    this.content.apply(operation)
     const given = traced.history.push(operation)
     this.trace?.note(() => {
       traced.given = given
@@ -68,13 +117,18 @@ export class LogDriver {
     const { log, traced } = this
     if (log.failure !== null) this.onFailure(log.failure)
     const batch = this.content.batches[log.flushedIndex - 1]
-    const kept = batch === undefined ? 0 : traced.history.findLastIndex((operation) => operation.batch === batch) + 1
+    const kept = batch === undefined ? 0 : traced.history.findLastIndex((one) => isAppendOf(one, batch)) + 1
     const given = traced.history.length
     while (traced.givenWhenFlushed.length < kept) traced.givenWhenFlushed.push(given)
     this.trace?.note(() => {
       traced.kept = Math.max(traced.kept, kept)
     })
+    if (this.committed > 0) log.noteCommitted(this.committed)
   }
+}
+
+function isAppendOf(operation: LogOperation, batch: AppendedBatch): boolean {
+  return operation.kind === 'append' && operation.batch === batch
 }
 
 function drawBatch(random: SeededRandom, key: LogKey, producer: ProducerId, sequence: number, bytes: number) {

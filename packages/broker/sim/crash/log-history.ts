@@ -2,6 +2,7 @@
 // leaves the outcome of some first part of its history, and nothing else.
 import { type BatchHeader, type LogPart, Writer } from '@millrace/protocol'
 import { PartitionState } from '#src/partition/partition-state.js'
+import { FIRST_LOG_START, type LogStart } from '#src/storage/log-start.js'
 import type { LogKey, LogState } from '#src/storage/log-store.js'
 
 export interface AppendedBatch {
@@ -12,16 +13,27 @@ export interface AppendedBatch {
   readonly endOffset: number
   readonly term: number
   readonly appendTime: number
+  /** A control batch that moves the start of the log, once it is committed. */
+  readonly start: LogStart | null
 }
 
-export type LogOperation = { readonly kind: 'append'; readonly batch: AppendedBatch }
+export type LogOperation =
+  | { readonly kind: 'append'; readonly batch: AppendedBatch }
+  /** Every batch above the index is cut off. */
+  | { readonly kind: 'truncate'; readonly lastIndex: number }
 
-/** What a log holds after some of its operations: every batch of its branch from the first on. */
+/** What a log holds after some of its operations: every batch of its branch from the first on, also below its start. */
 export class LogContent {
   readonly batches: AppendedBatch[] = []
 
   apply(operation: LogOperation): void {
-    this.batches.push(operation.batch)
+    if (operation.kind === 'append') this.batches.push(operation.batch)
+    else this.batches.length = Math.min(this.batches.length, operation.lastIndex)
+  }
+
+  /** Where the log begins when everything up to an index is committed. */
+  startWhen(committed: number): LogStart {
+    return this.batches.findLast(({ index, start }) => start !== null && index <= committed)?.start ?? FIRST_LOG_START
   }
 
   static after(history: readonly LogOperation[], count: number): LogContent {
@@ -81,6 +93,8 @@ export class TracedLog {
   /** By the time of the crash being looked at: how many operations were given, and how many are promised. */
   given = 0
   kept = 0
+  /** Everything up to this index is committed: never cut off, and log starts up to there hold. */
+  committed = 0
   dropAsked = false
   dropped = false
 
@@ -96,6 +110,7 @@ export interface Owed {
   /** So much of it has to be there. */
   readonly kept: number
   readonly givenWhenFlushed: readonly number[]
+  readonly committed: number
   /** It may be gone altogether. */
   readonly dropAsked: boolean
   /** It has to be gone. */

@@ -1,6 +1,7 @@
 // npm run crash: builds the states that power cuts could leave of the log store, and recovers from every one of them.
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
+import { CRASH_INVARIANTS, type CrashInvariant } from './crash-failure.js'
 import { type CrashRun, runCrashes } from './crash-run.js'
 import { type FoundFailure, searchTrace } from './crash-search.js'
 import { SHORT_TRACES } from './traces.js'
@@ -11,6 +12,7 @@ const USAGE = `npm run crash -- [--states N] [--first S] [--state K] [--workers 
   --first S    the first trace; even ones are all sequences of up to three steps, odd ones are random (0)
   --state K    only this state of the first trace
   --workers W  processes; what is found does not depend on it (as many as there are cores)
+  --until I    end with the first failure of this kind, such as lost, and with no other
   --json       end with one line of JSON`
 
 async function main(): Promise<void> {
@@ -19,6 +21,7 @@ async function main(): Promise<void> {
       states: { type: 'string', default: '20000' },
       first: { type: 'string', default: '0' },
       state: { type: 'string' },
+      until: { type: 'string' },
       workers: { type: 'string', default: String(availableParallelism()) },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -34,7 +37,7 @@ async function main(): Promise<void> {
   const begunAt = performance.now()
   const run =
     values.state === undefined
-      ? await runCrashes({ states, first, workers, onFailure: printFailure })
+      ? await runCrashes({ states, first, workers, ...until(values.until), onFailure: printFailure })
       : await oneState(first, wholeNumber('--state', values.state))
   report(run, (performance.now() - begunAt) / 1000, values.json)
 }
@@ -56,7 +59,8 @@ function report({ states, duplicates, traces, failures }: CrashRun, seconds: num
   )
   if (json) {
     const counts = { states, lost, failures: failures.length, duplicates, statesPerSecond, traces }
-    console.log(JSON.stringify({ name: 'crash', ...counts, firstFailure: failures[0] ?? null }))
+    const invariants = [...new Set(failures.map(({ invariant }) => invariant))]
+    console.log(JSON.stringify({ name: 'crash', ...counts, invariants, firstFailure: failures[0] ?? null }))
   }
   process.exitCode = failures.length > 0 ? 1 : 0
 }
@@ -64,6 +68,14 @@ function report({ states, duplicates, traces, failures }: CrashRun, seconds: num
 function printFailure(failure: FoundFailure): void {
   console.log(`trace ${failure.trace}, state ${failure.state}: ${failure.invariant}: ${failure.message}`)
   console.log(`replay: npm run crash -- --first ${failure.trace} --state ${failure.state}`)
+}
+
+function until(text: string | undefined): { until?: CrashInvariant } {
+  if (text === undefined) return {}
+  const invariant = CRASH_INVARIANTS.find((one) => one === text)
+  if (invariant !== undefined) return { until: invariant }
+  console.error(`--until takes one of ${CRASH_INVARIANTS.join(', ')}, not ${text}`)
+  process.exit(2)
 }
 
 function wholeNumber(option: string, text: string): number {

@@ -10,21 +10,13 @@ import { checkIndexes, checkSearches } from './derived-check.js'
 import { DiskTrace } from './disk-trace.js'
 import { LogDriver, roomFor, turn } from './log-driver.js'
 import { type AppendedBatch, LogContent, type LogOperation, type Owed, TracedLog, TracedState } from './log-history.js'
+import { batchesByIndex, checkOwed, type RecoveredContent, type RecoveredLogs } from './owed-check.js'
 import type { VolumeImage } from './page-image.js'
 import { AT_ONCE, TracedVolume } from './traced-volume.js'
 import { CRASH_LIMITS, IDENTITY, keyName } from './workload.js'
 
 /** A log may read so much to be recovered however long it is: some windows, checkpoints apart, and a look-ahead. */
 const MOST_REPLAYED_BYTES = 448 * 1024
-
-/** What a recovered log turned out to hold. */
-export interface RecoveredContent {
-  readonly batches: readonly AppendedBatch[]
-  readonly damaged: boolean
-}
-
-/** By topic id; a log that is not there is missing. */
-export type RecoveredLogs = ReadonlyMap<number, RecoveredContent>
 
 export interface Recovered {
   readonly logs: RecoveredLogs
@@ -35,6 +27,9 @@ export interface Recovered {
   readonly wentOn: readonly TracedLog[]
 }
 
+/** Above what any workload asks of its disk. */
+const FIRST_RECOVERY_ID = 1_000_000
+
 /** Many more than what is under way takes to end. */
 const TURNS_AFTER_FAILURE = 50
 
@@ -44,8 +39,8 @@ const RECOVERY_SEED = new SeededRandom('recovery')
 export interface RecoverOptions {
   /** Notes what recovery does to the disk, so that it can be crashed in its turn. */
   readonly traced?: boolean
-  /** Appends so many batches to each log that is there: first what was lost, as clients send it again, then others. */
-  readonly goOn?: number
+  /** Appends so many batches to each log that is there. */
+  readonly goOn?: { readonly batches: number; readonly random: SeededRandom }
   /** Something that was durable has been spoilt besides: logs may be damaged, if they say so. */
   readonly rotten?: boolean
 }
@@ -58,14 +53,14 @@ export async function recoverAndCheck(
 ): Promise<Recovered> {
   memory.reset()
   const environment = crashEnvironment(RECOVERY_SEED, memory)
-  const trace = options.traced === true ? new DiskTrace() : null
+  const trace = options.traced === true ? new DiskTrace(FIRST_RECOVERY_ID) : null
   const volume = new TracedVolume(image.copy(), trace, AT_ONCE)
   try {
     const store = await openLogStore(environment, volume, IDENTITY, CRASH_LIMITS)
     const run = new RecoveryRun(environment, store, volume, owed, options.rotten === true)
     await run.open()
     await run.check()
-    if (options.goOn !== undefined) await run.goOn(options.goOn)
+    if (options.goOn !== undefined) await run.goOn(options.goOn.batches, options.goOn.random)
     // What goes on in the background has to be over before the memory serves another store.
     await turn()
     return { logs: run.contents, image: volume.image, trace, wentOn: run.wentOn }
@@ -85,6 +80,7 @@ interface OpenedLog {
 
 class RecoveryRun {
   readonly contents = new Map<number, RecoveredContent>()
+  private held: ReadonlyMap<number, LogContent> = new Map()
   readonly wentOn: TracedLog[] = []
   private readonly logs: OpenedLog[] = []
 
@@ -117,24 +113,35 @@ class RecoveryRun {
 
   async check(): Promise<void> {
     for (const opened of this.logs) {
-      const { owed } = opened
-      const name = `log ${owed.topicId}`
-      const { batches, damaged } = await this.readAll(name, opened)
-      this.contents.set(owed.topicId, { batches, damaged: damaged || opened.damage !== null })
+      const { owed, log } = opened
+      // Whoever commits knows what was committed, and says it again.
+      log.noteCommitted(Math.min(owed.committed, log.filled.index))
+      const { batches, damaged } = await this.readAll(`log ${owed.topicId}`, opened)
+      this.contents.set(owed.topicId, {
+        startOffset: log.startOffset,
+        batches,
+        lastIndex: log.filled.index,
+        damaged: damaged || opened.damage !== null,
+      })
     }
-    checkOwed(this.owed, this.contents, this.rotten)
+    this.held = checkOwed(this.owed, this.contents, this.rotten)
     for (const opened of this.logs) {
-      const content = this.contents.get(opened.owed.topicId)!
-      if (!content.damaged) await this.checkDerived(`log ${opened.owed.topicId}`, opened, content.batches)
+      const { topicId } = opened.owed
+      const { batches, damaged } = this.contents.get(topicId)!
+      if (!damaged) await this.checkDerived(`log ${topicId}`, opened, batches, this.held.get(topicId)!)
     }
   }
 
-  /** Every batch it serves is one that it was given, as it was given. */
-  private async readAll(name: string, { owed, log }: OpenedLog): Promise<RecoveredContent> {
+  /** Every batch it serves is one that it was given, as it was given, and behind the one before. */
+  private async readAll(
+    name: string,
+    { owed, log }: OpenedLog,
+  ): Promise<{ batches: AppendedBatch[]; damaged: boolean }> {
     const candidates = batchesByIndex(owed.history)
     const batches: AppendedBatch[] = []
     const { index: last, nextOffset } = log.filled
-    for (let offset = log.startOffset; offset < nextOffset; ) {
+    let offset = log.startOffset
+    while ((batches.at(-1)?.index ?? 0) < last) {
       let read: LogRead
       try {
         read = await log.read(offset, 128 * 1024, last)
@@ -142,45 +149,53 @@ class RecoveryRun {
         if (this.rotten && cause instanceof StorageError && cause.code === 'DAMAGED') return { batches, damaged: true }
         throw cause
       }
-      if (read.batchCount === 0) throw new CrashFailure('lost', `${name}: reading stops at offset ${offset}`)
-      recognise(name, candidates, joined(read), batches)
+      const { batchCount } = read
+      if (batchCount > 0) recognise(name, candidates, joined(read), batches)
       offset = read.nextOffset
       read.release()
-    }
-    const end = batches.at(-1)
-    if ((end?.index ?? 0) !== last || (end?.endOffset ?? 0) !== nextOffset) {
-      throw new CrashFailure('wrong state', `${name} says it ends at batch ${last}, and serves ${end?.index ?? 0}`)
+      if (batchCount > 0) continue
+      if (offset === nextOffset) break
+      throw new CrashFailure('lost', `${name}: reading stops at offset ${offset} of ${nextOffset}`)
     }
     return { batches, damaged: false }
   }
 
-  private async checkDerived(name: string, opened: OpenedLog, batches: readonly AppendedBatch[]): Promise<void> {
-    const { log, state } = opened
+  private async checkDerived(
+    name: string,
+    { log, state }: OpenedLog,
+    batches: readonly AppendedBatch[],
+    content: LogContent,
+  ): Promise<void> {
     if (log.flushedIndex !== log.filled.index) {
       throw new CrashFailure('not flushed', `${name} is flushed to ${log.flushedIndex} of ${log.filled.index}`)
     }
-    if (!state.equals(TracedState.of(batches))) {
-      throw new CrashFailure('wrong state', `${name}: state and replay do not make its ${batches.length} batches`)
+    if (!state.equals(TracedState.of(content.batches))) {
+      const count = content.batches.length
+      throw new CrashFailure('wrong state', `${name}: state and replay do not make its ${count} batches`)
     }
-    await checkSearches(name, log, batches)
-    checkIndexes(name, log, this.volume.image)
+    try {
+      await checkSearches(name, log, batches)
+    } catch (cause) {
+      // What is rotten may be what the search passes by.
+      if (this.rotten && cause instanceof StorageError && cause.code === 'DAMAGED') return
+      throw cause
+    }
+    if (!this.rotten) checkIndexes(name, log, this.volume.image)
   }
 
-  async goOn(count: number): Promise<void> {
+  /** First what was lost, as clients send it again, then others; now and then a suffix is cut off before. */
+  async goOn(count: number, random: SeededRandom): Promise<void> {
     for (const { owed, state, log } of this.logs) {
-      const key = { topicId: owed.topicId, partition: 0, lane: 0 }
-      const traced = new TracedLog(key)
-      const content = new LogContent()
-      for (const batch of this.contents.get(owed.topicId)!.batches) {
-        const operation: LogOperation = { kind: 'append', batch }
-        traced.history.push(operation)
-        content.apply(operation)
+      const driver = this.drive(owed, state, log)
+      const { traced, content } = driver
+      const free = content.batches.length - owed.committed
+      if (free > 0 && random.chance(0.3)) {
+        driver.truncate(content.batches.length - random.integer(1, free))
+        await driver.truncating
       }
-      traced.given = traced.kept = traced.history.length
-      const driver = new LogDriver(this.environment, this.volume.trace, traced, content, state, log)
-      const random = new SeededRandom(`go on ${owed.topicId}`)
+      const again = LogContent.after(owed.history, owed.given).batches
       for (let i = 0; i < count; i++) {
-        const lost = owed.history[traced.history.length]?.batch.bytes
+        const lost = driver.isNext(again[content.batches.length]) ? again[content.batches.length]!.bytes : null
         const bytes = lost ?? driver.draw(random, 700)
         for (let turns = 0; !log.hasRoom(roomFor(bytes)); turns++) {
           if (turns > 1000) throw new CrashFailure('exception', `log ${owed.topicId} never has room`)
@@ -193,22 +208,22 @@ class RecoveryRun {
       this.wentOn.push(traced)
     }
   }
-}
 
-/** Batches by the index they were given, of each history once: thousands of states ask for the same ones. */
-const byIndex = new WeakMap<readonly LogOperation[], AppendedBatch[][]>()
-
-function batchesByIndex(history: readonly LogOperation[]): readonly (readonly AppendedBatch[])[] {
-  let batches = byIndex.get(history)
-  if (batches === undefined) {
-    batches = []
-    for (const { batch } of history) {
-      batches[batch.index] ??= []
-      batches[batch.index]!.push(batch)
+  /** What the log holds now is what it owes from now on. */
+  private drive(owed: Owed, state: TracedState, log: PartitionLog): LogDriver {
+    const traced = new TracedLog({ topicId: owed.topicId, partition: 0, lane: 0 })
+    const content = new LogContent()
+    for (const batch of this.held.get(owed.topicId)!.batches) {
+      const operation: LogOperation = { kind: 'append', batch }
+      traced.history.push(operation)
+      content.apply(operation)
     }
-    byIndex.set(history, batches)
+    traced.given = traced.kept = traced.history.length
+    traced.committed = owed.committed
+    const driver = new LogDriver(this.environment, this.volume.trace, traced, content, state, log)
+    driver.committed = owed.committed
+    return driver
   }
-  return batches
 }
 
 function joined({ pieces }: LogRead): Uint8Array {
@@ -237,52 +252,9 @@ function recognise(
     if (batch === undefined || !logPartIsValid(bytes, view, at, crc32)) {
       throw new CrashFailure('wrong bytes', `${name}: batch ${part.index} is not what was given`)
     }
+    const before = into.at(-1)?.index ?? 0
+    if (before >= part.index) throw new CrashFailure('wrong bytes', `${name}: batch ${part.index} is behind ${before}`)
     into.push(batch)
     at = clientAt + part.clientLength
   }
-}
-
-/**
- * Each log holds what some first part of its history made of it: no less than was promised, no more than was given.
- * @param rotten something durable was spoilt besides: less may be there when the log says that it is damaged, or when
- * nothing on the disk can know better.
- * @throws CrashFailure.
- */
-export function checkOwed(owed: readonly Owed[], logs: RecoveredLogs, rotten = false): void {
-  for (const one of owed) {
-    const name = `log ${one.topicId}`
-    const content = logs.get(one.topicId)
-    if (content !== undefined && one.dropped) throw new CrashFailure('phantom', `${name} was dropped, and is there`)
-    if (content !== undefined) checkContent(name, one, content, rotten)
-    else if (one.kept > 0 && !one.dropAsked) {
-      throw new CrashFailure(rotten ? 'damage hidden' : 'lost', `${name} is gone`)
-    }
-  }
-}
-
-function checkContent(name: string, owed: Owed, { batches, damaged }: RecoveredContent, rotten: boolean): void {
-  const content = LogContent.after(owed.history, owed.kept)
-  for (let count = owed.kept; ; count++) {
-    if (isSame(batches, content.batches)) return
-    if (count === owed.given) break
-    content.apply(owed.history[count]!)
-  }
-  const promised = LogContent.after(owed.history, owed.kept).batches
-  const isShort = batches.length < promised.length && batches.every((batch, i) => batch === promised[i])
-  if (!isShort) throw new CrashFailure('phantom', `${name} has ${batches.length} batches that it never had together`)
-  if (rotten && (damaged || !isProvenFlushed(owed, promised[batches.length]!))) return
-  const what = rotten ? 'damage hidden' : 'lost'
-  throw new CrashFailure(what, `${name} ends at batch ${batches.length} of ${promised.length} promised`)
-}
-
-/** Whether something that was given once the batch was flushed is flushed too: its group says that the batch was. */
-function isProvenFlushed({ history, kept, givenWhenFlushed }: Owed, lost: AppendedBatch): boolean {
-  const at = history.findIndex(({ batch }) => batch === lost)
-  return kept > (givenWhenFlushed[at] ?? Number.POSITIVE_INFINITY)
-}
-
-function isSame(some: readonly AppendedBatch[], others: readonly AppendedBatch[]): boolean {
-  if (some.length !== others.length) return false
-  for (let i = some.length - 1; i >= 0; i--) if (some[i] !== others[i]) return false
-  return true
 }

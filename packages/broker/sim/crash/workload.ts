@@ -50,6 +50,10 @@ class PickedOrder implements CompletionOrder {
 export type Step =
   | { readonly kind: 'append'; readonly log: number; readonly bytes: number; readonly mode: 'flush' | 'write' }
   | { readonly kind: 'settle' | 'flush' | 'drop'; readonly log: number }
+  /** Of what could be: 0 nothing, 1 everything. */
+  | { readonly kind: 'commit' | 'truncate'; readonly log: number; readonly share: number }
+  /** The log is to keep so many bytes; null cuts off everything there is. */
+  | { readonly kind: 'expire'; readonly log: number; readonly bytes: number | null }
   | { readonly kind: 'close' }
   /** The next flush answers an error. */
   | { readonly kind: 'failFlush' }
@@ -118,7 +122,23 @@ export class Workload {
     if (traced.dropAsked) return
     switch (step.kind) {
       case 'append':
-        return this.append(driver, step.bytes, step.mode)
+        return this.append(driver, () => driver.draw(this.random, step.bytes), step.mode)
+      case 'commit': {
+        const { committed } = driver
+        return driver.commit(committed + Math.floor((log.flushedIndex - committed) * step.share))
+      }
+      case 'truncate': {
+        if (driver.truncating !== null || log.failure !== null) return
+        const { index } = log.filled
+        const cut = Math.ceil((index - driver.committed) * step.share)
+        if (cut > 0) driver.truncate(index - cut)
+        return
+      }
+      case 'expire': {
+        if (log.failure !== null || !(await this.room(driver, 4096))) return
+        const batch = driver.expire(step.bytes)
+        return batch === null ? undefined : this.append(driver, () => batch, 'flush')
+      }
       case 'settle':
         return this.settleSome(this.random.integer(1, 6))
       case 'flush':
@@ -137,16 +157,23 @@ export class Workload {
     }
   }
 
-  private async append(driver: LogDriver, bytes: number, mode: 'flush' | 'write'): Promise<void> {
-    const batch = driver.draw(this.random, bytes)
-    for (let tries = 0; !driver.log.hasRoom(roomFor(batch)); tries++) {
-      if (tries > 1000) throw new Error('there is never room')
-      await this.settleSome(1)
-    }
-    if (driver.log.failure !== null) return
+  private async append(driver: LogDriver, draw: () => Uint8Array, mode: 'flush' | 'write'): Promise<void> {
+    // What a producer sends next is known when the log takes appends again.
+    if (driver.truncating !== null) await this.until(driver.truncating)
+    const batch = draw()
+    if (!(await this.room(driver, roomFor(batch)))) return
     const term = Math.max(1, driver.log.filled.term + (this.random.chance(0.1) ? 1 : 0))
     driver.append(batch, term, mode)
     if (this.random.chance(0.5)) await turn()
+  }
+
+  /** @returns false when the log has failed, as it was made to. */
+  private async room(driver: LogDriver, bytes: number): Promise<boolean> {
+    for (let tries = 0; !driver.log.hasRoom(bytes); tries++) {
+      if (tries > 1000) throw new Error('there is never room')
+      await this.settleSome(1)
+    }
+    return driver.log.failure === null
   }
 
   /** Lets some operations complete, in an order that chance decides. */
