@@ -1,9 +1,10 @@
 // What a reader does about damage: it finds out how far that reaches, goes past it to what stands behind, and tells
 // whoever wants the damaged records themselves where the log goes on.
+import type { DamagedRange } from './damaged-range.js'
 import { keyText } from './group-envelope.js'
 import { type LogKey, StorageError } from './log-store.js'
 import type { Segment } from './segment.js'
-import { type DamagedRange, SegmentCheck } from './segment-check.js'
+import { SegmentCheck } from './segment-check.js'
 import type { StorageContext } from './storage-context.js'
 
 /** Takes note of a damaged stretch, counts it and says so in the log, once. */

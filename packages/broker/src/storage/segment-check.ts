@@ -1,5 +1,6 @@
 // Checks the groups of a segment as they stand on disk, past every cache, one after the other; goes on behind damage.
 import { BLOCK_BYTES, type Clock, DiskError, type Memory } from '../environment.js'
+import type { DamagedRange } from './damaged-range.js'
 import { checkGroup } from './group-check.js'
 import type { GroupEnvelope } from './group-envelope.js'
 import { GroupSource } from './group-source.js'
@@ -7,18 +8,6 @@ import type { LogKey } from './log-store.js'
 import { endOffsetOf } from './read-selection.js'
 import type { Segment } from './segment.js'
 import { padded } from './slot-layout.js'
-
-/** A stretch of a log on disk that is not what was written. */
-export interface DamagedRange {
-  /** In the log. */
-  readonly position: number
-  /** Where the next whole group stands, or the check ended. */
-  readonly endPosition: number
-  /** Offsets that cannot be read: from the first to before the next one; null where that is not known. */
-  readonly firstOffset: number | null
-  readonly nextOffset: number | null
-  readonly reason: string
-}
 
 /** Behind bytes that the disk refuses to read, the search goes on so much later. */
 const UNREADABLE_STEP_BYTES = 64 * 1024

@@ -1,6 +1,6 @@
 // A slot while a log owns it: the piece of the log from one base position to the next.
 import type { FrameSource } from '../memory/frame.js'
-import type { DamagedRange } from './segment-check.js'
+import type { DamagedRange } from './damaged-range.js'
 import type { Slot } from './slot.js'
 import type { SlotOwner } from './slot-header.js'
 import { dataLimitOf, indexIntervalOf, SLOT_DATA_START } from './slot-layout.js'

@@ -1,0 +1,13 @@
+// What is known of damage on disk: where, how far it reaches, and what it costs.
+
+/** A stretch of a log on disk that is not what was written. */
+export interface DamagedRange {
+  /** In the log. */
+  readonly position: number
+  /** Where the next whole group stands, or the check ended. */
+  readonly endPosition: number
+  /** Offsets that cannot be read: from the first to before the next one; null where that is not known. */
+  readonly firstOffset: number | null
+  readonly nextOffset: number | null
+  readonly reason: string
+}
