@@ -69,6 +69,18 @@ describe('settings', () => {
     expect(settings({ variables: { MILLRACE_MEMORY: text } }).memory).toBe(bytes)
   })
 
+  it('limit connections and the scrubber, and 0 is no limit, or no scrubbing', () => {
+    expect(settings({})).toMatchObject({
+      maxConnectionsPerAddress: 2_000,
+      acceptsPerSecond: 1_000,
+      scrubRate: undefined,
+    })
+    const args = ['--max-connections-per-address', '0', '--accepts-per-second=0', '--scrub-rate', '0']
+    expect(settings({ args })).toMatchObject({ maxConnectionsPerAddress: 0, acceptsPerSecond: 0, scrubRate: 0 })
+    expect(settings({ variables: { MILLRACE_SCRUB_RATE: '1m' } }).scrubRate).toBe(2 ** 20)
+    expect(() => settings({ args: ['--accepts-per-second', '-1'] })).toThrow('a whole number from 0')
+  })
+
   it('name the file and the help', () => {
     expect(readArguments(['--config', 'a.json', '-h'])).toMatchObject({ configPath: 'a.json', help: true })
   })
