@@ -95,6 +95,13 @@ export function flip(directory: string, slot: string, at: number): void {
   closeSync(file)
 }
 
+/** Writes one value over a stretch of a file that is there. */
+export function fill(directory: string, name: string, at: number, length: number, value: number): void {
+  const file = openSync(join(directory, name), 'r+')
+  writeSync(file, new Uint8Array(length).fill(value), 0, length, at)
+  closeSync(file)
+}
+
 export interface FoundEnvelope {
   readonly slot: string
   readonly at: number
