@@ -29,6 +29,7 @@ export interface InspectedVolume {
 
 const HEADER_POSITIONS = [FREE_HEADER_POSITION, ...CHECKPOINT_HEADER_POSITIONS, ROLL_HEADER_POSITION]
 const ROLL_BLOCK = 3
+const TORN_SLOT_HINT = 'a power cut does that to a new slot; a log that misses it is reported as damaged'
 const DAMAGE_HINT = 'keep a copy of the directory, then restore the file from a copy of before'
 
 /** @throws InspectError when this is no data directory of a broker; DiskError. */
@@ -146,7 +147,7 @@ class VolumeInspection {
     if (scanned === null) return
     if (scanned.kind === 'unreadable') {
       if (scanned.refused) this.damage(name, `the disk refuses to read it: ${scanned.reason}`, DAMAGE_HINT)
-      else this.damage(name, 'none of its headers is valid, and it is not empty', DAMAGE_HINT)
+      else this.note(name, 'none of its headers is valid, and it is not empty', TORN_SLOT_HINT)
     }
     if (scanned.kind !== 'owned') return
     this.judgeHeaders(name, scanned, headers)
