@@ -318,7 +318,7 @@ export class Partition {
     if (start === null) return
     const index = this.#log.filled.index + 1
     const batch = sealLogStart(start, this.key, index, wallMs)
-    if (!this.#log.hasRoom(LOG_PART_BYTES + batch.length)) return
+    if (!this.#log.hasRoom(LOG_PART_BYTES + batch.length, true)) return
     const block = memory.allocate(batch.length)
     if (block === null) return
     try {

@@ -81,21 +81,21 @@ export class GroupAssembly {
   // -------------------------------------------------------------- room
 
   /** Whether a batch of so many bytes, its log part included, finds memory and a slot now. */
-  hasRoom(batchBytes: number): boolean {
+  hasRoom(batchBytes: number, isControl: boolean): boolean {
     if (this.fitsOpen(batchBytes)) return true
     const groupBytes = padded(ENVELOPE_BYTES + batchBytes)
     this.lacks = 'slot'
     // Memory last: to take it and give it back for want of a slot would wake everybody who waits for some.
-    if (!this.hasSlotRoom(groupBytes)) return false
+    if (!this.hasSlotRoom(groupBytes, isControl)) return false
     this.lacks = 'memory'
     return this.extents.ensure(groupBytes, this.open === null ? 0 : this.open.paddedLength)
   }
 
   /** Whether appends fail until the disk has space again. */
-  isFullFor(batchBytes: number): boolean {
+  isFullFor(batchBytes: number, isControl: boolean): boolean {
     const groupBytes = padded(ENVELOPE_BYTES + batchBytes)
     if (!this.context.pool.isFullFor(groupBytes) || this.fitsOpen(batchBytes)) return false
-    return !this.hasSlotRoom(groupBytes)
+    return !this.hasSlotRoom(groupBytes, isControl)
   }
 
   private fitsOpen(batchBytes: number): boolean {
@@ -103,10 +103,12 @@ export class GroupAssembly {
     return open !== null && open.segment !== null && open.length + batchBytes <= open.capacity
   }
 
-  private hasSlotRoom(groupBytes: number): boolean {
+  private hasSlotRoom(groupBytes: number, isControl: boolean): boolean {
     if (this.hasUnplaced) return false
     const end = this.open === null ? this.chain.end : this.open.end
-    return this.chain.fits(end, groupBytes) || this.chain.ensureSlot(groupBytes, this.usesUnwritten)
+    const { chain } = this
+    if (chain.fits(end, groupBytes) || chain.ensureSlot(groupBytes, this.usesUnwritten)) return true
+    return isControl && chain.fitsAtWorst(end, groupBytes)
   }
 
   // -------------------------------------------------------------- batches
@@ -119,7 +121,7 @@ export class GroupAssembly {
     assert(stamp.term >= filled.term, `term ${stamp.term} behind ${filled.term}`)
     this.usesUnwritten = !urgent
     const bytes = LOG_PART_BYTES + header.length
-    const group = this.groupFor(bytes)
+    const group = this.groupFor(bytes, header.control)
     const { block } = group.extent
     const at = group.start + group.length
     const clientAt = at + LOG_PART_BYTES
@@ -147,7 +149,7 @@ export class GroupAssembly {
     return true
   }
 
-  private groupFor(batchBytes: number): Group {
+  private groupFor(batchBytes: number, isControl: boolean): Group {
     if (this.open !== null && this.open.length + batchBytes <= this.open.capacity) return this.open
     this.closeOpen()
     const groupBytes = padded(ENVELOPE_BYTES + batchBytes)
@@ -161,7 +163,7 @@ export class GroupAssembly {
     group.onForget = () => this.forgetOldest(group)
     this.open = group
     this.tail.push(group)
-    if (this.unplaced.length === 0) this.place(group, groupBytes)
+    if (this.unplaced.length === 0) this.place(group, groupBytes, isControl)
     return group
   }
 
@@ -190,11 +192,11 @@ export class GroupAssembly {
   // -------------------------------------------------------------- places
 
   /** Gives a group its place in the log. @returns false while there is no slot for it. */
-  private place(group: Group, groupBytes: number): boolean {
+  private place(group: Group, groupBytes: number, isControl = false): boolean {
     const { chain } = this
     if (!chain.fits(chain.end, groupBytes)) {
-      if (!chain.ensureSlot(groupBytes, this.usesUnwritten)) return false
-      this.roll(group.firstIndex, group.firstOffset)
+      if (chain.ensureSlot(groupBytes, this.usesUnwritten)) this.roll(group.firstIndex, group.firstOffset)
+      else if (!isControl || !chain.fitsAtWorst(chain.end, groupBytes)) return false
     }
     group.segment = chain.current!
     group.position = chain.end

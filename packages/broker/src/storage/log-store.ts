@@ -106,8 +106,11 @@ export interface PartitionLog {
     stamp: { readonly term: number; readonly baseOffset: number; readonly index: number; readonly appendTime: number },
     mode: 'flush' | 'write',
   ): boolean
-  /** Whether `bytes` more can be appended now; false when memory or pre-written slots are short (then `onRoom`). */
-  hasRoom(bytes: number): boolean
+  /**
+   * Whether `bytes` more can be appended now; false when memory or pre-written slots are short (then `onRoom`). There is
+   * room for one control batch longer than for others.
+   */
+  hasRoom(bytes: number, isControl?: boolean): boolean
   /** Calls back once when room may have come up, or appends have come to fail. */
   onRoom(callback: () => void): void
 

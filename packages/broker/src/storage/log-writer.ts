@@ -104,13 +104,13 @@ export class LogWriter implements FlushClient {
 
   // -------------------------------------------------------------- appending
 
-  hasRoom(batchBytes: number): boolean {
+  hasRoom(batchBytes: number, isControl: boolean): boolean {
     const unflushed = this.unflushedBytes
     this.lacksMemory = false
     if (unflushed > 0 && unflushed + batchBytes > this.context.limits.maxUnflushedBytes) return false
     // Memory taken ahead goes back at the end of the turn if nothing is appended after all.
     this.scheduleTurn()
-    if (this.assembly.hasRoom(batchBytes)) return true
+    if (this.assembly.hasRoom(batchBytes, isControl)) return true
     this.lacksMemory = this.assembly.lacks === 'memory'
     return false
   }

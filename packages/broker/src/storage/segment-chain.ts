@@ -61,6 +61,15 @@ export class SegmentChain {
     return position + groupBytes <= current.dataLimit
   }
 
+  /**
+   * Whether a group would fit into the room kept for the index. A control batch may use it when there is no other slot:
+   * on a full disk it moves the log start, so that slots come back, and an index can be made again.
+   */
+  fitsAtWorst(position: number, groupBytes: number): boolean {
+    const { current } = this
+    return current !== undefined && position + groupBytes <= current.limit
+  }
+
   /** The largest group that may begin at the end of the chain; 0 when a new segment is due. */
   get remainingBytes(): number {
     const { current } = this

@@ -118,16 +118,17 @@ export class StoredLog implements PartitionLog {
     assert(sourceOffset + header.length <= source.byteLength, 'a client part lies inside its block')
     assert(!this.truncating, 'an append while a suffix is cut off: hasRoom was not asked')
     const bytes = LOG_PART_BYTES + header.length
-    if (this.writer.assembly.isFullFor(bytes)) {
+    if (this.writer.assembly.isFullFor(bytes, header.control)) {
       throw new StorageError('DISK_FULL', `the disk has no space for another segment of log ${keyText(this.key)}`)
     }
     return this.writer.append(source, sourceOffset, header, stamp, mode === 'flush')
   }
 
   /** True also when an append would fail at once: the caller then hears why. */
-  hasRoom(bytes: number): boolean {
+  hasRoom(bytes: number, isControl = false): boolean {
     if (this.closed || this.failure !== null) return true
-    return !this.truncating && (this.writer.assembly.isFullFor(bytes) || this.writer.hasRoom(bytes))
+    if (this.truncating) return false
+    return this.writer.assembly.isFullFor(bytes, isControl) || this.writer.hasRoom(bytes, isControl)
   }
 
   onRoom(callback: () => void): void {
@@ -167,12 +168,14 @@ export class StoredLog implements PartitionLog {
     this.recycler.wake(this.committedIndex)
     const expired = expiredOf(chain.segments, chain.end, chain.lastAppendTime, limits)
     const { current } = starts
-    if (expired === 'everything') {
-      if (filled.nextOffset === current.offset || assembly.open !== null) return null
-      if (!chain.currentIsEmpty && !assembly.beginSegment(BLOCK_BYTES)) return null
-      return { index: filled.index + 1, offset: filled.nextOffset, previousTerm: filled.term }
+    const count = expired === 'everything' ? Math.max(0, chain.segments.length - 1) : expired.segments
+    if (expired === 'everything' && filled.nextOffset !== current.offset && assembly.open === null) {
+      // Without a slot for a new segment everything goes but the last one.
+      if (chain.currentIsEmpty || assembly.beginSegment(BLOCK_BYTES)) {
+        return { index: filled.index + 1, offset: filled.nextOffset, previousTerm: filled.term }
+      }
     }
-    const { firstIndex: index, firstOffset: offset } = chain.segments[expired.segments] ?? FIRST
+    const { firstIndex: index, firstOffset: offset } = chain.segments[count] ?? FIRST
     return index > current.index ? { index, offset, previousTerm: terms.termAtIndex(index - 1) } : null
   }
 

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { sealLogStart } from '#src/storage/log-start.js'
 import type { PartitionLog, RetentionLimits } from '#src/storage/log-store.js'
 import type { VolumeImage } from '../../sim/crash/page-image.js'
-import { clientPartsOf, KEY, RecordingState, SMALL, slotFiles, TestStore } from './fixture.js'
+import { batchOf, clientPartsOf, KEY, RecordingState, SMALL, slotFiles, TestStore } from './fixture.js'
 
 const bySize = (bytes: number): RetentionLimits => ({ bytes, appendedBefore: null })
 const byTime = (appendedBefore: number): RetentionLimits => ({ bytes: null, appendedBefore })
@@ -96,6 +96,61 @@ describe('retention by size', () => {
     expect(await log.termAt(log.startOffset - 1)).toBe(0)
     expect(await log.termAt(log.startOffset)).toBe(1)
     expect(await test.settled(log.offsetForTime(0, log.flushedIndex))).toMatchObject({ offset: log.startOffset })
+  })
+})
+
+describe('on a full disk', () => {
+  it('the log start still moves, and appends go on in what comes back', async () => {
+    const test = await TestStore.open(undefined, ONE_SIZE)
+    const log = await test.open()
+    await test.fill(log, 60, { bytes: 3000 })
+    await test.until(() => test.store.statistics.freeSlots >= 2)
+    test.order.fail('allocate', 'NO_SPACE')
+    const batch = batchOf({ bytes: 3000 })
+    const room = LOG_PART_BYTES + batch.length
+    const fillUp = async (): Promise<void> => {
+      for (let i = 0; i < 500; i++) {
+        await test.until(() => log.hasRoom(room))
+        try {
+          test.append(log, batch)
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'DISK_FULL' })
+          return
+        }
+      }
+      throw new Error('the disk does not become full')
+    }
+    for (let round = 0; round < 3; round++) {
+      await fillUp()
+      await test.settled(log.flush())
+      const start = log.expire(bySize(64 * 1024))!
+      const control = sealLogStart(start, KEY, log.filled.index + 1, 5)
+      expect(log.hasRoom(LOG_PART_BYTES + control.length, true)).toBe(true)
+      expect(test.append(log, control)).toBe(true)
+      await test.settled(log.flush())
+      log.noteCommitted(log.flushedIndex)
+      await test.until(() => test.store.statistics.freeSlots > 0, 'slots come back')
+    }
+    const again = await test.restart()
+    const reopened = await again.open()
+    expect(again.store.recovery.damaged).toEqual([])
+    expect(reopened.filled).toEqual(log.filled)
+  })
+
+  it('what is too old goes, but for the segment that there is no slot to replace', async () => {
+    const test = await TestStore.open(undefined, ONE_SIZE)
+    const log = await test.open()
+    await test.fill(log, 40, { bytes: 3000 })
+    test.order.fail('allocate', 'NO_SPACE')
+    await test.until(() => test.store.statistics.freeSlots >= 2)
+    const others = await test.open({ ...KEY, partition: 9 })
+    const full = async (): Promise<void> => {
+      while (true) await test.appendWhenRoom(others, batchOf({ bytes: 3000 }))
+    }
+    await expect(full()).rejects.toMatchObject({ code: 'DISK_FULL' })
+    expect(test.store.statistics.freeSlots).toBe(0)
+    const start = log.expire(byTime(78))!
+    expect(start.offset).toBeGreaterThan(20)
   })
 })
 
