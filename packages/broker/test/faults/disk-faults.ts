@@ -51,7 +51,7 @@ async function expectAllThere({ ledger, start, disk }: World): Promise<void> {
 
 /** Reads go on, everything else is refused, and log and status say why. */
 async function expectLatched({ ledger }: World, broker: BrokerProcess, reason: RegExp): Promise<void> {
-  expect(new Set(await ledger.send(8, 5_000, 700))).toEqual(new Set([FAILED]))
+  expect(new Set(await ledger.send(8, 5_000, 400))).toEqual(new Set([FAILED]))
   expect(await ledger.codeOfCreating('another')).toBe(FAILED)
   await ledger.verify()
   expect((await ledger.status()).failure).toMatch(reason)
@@ -67,7 +67,7 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     const { disk, ledger } = world
     const broker = await begin(world)
     const fault = disk.inject({ on: ['write'], effect: 'EIO', files: SLOTS, after: 3, times: 1 })
-    expect(new Set(await ledger.send(60, 10_000, 700))).toEqual(new Set([FAILED]))
+    expect(new Set(await ledger.send(60, 10_000, 400))).toEqual(new Set([FAILED]))
     expect(fault.met).toBe(1)
     // The disk is well again at once, and still nothing is written until the logs have been verified.
     await expectLatched(world, broker, /EIO/)
@@ -79,7 +79,7 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     const { disk, ledger } = world
     const broker = await begin(world)
     disk.inject({ on: ['flush'], effect: 'EIO', files: SLOTS, after: 1, times: 1, losesUnflushed: true })
-    expect(new Set(await ledger.send(60, 10_000, 700))).toEqual(new Set([FAILED]))
+    expect(new Set(await ledger.send(60, 10_000, 400))).toEqual(new Set([FAILED]))
     await expectLatched(world, broker, /EIO/)
     await broker.kill()
     disk.cutPower()
@@ -149,7 +149,7 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     const broker = await begin(world)
     await sleep(300)
     disk.capacityBytes = disk.usedBytes + 64 * 1024
-    const refusals = await ledger.send(600, 20_000, 1_500)
+    const refusals = await ledger.send(600, 20_000, 1_000)
     // Batches behind the first that was refused may only hear that one before them is missing.
     expect(refusals).toContain('ERR_MILLRACE_DISK_FULL')
     expect(
@@ -181,7 +181,15 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     fault.lift()
     expect(await sending).toEqual([])
     await ledger.verify()
-    expect(await broker.stop()).toBe(0)
+    // A stop waits for what the disk has not done, and is an orderly one when the disk comes back.
+    const again = disk.inject({ on: ['write', 'flush'], effect: 'hang', files: SLOTS })
+    const unfinished = ledger.send(8, 10_000, 1_000)
+    await eventually('the disk hangs again', () => disk.hangingCount > 0)
+    const stopping = broker.stop()
+    await sleep(500)
+    again.lift()
+    expect(await stopping, broker.log()).toBe(0)
+    await unfinished
     await expectAllThere(world)
   })
 
@@ -189,7 +197,7 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     const { disk, ledger } = world
     const broker = await begin(world)
     disk.inject({ on: ALL_WRITING, effect: 'EROFS' })
-    expect(new Set(await ledger.send(8, 10_000, 700))).toEqual(new Set([FAILED]))
+    expect(new Set(await ledger.send(8, 10_000, 400))).toEqual(new Set([FAILED]))
     await expectLatched(world, broker, /EROFS|read-only file system/i)
     await broker.stop()
     const { code, words } = await startRefused(disk.directory, environment)

@@ -124,6 +124,19 @@ export function command(program: string, args: readonly string[], device?: numbe
   })
 }
 
+/** What a program writes; empty when it fails. */
+export function outputOf(program: string, args: readonly string[]): Promise<string> {
+  return new Promise((resolve) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'ignore'] })
+    let words = ''
+    child.stdout.on('data', (chunk: Buffer) => {
+      words += chunk.toString()
+    })
+    child.once('error', () => resolve(''))
+    child.once('close', () => resolve(words.trim()))
+  })
+}
+
 /** Reads requests until the file system has ended. */
 function receive(device: number, asyncDirect: boolean, serve: (request: FuseRequest) => void): Promise<void> {
   return new Promise((resolve) => {
