@@ -5,6 +5,7 @@ import type { History, Invariant, ReadFact, SendFact, SessionFact, TopicFact } f
 
 const FLUSHED: TopicFact = { name: 'orders', durability: 'flushed', partitions: 2, deletedAtMs: [] }
 const BUFFERED: TopicFact = { ...FLUSHED, name: 'clicks', durability: 'buffered' }
+const SMALL: TopicFact = { ...FLUSHED, name: 'small', hasRetention: true }
 
 /** An acknowledged send of record `recordId` at partition 0, offset `recordId`; changed as a test needs it. */
 function send(recordId: number, changes: Partial<SendFact> = {}): SendFact {
@@ -37,7 +38,14 @@ function log(reads: readonly ReadFact[], topic = 'orders', partition = 0) {
 }
 
 function history(changes: Partial<History>): History {
-  return { topics: [FLUSHED, BUFFERED], sends: [], sessions: [], finalLogs: [log([])], diskLosses: [], ...changes }
+  return {
+    topics: [FLUSHED, BUFFERED, SMALL],
+    sends: [],
+    sessions: [],
+    finalLogs: [log([])],
+    diskLosses: [],
+    ...changes,
+  }
 }
 
 function found(changes: Partial<History>): Invariant[] {
@@ -264,6 +272,47 @@ it('resurrected: a topic made anew holds nothing of the old one', () => {
   expect(found({ topics: twice, sends, finalLogs: [], sessions: [session([read(20, 0)])] })).toEqual(['resurrected'])
   expect(found({ topics, sends, finalLogs: [], sessions: [session([read(20, 0)])] })).toEqual([])
   expect(found({ topics, sends, finalLogs: [], sessions: [session([read(0, 0)], { openedAtMs: 5 })] })).toEqual([])
+})
+
+const small = (recordId: number, changes: Partial<SendFact> = {}) => send(recordId, { topic: 'small', ...changes })
+const smallLog = (startOffset: number, reads: readonly ReadFact[]) => ({ ...log(reads, 'small'), startOffset })
+const smallSession = (reads: readonly ReadFact[], changes: Partial<SessionFact> = {}) =>
+  session(reads, { topic: 'small', ...changes })
+
+it('retention takes the beginning of a log that has it, and nothing else', () => {
+  const sends = [small(0), small(1), small(2), small(3)]
+  const left = [read(2, 2), read(3, 3)]
+  expect(found({ sends, finalLogs: [smallLog(2, left)] })).toEqual([])
+  expect(found({ sends: [small(0, { position: null })], finalLogs: [smallLog(2, [])] })).toEqual([])
+  // What was delivered may go afterwards; whoever comes later begins where the log begins then.
+  const all = [read(0, 0, { atMs: 10 }), read(1, 1, { atMs: 10 }), read(2, 2), read(3, 3)]
+  const sessions = [smallSession(all, { openedAtMs: 5 }), smallSession(left, { openedAtMs: 60, reachedEnd: true })]
+  expect(found({ sends, finalLogs: [smallLog(2, left)], sessions })).toEqual([])
+  expect(found({ sends, finalLogs: [smallLog(1, left)] })).toEqual(['lost-write', 'offset-gap'])
+  expect(found({ sends, finalLogs: [smallLog(2, [read(3, 3)])] })).toEqual(['lost-write', 'offset-gap'])
+  expect(found({ sends: THREE, finalLogs: [{ ...log([read(1, 1), read(2, 2)]), startOffset: 1 }] })).toEqual([
+    'lost-write',
+    'offset-gap',
+  ])
+  expect(found({ sends, finalLogs: [smallLog(2, left)], sessions: [smallSession([read(3, 3)])] })).toEqual([
+    'session-skip',
+  ])
+  expect(
+    found({ sends, finalLogs: [smallLog(2, left)], sessions: [smallSession([read(2, 2)], { reachedEnd: true })] }),
+  ).toEqual(['stale-end'])
+})
+
+it('below-start: nobody is given what went before the session began', () => {
+  const sends = [small(0), small(1), small(2)]
+  const early = smallSession([read(2, 2, { atMs: 10 })], { openedAtMs: 5 })
+  const finalLogs = [smallLog(2, [read(2, 2)])]
+  for (const from of ['earliest', 'latest'] as const) {
+    const late = smallSession([read(1, 1), read(2, 2)], { openedAtMs: 20, from })
+    expect(found({ sends, finalLogs, sessions: [early, late] })).toEqual(['below-start'])
+    expect(found({ sends, finalLogs, sessions: [early, { ...late, openedAtMs: 8 }] })).toEqual([])
+  }
+  const other = smallSession([read(0, 0, { partition: 1 })], { openedAtMs: 20 })
+  expect(found({ sends, finalLogs, sessions: [early, other] })).not.toContain('below-start')
 })
 
 it('reports one cause a few times, not a thousand', () => {
