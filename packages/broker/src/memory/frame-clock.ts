@@ -1,11 +1,11 @@
-// Chooses which page gives way: a clock over the frames in the manner of S3-FIFO, so that a scan displaces only itself.
+// Chooses which page gives way: a clock over new and proven pages, so that a scan displaces only itself.
 
 import type { PageTable } from './page-table.js'
 import * as layout from './table-layout.js'
 import { hashOf } from './table-layout.js'
 
 const HEAT_MASK = 3
-/** Asked for again after it was loaded, or soon after it was evicted: belongs to the nine tenths that scans do not reach. */
+/** Asked for again after it was loaded, or soon after it was evicted: scans do not reach it. */
 const PROVEN = 4
 /** Read ahead, and not asked for yet. */
 const AHEAD = 8
@@ -17,11 +17,14 @@ const AHEAD = 8
 const SAME_VISIT_PAGES = 8
 /** Rounds of the hand before pages are taken without regard to their heat; heat is at most 3. */
 const POLITE_ROUNDS = 5
+/** Rounds in which new pages are spared while there are fewer of them than there should be. */
+const PROBATION_SPARED_ROUNDS = 4
 
 /**
- * New pages are on probation. The hand evicts those nobody came back to, and remembers them as ghosts; one that was asked
- * for again, or is loaded again while its ghost is remembered, has proved itself. Only while less than a tenth of the
- * frames is on probation do proven pages give way, the coldest first.
+ * New pages are on probation. The hand evicts those nobody came back to; one that was asked for again, or is loaded again
+ * while its ghost is remembered, has proved itself. Proven pages give way, the coldest first, while fewer frames are on
+ * probation than should be. How many should be follows the ghosts, as in ARC (Megiddo and Modha 2003): one that comes back
+ * after its probation says that probation was too short, one that had proved itself says the contrary, and counts twice.
  *
  * Heat is a hint: the words here decide which frame is tried, the state word decides whether it is taken.
  */
@@ -44,9 +47,11 @@ export class FrameClock {
     atomics.store(words, places.word(frame, layout.ASKED_AT), visits)
     const hash = hashOf(slot, generation, page)
     const ghost = this.ghostOf(hash)
-    const isBack = atomics.load(words, ghost) === (hash | 0)
+    const remembered = atomics.load(words, ghost)
+    const isBack = remembered !== 0 && (remembered | 1) === (hash | 1)
     if (isBack) {
       atomics.store(words, ghost, 0)
+      this.adapt((remembered & 1) === 0)
       atomics.add(words, layout.PROVEN_FRAMES, 1)
     }
     atomics.store(words, places.word(frame, layout.HEAT), (isBack ? PROVEN : 0) | (ahead ? AHEAD : 0))
@@ -83,7 +88,7 @@ export class FrameClock {
     for (let steps = 0; steps <= (POLITE_ROUNDS + 1) * frames; steps++) {
       const frame = (atomics.add(words, layout.HAND, 1) >>> 0) % frames
       if (!resident && this.table.claimFree(frame)) return frame
-      if (steps < POLITE_ROUNDS * frames && this.stays(frame, steps < frames)) continue
+      if (this.stays(frame, Math.floor(steps / frames))) continue
       if (!this.table.claimUnused(frame)) continue
       this.evicted(frame)
       return frame
@@ -107,33 +112,45 @@ export class FrameClock {
   }
 
   /** Whether the hand passes a frame by; it cools down or proves itself as it does. */
-  private stays(frame: number, sparesProven: boolean): boolean {
+  private stays(frame: number, round: number): boolean {
     const { atomics, words, layout: places } = this.table
     const at = places.word(frame, layout.HEAT)
     const heat = atomics.load(words, at)
     const degrees = heat & HEAT_MASK
+    if (round >= POLITE_ROUNDS) return false
+    const onProbation = places.geometry.frames - atomics.load(words, layout.PROVEN_FRAMES)
+    const sparesProven = onProbation >= atomics.load(words, layout.PROBATION_TARGET)
     if ((heat & PROVEN) === 0) {
-      if (degrees === 0) return false
+      if (degrees === 0) return !sparesProven && round < PROBATION_SPARED_ROUNDS
       if (atomics.compareExchange(words, at, heat, heat - degrees + PROVEN) === heat) {
         atomics.add(words, layout.PROVEN_FRAMES, 1)
       }
       return true
     }
-    const proven = atomics.load(words, layout.PROVEN_FRAMES)
-    if (sparesProven && proven * 10 <= places.geometry.frames * 9) return true
+    if (sparesProven && round === 0) return true
     if (degrees === 0) return false
     atomics.compareExchange(words, at, heat, heat - 1)
     return true
+  }
+
+  /** A page came back: those of its kind should have had more frames. */
+  private adapt(wasOnProbation: boolean): void {
+    const { atomics, words } = this.table
+    const { frames } = this.table.layout.geometry
+    const target = atomics.load(words, layout.PROBATION_TARGET)
+    const step = Math.max(1, frames >> 7)
+    const next = wasOnProbation ? target + step : target - 2 * step
+    const bounded = Math.min(Math.max(next, Math.floor(frames / 10), 1), Math.max(1, Math.floor((frames * 9) / 10)))
+    atomics.compareExchange(words, layout.PROBATION_TARGET, target, bounded)
   }
 
   private evicted(frame: number): void {
     const { atomics, words, layout: places } = this.table
     this.evictions++
     const heat = this.forget(frame)
-    if ((heat & PROVEN) !== 0) return
     const word = (field: number): number => atomics.load(words, places.word(frame, field))
     const hash = hashOf(word(layout.SLOT), word(layout.GENERATION), word(layout.PAGE))
-    atomics.store(words, this.ghostOf(hash), hash | 0)
+    atomics.store(words, this.ghostOf(hash), (heat & PROVEN) === 0 ? hash & ~1 : hash | 1)
   }
 
   private ghostOf(hash: number): number {

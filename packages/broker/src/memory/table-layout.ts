@@ -12,7 +12,9 @@ export const PROVEN_FRAMES = 48
 export const RESERVED_FRAMES = 64
 /** A bit for each worker that waits for a reservation. */
 export const RESERVATION_WAITERS = 80
-const HEADER_WORDS = 96
+/** How many frames new pages should have for their probation. */
+export const PROBATION_TARGET = 96
+const HEADER_WORDS = 112
 
 // Of each frame, one cache line.
 export const STATE = 0
@@ -63,7 +65,9 @@ export class TableLayout {
 
   /** Writes the state of an empty table into zeroed words. */
   begin(words: Int32Array): void {
-    words[FREE_FRAMES] = this.geometry.frames
+    const { frames } = this.geometry
+    words[FREE_FRAMES] = frames
+    words[PROBATION_TARGET] = Math.max(1, Math.floor(frames / 10))
   }
 
   word(frame: number, field: number): number {

@@ -36,7 +36,7 @@ async function stress(durationMs: number, torn: boolean) {
   )
   const sum = (of: (report: StressReport) => number): number => reports.reduce((total, report) => total + of(report), 0)
   return {
-    broken: reports.find(({ broken }) => broken !== null)?.broken ?? null,
+    broken: reports.flatMap(({ broken }) => broken ?? []),
     atRest: violatedAtEnd(layout, (at) => words[at]!),
     reads: sum(({ reads }) => reads),
     loads: sum(({ loads }) => loads),
@@ -49,7 +49,7 @@ async function stress(durationMs: number, torn: boolean) {
 describe('threads that share a page table', () => {
   it('find in each page what belongs there, and leave nothing behind', async () => {
     const { broken, atRest, ...counts } = await stress(3_000, false)
-    expect([broken, atRest]).toEqual([null, null])
+    expect([broken, atRest]).toEqual([[], null])
     expect(counts.reads).toBeGreaterThan(10_000)
     for (const count of Object.values(counts)) expect(count).toBeGreaterThan(0)
     expect(KEPT_SLOT).not.toBe(DROPPED_SLOT)
@@ -57,6 +57,6 @@ describe('threads that share a page table', () => {
 
   it('do not, when their compare-and-swap is a load and a store', async () => {
     const { broken, atRest } = await stress(2_500, true)
-    expect(broken ?? atRest).not.toBeNull()
+    expect([...broken, atRest ?? '']).not.toEqual([''])
   })
 })
