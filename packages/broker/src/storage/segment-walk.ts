@@ -1,4 +1,4 @@
-// Walks the groups of a segment on disk, batch by batch, through the frame cache: for reads, times and lost indexes.
+// Walks the groups of a segment on disk, batch by batch, through the page pool: for reads, times and lost indexes.
 import {
   BATCH_CHECKSUM_START,
   BATCH_HEADER_BYTES,
