@@ -29,7 +29,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({ options })
   const { ring } = probeKernel()
   if (!ring.available) {
-    console.log(JSON.stringify({ name: 'native-stress', ok: true, refused: ring.reason }))
+    process.stdout.write(`${JSON.stringify({ name: 'native-stress', ok: true, refused: ring.reason })}\n`)
     return
   }
   const random = randomFrom(Number(values.seed))
@@ -50,7 +50,8 @@ async function main(): Promise<void> {
   await Promise.all(Array.from({ length: THREADS }, thread))
   const leaked = own.close()
   const ok = leaked === 0 && lives > 0
-  console.log(JSON.stringify({ name: 'native-stress', ok, lives, endings, operations: Atomics.load(shared, 0) }))
+  const operations = Atomics.load(shared, 0)
+  process.stdout.write(`${JSON.stringify({ name: 'native-stress', ok, lives, endings, operations })}\n`)
   process.exitCode = ok ? 0 : 1
 }
 
