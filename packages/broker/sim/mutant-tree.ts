@@ -15,13 +15,16 @@ const COMPILER: ts.CompilerOptions = {
   sourceMap: false,
 }
 
+export const RUNNERS = ['sim', 'log-lives', 'crash'] as const
+export type MutantRunner = (typeof RUNNERS)[number]
+
 export interface Mutant {
   readonly name: string
   readonly patch: string
   /** What must catch it, as written in the patch's header. */
   readonly invariant: string
   /** Which program is to find it. */
-  readonly runner: 'sim' | 'log-lives'
+  readonly runner: MutantRunner
   /** Paths from the root, such as `packages/broker/src/storage/flusher.ts`. */
   readonly files: readonly string[]
 }
@@ -35,9 +38,10 @@ async function readMutant(name: string, path: string): Promise<Mutant> {
   const text = await readFile(path, 'utf8')
   const field = (label: string) => new RegExp(`^${label}: (.+)$`, 'm').exec(text)?.[1]
   const invariant = field('Invariant')
-  const runner = field('Runner') ?? 'sim'
+  const named = field('Runner') ?? 'sim'
+  const runner = RUNNERS.find((one) => one === named)
   if (invariant === undefined) throw new Error(`${name} does not name the invariant that is to catch it`)
-  if (runner !== 'sim' && runner !== 'log-lives') throw new Error(`${name}: Runner is sim or log-lives, not ${runner}`)
+  if (runner === undefined) throw new Error(`${name}: Runner is one of ${RUNNERS.join(', ')}, not ${named}`)
   const files = [...text.matchAll(/^\+\+\+ b\/(.+)$/gm)].map((match) => match[1]!)
   if (files.length === 0) throw new Error(`${name} changes no file`)
   return { name: basename(name, '.patch'), patch: path, invariant, runner, files }

@@ -8,7 +8,7 @@ import type { Owed, TracedLog } from './log-history.js'
 import { checkOwed, type RecoveredLogs } from './owed-check.js'
 import type { VolumeImage } from './page-image.js'
 import { type Recovered, type RecoverOptions, recoverAndCheck } from './recovered-check.js'
-import { drawSteps, SHORT_TRACES } from './traces.js'
+import { drawTrace, SHORT_TRACES } from './traces.js'
 import { Workload, type WorkloadResult } from './workload.js'
 
 /** Each visit of a short trace takes one in so many of its states; as many visits take them all. */
@@ -16,6 +16,9 @@ const VISITS = 64
 const STATES_PER_RANDOM_TRACE = 300
 /** The opening of the store is much the same in all traces: one in so many looks at it. */
 const TRACES_PER_OPENING = 32
+
+/** Of one state: most sectors that rot are of no use to anybody any more. */
+const ROTTEN_IMAGES = 3
 
 export interface FoundFailure {
   readonly trace: number
@@ -66,7 +69,8 @@ export function searchWorkload(workload: WorkloadResult, options: SearchOptions)
 async function runWorkload(trace: number, random: SeededRandom): Promise<WorkloadResult> {
   const workload = new Workload(random.split('workload'))
   if (trace % 2 === 0) return workload.run(2, SHORT_TRACES[(trace / 2) % SHORT_TRACES.length]!)
-  return workload.run(random.pick([1, 1, 2, 3]), drawSteps(random))
+  const { logs, steps } = drawTrace(random)
+  return workload.run(logs, steps)
 }
 
 class TraceSearch {
@@ -169,8 +173,10 @@ class TraceSearch {
       await this.crashLater(recovered, new DurableState(image, this.model), owed, random)
     } else if (second === 6) {
       await this.judge(image, owed)
-      const rotten = rotSector(image.copy(), point.durable, random)
-      if (rotten !== null) await this.judgeNew(rotten, owed, true)
+      for (let i = 0; i < ROTTEN_IMAGES; i++) {
+        const rotten = rotSector(image.copy(), point.durable, random)
+        if (rotten !== null) await this.judgeNew(rotten, owed, true)
+      }
     } else if (second === 7) {
       await this.judge(image, owed)
       const durable = point.durable.afterKill(random)

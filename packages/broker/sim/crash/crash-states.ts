@@ -1,4 +1,5 @@
 // Which images a crash at one point of a trace may leave: all of them where they are few, samples elsewhere.
+import { GROUP_MAGIC } from '#src/storage/group-envelope.js'
 import type { SeededRandom } from '../random.js'
 import type { Choice, DurableState, Override, SectorChoice } from './durable-state.js'
 import { PAGE_BYTES, SECTOR_BYTES, type VolumeImage, ZERO_PAGE } from './page-image.js'
@@ -183,11 +184,17 @@ export function rotSector(image: VolumeImage, durable: DurableState, random: See
     }
   }
   if (candidates.length === 0) return null
-  const { name, number, page } = random.pick(candidates)
+  // Where groups begin there is most to lose.
+  const groups = candidates.filter(({ page }) => beginsGroup(page))
+  const { name, number, page } = random.pick(groups.length > 0 && random.chance(0.7) ? groups : candidates)
   const rotten = page.slice()
   const offset = random.chance(0.5) ? 0 : random.integer(0, PAGE_BYTES / SECTOR_BYTES - 1) * SECTOR_BYTES
   if (random.chance(0.5)) rotten.set(garbage(random), offset)
   else rotten[offset + random.integer(0, SECTOR_BYTES - 1)]! ^= 1 << random.integer(0, 7)
   image.files.get(name)!.setPage(number, rotten)
   return image
+}
+
+function beginsGroup(page: Uint8Array): boolean {
+  return new DataView(page.buffer, page.byteOffset, page.byteLength).getUint32(4, true) === GROUP_MAGIC
 }

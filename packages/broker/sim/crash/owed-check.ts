@@ -5,6 +5,8 @@ import { type AppendedBatch, LogContent, type LogOperation, type Owed } from './
 
 /** What a recovered log turned out to hold. */
 export interface RecoveredContent {
+  /** What it was told to be committed when it was looked at; later on more may be. */
+  readonly committed: number
   readonly startOffset: number
   /** Those it serves, in order. Control batches may be missing: no offset leads to them. */
   readonly batches: readonly AppendedBatch[]
@@ -36,11 +38,11 @@ export function checkOwed(owed: readonly Owed[], logs: RecoveredLogs, rotten = f
 }
 
 function checkContent(name: string, owed: Owed, recovered: RecoveredContent, rotten: boolean): LogContent {
-  const { history, kept, given, committed } = owed
+  const { history, kept, given } = owed
   const content = LogContent.after(history, kept)
   for (let count = kept; ; count++) {
     if (isHeldBy(content, recovered)) {
-      const { offset } = content.startWhen(committed)
+      const { offset } = content.startWhen(recovered.committed)
       if (recovered.damaged || recovered.startOffset === offset) return content
       throw new CrashFailure('wrong state', `${name} begins at offset ${recovered.startOffset}, not at ${offset}`)
     }

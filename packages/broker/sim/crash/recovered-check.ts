@@ -118,6 +118,7 @@ class RecoveryRun {
       log.noteCommitted(Math.min(owed.committed, log.filled.index))
       const { batches, damaged } = await this.readAll(`log ${owed.topicId}`, opened)
       this.contents.set(owed.topicId, {
+        committed: owed.committed,
         startOffset: log.startOffset,
         batches,
         lastIndex: log.filled.index,
@@ -146,8 +147,9 @@ class RecoveryRun {
       try {
         read = await log.read(offset, 128 * 1024, last)
       } catch (cause) {
-        if (this.rotten && cause instanceof StorageError && cause.code === 'DAMAGED') return { batches, damaged: true }
-        throw cause
+        if (!(cause instanceof StorageError) || cause.code !== 'DAMAGED') throw cause
+        if (this.rotten) return { batches, damaged: true }
+        throw new CrashFailure('damage claimed', cause.message)
       }
       const { batchCount } = read
       if (batchCount > 0) recognise(name, candidates, joined(read), batches)
@@ -249,6 +251,9 @@ function recognise(
         appendTime === part.appendTime &&
         Buffer.compare(client, given) === 0,
     )
+    if (candidates[part.index] === undefined) {
+      throw new CrashFailure('phantom', `${name}: nobody gave it a batch ${part.index}`)
+    }
     if (batch === undefined || !logPartIsValid(bytes, view, at, crc32)) {
       throw new CrashFailure('wrong bytes', `${name}: batch ${part.index} is not what was given`)
     }

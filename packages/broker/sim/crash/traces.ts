@@ -23,7 +23,50 @@ function sequences(length: number): Step[][] {
   return sequences(length - 1).flatMap((before) => SHORT_STEPS.map((step) => [...before, step]))
 }
 
-export function drawSteps(random: SeededRandom): Step[] {
+export interface DrawnTrace {
+  readonly logs: number
+  readonly steps: readonly Step[]
+}
+
+export function drawTrace(random: SeededRandom): DrawnTrace {
+  const draw = random.fraction()
+  if (draw < 0.15) return { logs: 1, steps: recyclingSteps(random) }
+  if (draw < 0.4) return { logs: random.pick([1, 2]), steps: patientSteps(random) }
+  return { logs: random.pick([1, 1, 2, 3]), steps: drawSteps(random) }
+}
+
+/** A log through several slots whose beginning is given up again and again. */
+function recyclingSteps(random: SeededRandom): Step[] {
+  const steps: Step[] = []
+  const count = random.integer(6, 20)
+  for (let i = 0; i < count; i++) {
+    steps.push({ kind: 'append', log: 0, bytes: random.integer(6000, 27_000), mode: random.pick(['flush', 'write']) })
+    if (random.chance(0.5)) steps.push({ kind: 'settle', log: 0 })
+    if (random.chance(0.3)) {
+      const bytes = random.pick([1, 1, 64 * 1024, null])
+      steps.push({ kind: 'expire', log: 0, bytes }, { kind: 'flush', log: 0 }, { kind: 'commit', log: 0, share: 1 })
+      for (let settle = random.integer(0, 6); settle > 0; settle--) steps.push({ kind: 'settle', log: 0 })
+    } else if (random.chance(0.1)) steps.push({ kind: 'truncate', log: 0, share: random.fraction() })
+  }
+  return steps
+}
+
+/** Whoever appends waits until it is flushed: the disk holds proof that everything but the last group was. */
+function patientSteps(random: SeededRandom): Step[] {
+  const steps: Step[] = []
+  const count = random.integer(2, 12)
+  for (let i = 0; i < count; i++) {
+    const log = random.integer(0, 1)
+    const bytes = Math.floor(random.logBetween(1, 4000))
+    steps.push({ kind: 'append', log, bytes, mode: 'flush' }, { kind: 'flush', log })
+    if (random.chance(0.1)) steps.push({ kind: 'commit', log, share: 1 })
+    if (random.chance(0.1)) steps.push({ kind: 'truncate', log, share: random.fraction() })
+    if (random.chance(0.05)) steps.push({ kind: 'drop', log })
+  }
+  return steps
+}
+
+function drawSteps(random: SeededRandom): Step[] {
   const steps: Step[] = []
   // A long log shows whether recovery reads more than its tail.
   const isLong = random.chance(0.02)
