@@ -199,6 +199,10 @@ export class StoredLog implements PartitionLog {
         this.assertUsable()
       }
       this.checkpointer.suspended = false
+    } catch (cause) {
+      // The owner's state may be made in part only, so nothing may be built upon it.
+      if (cause instanceof StorageError && !this.closed) this.fail(cause)
+      throw cause
     } finally {
       this.truncating = false
       this.writer.wakeAll()

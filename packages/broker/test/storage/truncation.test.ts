@@ -5,10 +5,11 @@ import { describe, expect, it } from 'vitest'
 import { PartitionState } from '#src/partition/partition-state.js'
 import { sealLogStart } from '#src/storage/log-start.js'
 import type { LogState, PartitionLog } from '#src/storage/log-store.js'
+import { SLOT_DATA_START } from '#src/storage/slot-layout.js'
 import type { StorageLimits } from '#src/storage/storage-limits.js'
 import type { VolumeImage } from '../../sim/crash/page-image.js'
 import { SeededRandom } from '../../sim/random.js'
-import { batchOf, bytesOf, KEY, SMALL, TestStore, turn } from './fixture.js'
+import { batchOf, bytesOf, flipBit, KEY, SMALL, slotFiles, TestStore, turn } from './fixture.js'
 
 const LIMITS: Partial<StorageLimits> = {
   ...SMALL,
@@ -274,6 +275,19 @@ describe('cutting off a suffix', () => {
     other.test.order.release('flush')
     await other.test.settled(dropped)
     await outcome
+  })
+
+  it('fails the log where the state cannot be made anew', async () => {
+    const subject = await Subject.begin()
+    await subject.append(4)
+    await subject.flush()
+    const [name] = slotFiles(subject.test.image).filter(
+      (file) => subject.test.image.files.get(file)!.page(SLOT_DATA_START / 4096)[4] !== 0,
+    )
+    flipBit(subject.test.image, name!, SLOT_DATA_START + 200)
+    await expect(subject.test.settled(subject.log.truncateTo(3))).rejects.toMatchObject({ code: 'DAMAGED' })
+    expect(subject.log.failure).toMatchObject({ code: 'DAMAGED' })
+    expect(() => subject.test.append(subject.log, batchOf())).toThrow(/damaged/)
   })
 
   it('takes proposed log starts along', async () => {
