@@ -66,7 +66,7 @@ function patientSteps(random: SeededRandom): Step[] {
   return steps
 }
 
-function drawSteps(random: SeededRandom): Step[] {
+export function drawSteps(random: SeededRandom): Step[] {
   const steps: Step[] = []
   // A long log shows whether recovery reads more than its tail.
   const isLong = random.chance(0.02)
