@@ -98,6 +98,8 @@ export class StoredLogs implements LogStore {
     const { pool, volume } = this.context
     const files = [...pool.slots].filter(({ generation }) => generation % 2 === 0).map(({ file }) => file)
     if (files.length > 0) await volume.flushGrown(files)
+    // A slot is found by its name, which may have been seen before it was durable as well.
+    await volume.syncDirectory()
   }
 
   /**
