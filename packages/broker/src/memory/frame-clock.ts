@@ -106,8 +106,16 @@ export class FrameClock {
   }
 
   private claimFree(): number {
+    const { atomics, words } = this.table
     const { frames } = this.table.layout.geometry
-    for (let frame = 0; frame < frames; frame++) if (this.table.claimFree(frame)) return frame
+    // From where the hand stands, so that filling an empty pool does not pass what is filled each time.
+    const start = atomics.load(words, layout.HAND) >>> 0
+    for (let step = 0; step < frames; step++) {
+      const frame = (start + step) % frames
+      if (!this.table.claimFree(frame)) continue
+      atomics.store(words, layout.HAND, frame + 1)
+      return frame
+    }
     return -1
   }
 
