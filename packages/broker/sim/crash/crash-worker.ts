@@ -8,7 +8,7 @@ async function search(trace: number): Promise<void> {
   try {
     process.send!(await searchTrace(trace))
   } catch (error) {
-    console.error(`trace ${trace}:`, error)
+    process.stderr.write(`trace ${trace}: ${error instanceof Error ? error.stack : String(error)}\n`)
     process.exit(2)
   }
 }
