@@ -236,6 +236,9 @@ class LogRecovery {
       if (next !== undefined && next.basePosition === this.position && next.owner.previous === this.previous) {
         this.current++
         next.index = newIndex(next)
+        // Begun for a truncation its header speaks of the log without the suffix, which counts once the truncation is met.
+        next.firstIndex = this.index + 1
+        next.firstOffset = this.nextOffset
         // A header read off the first group does not know this; any other says the same.
         const { maxTimestamp: maxTimestampBefore, lastAppendTime: lastAppendTimeBefore } = this
         next.owner = { ...next.owner, maxTimestampBefore, lastAppendTimeBefore }
