@@ -42,13 +42,6 @@ export class LogDriver {
     return drawBatch(random, this.traced.key, producer, sequence, bytes)
   }
 
-  /** Whether a batch of another branch is what its producer would send now. */
-  isNext(batch: AppendedBatch | undefined): boolean {
-    if (batch === undefined || batch.header.control) return false
-    const { producer, sequence } = batch.header
-    return this.content.batches.filter(({ header }) => sameProducer(header.producer, producer)).length === sequence
-  }
-
   /** The caller has asked for room. @param term at least that of the last batch. */
   append(bytes: Uint8Array, term: number, mode: 'flush' | 'write'): void {
     const { memory, clock } = this.environment

@@ -157,6 +157,7 @@ class RecoveryRun {
       read.release()
       if (batchCount > 0) continue
       if (offset === nextOffset) break
+      if (this.rotten) return { batches, damaged: true }
       throw new CrashFailure('lost', `${name}: reading stops at offset ${offset} of ${nextOffset}`)
     }
     return { batches, damaged: false }
@@ -185,7 +186,7 @@ class RecoveryRun {
     if (!this.rotten) checkIndexes(name, log, this.volume.image)
   }
 
-  /** First what was lost, as clients send it again, then others; now and then a suffix is cut off before. */
+  /** Others take the place of what was lost; now and then a suffix is cut off before. */
   async goOn(count: number, random: SeededRandom): Promise<void> {
     for (const { owed, state, log } of this.logs) {
       const driver = this.drive(owed, state, log)
@@ -197,8 +198,9 @@ class RecoveryRun {
       }
       const again = LogContent.after(owed.history, owed.given).batches
       for (let i = 0; i < count; i++) {
-        const lost = driver.isNext(again[content.batches.length]) ? again[content.batches.length]!.bytes : null
-        const bytes = lost ?? driver.draw(random, 700)
+        // As long as what was lost, so that groups come to stand where torn ones did; the same bytes could complete them.
+        const lostBytes = again[content.batches.length]?.header.decodedBytes ?? 700
+        const bytes = driver.draw(random, lostBytes)
         for (let turns = 0; !log.hasRoom(roomFor(bytes)); turns++) {
           if (turns > 1000) throw new CrashFailure('exception', `log ${owed.topicId} never has room`)
           await turn()
@@ -255,7 +257,9 @@ function recognise(
       throw new CrashFailure('phantom', `${name}: nobody gave it a batch ${part.index}`)
     }
     if (batch === undefined || !logPartIsValid(bytes, view, at, crc32)) {
-      throw new CrashFailure('wrong bytes', `${name}: batch ${part.index} is not what was given`)
+      const { index, term, baseOffset, clientLength } = part
+      const what = `batch ${index}, ${clientLength} bytes at offset ${baseOffset} in term ${term}`
+      throw new CrashFailure('wrong bytes', `${name}: ${what}, is not what was given`)
     }
     const before = into.at(-1)?.index ?? 0
     if (before >= part.index) throw new CrashFailure('wrong bytes', `${name}: batch ${part.index} is behind ${before}`)
