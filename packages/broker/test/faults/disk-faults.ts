@@ -79,7 +79,10 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     const { disk, ledger } = world
     const broker = await begin(world)
     disk.inject({ on: ['flush'], effect: 'EIO', files: SLOTS, after: 1, times: 1, losesUnflushed: true })
-    expect(new Set(await ledger.send(60, 10_000, 400))).toEqual(new Set([FAILED]))
+    // One flush may serve a whole wave, so there are several.
+    let failures: readonly string[] = []
+    for (let wave = 0; wave < 6 && failures.length === 0; wave++) failures = await ledger.send(20, 10_000, 400)
+    expect(new Set(failures)).toEqual(new Set([FAILED]))
     await expectLatched(world, broker, /EIO/)
     await broker.kill()
     disk.cutPower()
