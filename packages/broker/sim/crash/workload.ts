@@ -124,6 +124,8 @@ export class Workload {
       case 'append':
         return this.append(driver, () => driver.draw(this.random, step.bytes), step.mode)
       case 'commit': {
+        // What is being cut off is not committed any more.
+        if (driver.truncating !== null) return
         const { committed } = driver
         return driver.commit(committed + Math.floor((log.flushedIndex - committed) * step.share))
       }
