@@ -235,7 +235,8 @@ export class LogWriter implements FlushClient {
     while (next?.stage === 'written') {
       this.writtenCount++
       this.writtenPosition = next.end
-      this.writtenIndex = next.lastIndex
+      // Other groups say nothing of their own: an index written on the way to a truncation knows what is cut off since.
+      if (next.kind === GROUP_KINDS.batches) this.writtenIndex = next.lastIndex
       urgent ||= next.urgent
       advanced = true
       next = this.submitted[this.writtenCount]
@@ -270,7 +271,7 @@ export class LogWriter implements FlushClient {
 
   private groupFlushed(group: Group): void {
     this.flushedPosition = group.end
-    this.flushedIndex = group.lastIndex
+    if (group.kind === GROUP_KINDS.batches) this.flushedIndex = group.lastIndex
     this.flushedBytes += group.appendedBytes
     if (group.urgent) this.urgentUnderWay--
     if (group.kind === GROUP_KINDS.batches) this.context.appendMemory.retain(group)
