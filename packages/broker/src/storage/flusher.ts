@@ -41,6 +41,11 @@ export class Flusher {
     else this.timer ??= this.clock.timer(this.intervalMs, () => this.request())
   }
 
+  /** The client hears of the next flush, whoever asks for it. */
+  join(client: FlushClient): void {
+    this.clients.add(client)
+  }
+
   /** Resolves when a flush that began after this call is done. @throws StorageError when it fails. */
   async flushed(): Promise<void> {
     if (this.latch.failure !== null) throw this.latch.failure

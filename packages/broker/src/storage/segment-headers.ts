@@ -8,6 +8,12 @@ import type { StorageContext } from './storage-context.js'
 
 export class SegmentHeaders {
   private writing: Promise<void> = Promise.resolve()
+  /**
+   * Segments with a header that no flush has covered yet, and the one that waits for that. Invariant: the other header
+   * of the segment is durable, or there never was one; a power failure may tear whatever is not, and once the beginning of
+   * a log was given back recovery needs one of the two.
+   */
+  private readonly unflushed = new Map<Segment, Block | null>()
 
   constructor(private readonly context: StorageContext) {}
 
@@ -28,13 +34,20 @@ export class SegmentHeaders {
    * comes next: losing it costs recovery time, and evidence that matters only if something else is lost besides.
    */
   writeCheckpointHeader(segment: Segment, checkpointPosition: number | null, watermark: number): void {
-    const block = this.context.environment.memory.allocate(BLOCK_BYTES)
+    const waiting = this.unflushed.get(segment)
+    const block = waiting ?? this.context.environment.memory.allocate(BLOCK_BYTES)
     if (block === null) return
-    segment.headerSequence++
+    // Nobody has seen one that waits: this one takes its place and its number.
+    if (waiting == null) segment.headerSequence++
     segment.checkpointPosition = checkpointPosition
     this.encode(block, segment, { ...segment.owner, checkpointPosition, watermark })
+    if (waiting === undefined) this.begin(segment, block)
+    else this.unflushed.set(segment, block)
+  }
+
+  private begin(segment: Segment, block: Block): void {
+    this.unflushed.set(segment, null)
     const position = CHECKPOINT_HEADER_POSITIONS[segment.headerSequence % 2]!
-    // One after the other: of two headers of a segment under way at once, both could be torn.
     this.writing = this.writing.then(() => this.write(segment, position, block))
   }
 
@@ -45,6 +58,7 @@ export class SegmentHeaders {
       await segment.slot.file.write(position, block, 0, BLOCK_BYTES)
       counters.bytesWritten += BLOCK_BYTES
       flusher.wrote(segment.slot)
+      flusher.join({ flushBegins: () => {}, flushEnded: () => this.flushed(segment) })
     } catch (cause) {
       latch.fail('a write', cause)
     } finally {
@@ -52,8 +66,26 @@ export class SegmentHeaders {
     }
   }
 
-  /** Resolves when no header is being written. */
+  private flushed(segment: Segment): void {
+    const waiting = this.unflushed.get(segment)
+    this.unflushed.delete(segment)
+    if (waiting != null) this.begin(segment, waiting)
+  }
+
+  /** Resolves when every header asked for so far is written. @throws StorageError when the volume is latched. */
   async settled(): Promise<void> {
+    await this.writing
+    if (![...this.unflushed.values()].some((waiting) => waiting !== null)) return
+    await this.context.flusher.flushed()
+    await this.writing
+  }
+
+  /** What waits is not written any more. Resolves when nothing is being written. */
+  async stop(): Promise<void> {
+    for (const waiting of this.unflushed.values()) {
+      if (waiting !== null) this.context.environment.memory.release(waiting)
+    }
+    this.unflushed.clear()
     await this.writing
   }
 

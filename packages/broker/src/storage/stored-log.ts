@@ -263,7 +263,7 @@ export class StoredLog implements PartitionLog {
     const recycled = this.recycler.stop()
     await this.writer.stop()
     await recycled
-    await this.writer.headers.settled()
+    await this.writer.headers.stop()
     for (const { reject } of this.waiters.splice(0)) reject(this.closedError())
   }
 

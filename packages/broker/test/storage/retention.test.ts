@@ -3,7 +3,11 @@ import { LOG_PART_BYTES } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import { sealLogStart } from '#src/storage/log-start.js'
 import type { PartitionLog, RetentionLimits } from '#src/storage/log-store.js'
-import type { VolumeImage } from '../../sim/crash/page-image.js'
+import { CHECKPOINT_HEADER_POSITIONS } from '#src/storage/slot-layout.js'
+import { DurableState } from '../../sim/crash/durable-state.js'
+import { PAGE_BYTES, type VolumeImage } from '../../sim/crash/page-image.js'
+import { type Step, Workload } from '../../sim/crash/workload.js'
+import { SeededRandom } from '../../sim/random.js'
 import { batchOf, clientPartsOf, KEY, RecordingState, SMALL, slotFiles, TestStore } from './fixture.js'
 
 const bySize = (bytes: number): RetentionLimits => ({ bytes, appendedBefore: null })
@@ -257,6 +261,30 @@ describe('after a restart', () => {
       await again.until(() => reopened.bytesOnDisk <= 3 * 64 * 1024)
     }
     expect([...starts]).toEqual([log.startOffset])
+  })
+
+  it('a checkpoint can be found: of the two headers that name one a power cut tears no more than one', async () => {
+    const append: Step = { kind: 'append', log: 0, bytes: 12_000, mode: 'flush' }
+    const steps = Array.from({ length: 40 }, (_, i): Step => (i % 2 === 0 ? append : { kind: 'settle', log: 0 }))
+    let headers = 0
+    for (let seed = 0; seed < 8; seed++) {
+      const { trace, start } = await new Workload(new SeededRandom(`headers/${seed}`)).run(1, steps)
+      const durable = new DurableState(start, 'files')
+      for (const event of trace.events) {
+        if (event.kind === 'note') continue
+        durable.step(event)
+        const { operation } = event
+        if (event.kind !== 'submit' || operation.kind !== 'write' || operation.bytes.length > PAGE_BYTES) continue
+        if (!CHECKPOINT_HEADER_POSITIONS.some((position) => position === operation.position)) continue
+        headers++
+        const torn = durable
+          .choices()
+          .flatMap((choice) => (choice.kind === 'sector' && choice.file === operation.file ? [choice.page] : []))
+          .filter((page) => CHECKPOINT_HEADER_POSITIONS.some((position) => position === page * PAGE_BYTES))
+        expect(new Set(torn).size, `seed ${seed}, operation ${event.id}`).toBe(1)
+      }
+    }
+    expect(headers).toBeGreaterThan(50)
   })
 
   it('a log whose beginning is missing without a start that says so is damaged', async () => {
