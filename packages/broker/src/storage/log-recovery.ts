@@ -44,18 +44,25 @@ export interface RecoveredLog {
   readonly damage: Damage | null
 }
 
-/** @param clean the store was closed in order: nothing was under way. */
+/** What the volume says of all its logs. */
+export interface VolumeCondition {
+  /** It was closed in order: nothing was under way. */
+  readonly clean: boolean
+  /** The disk refuses to read a slot: any log may be whole with what is in there. */
+  readonly refusesSlots: boolean
+}
+
 export async function recoverLog(
   context: StorageContext,
   key: LogKey,
   slots: readonly OwnedSlot[],
   state: LogState,
-  clean: boolean,
+  volume: VolumeCondition,
 ): Promise<RecoveredLog> {
   const { memory, clock } = context.environment
   const source = new GroupSource(memory, clock, key)
   try {
-    return await new LogRecovery(context, source, slots, state, clean).run()
+    return await new LogRecovery(context, source, slots, state, volume).run()
   } finally {
     source.close()
   }
@@ -92,23 +99,36 @@ class LogRecovery {
     private readonly source: GroupSource,
     private readonly slots: readonly OwnedSlot[],
     private readonly state: LogState,
-    private readonly clean: boolean,
+    private readonly volume: VolumeCondition,
   ) {}
 
   async run(): Promise<RecoveredLog> {
     this.collect()
     const found = await this.findCheckpoint()
-    if (found === null) this.beginAtStart()
-    else this.beginAt(found)
+    if (found !== null) this.beginAt(found)
+    else if (await this.hasTornStart()) return this.nothing()
+    else this.beginAtStart()
     const firstWalked = this.current
     this.checkOlderSegments()
     await this.walk()
     this.checkStart()
     if (this.damage === null) await this.judgeEnd()
     this.leaveOutDead()
+    const count = this.current + 1
+    return this.result(this.segments.slice(0, count), this.segments.slice(count), firstWalked)
+  }
+
+  /** Nothing that the log is known by was flushed: it begins anew. */
+  private nothing(): RecoveredLog {
+    this.tornAt = 0
+    this.state.restoreState(null)
+    return this.result([], this.segments, 0)
+  }
+
+  private result(segments: readonly Segment[], rest: readonly Segment[], firstWalked: number): RecoveredLog {
     return {
-      segments: this.segments.slice(0, this.current + 1),
-      surplus: this.damage === null ? this.segments.slice(this.current + 1) : [],
+      segments,
+      surplus: this.damage === null ? rest : [],
       firstWalked,
       filled: { index: this.index, nextOffset: this.nextOffset, term: this.term },
       position: this.position,
@@ -188,13 +208,23 @@ class LogRecovery {
     this.state.restoreState(checkpoint.state)
   }
 
+  /**
+   * Whether the first segments are missing because a power failure took them before anything was flushed: the log ends at
+   * its very start then, and that is judged like any other end.
+   */
+  private async hasTornStart(): Promise<boolean> {
+    const { basePosition } = this.segments[0]!
+    if (basePosition === 0) return false
+    await this.judgeEnd()
+    if (this.damage === null && !this.volume.clean && !this.volume.refusesSlots) return true
+    const reason = `everything before position ${basePosition} is missing, and no checkpoint behind can be read`
+    this.damage = { position: 0, reason }
+    return false
+  }
+
   private beginAtStart(): void {
     const first = this.segments[0]!
     const { basePosition, baseIndex, baseOffset, previous, maxTimestampBefore, lastAppendTimeBefore } = first.owner
-    if (basePosition !== 0) {
-      const reason = `everything before position ${basePosition} is missing, and no checkpoint behind can be read`
-      this.damage = { position: 0, reason }
-    }
     first.index = newIndex(first)
     this.position = basePosition
     this.previous = previous
@@ -312,7 +342,7 @@ class LogRecovery {
       this.damage = { position: end, reason }
       return
     }
-    if (this.clean) return
+    if (this.volume.clean) return
     for (const segment of this.segments.slice(this.current)) {
       await this.lookAhead(segment, end)
       if (this.damage !== null) return

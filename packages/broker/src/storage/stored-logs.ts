@@ -136,7 +136,8 @@ export class StoredLogs implements LogStore {
       this.logs.set(name, { log, keptSlots: [] })
       return log
     }
-    const recovered = await recoverLog(this.context, key, found.slots, state, this.wasClean)
+    const volume = { clean: this.wasClean, refusesSlots: this.recovery.unreadable.length > 0 }
+    const recovered = await recoverLog(this.context, key, found.slots, state, volume)
     const log = new StoredLog(this.context, key, state, recovered)
     if (recovered.damage === null) await this.settle(log, found, recovered)
     this.report(key, recovered)

@@ -1,4 +1,5 @@
 // Recovery: a torn end is cut, damage is reported and never cut, lost hints cost time only, foreign slots are refused.
+import { LOG_PART_BYTES } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import { ForeignSlotError, type LogKey, StorageError } from '#src/storage/log-store.js'
 import {
@@ -7,7 +8,8 @@ import {
   ROLL_HEADER_POSITION,
   SLOT_DATA_START,
 } from '#src/storage/slot-layout.js'
-import type { VolumeImage } from '../../sim/crash/page-image.js'
+import { DurableState } from '../../sim/crash/durable-state.js'
+import { VolumeImage } from '../../sim/crash/page-image.js'
 import {
   batchOf,
   damage,
@@ -191,6 +193,83 @@ describe('a torn end', () => {
     const third = await reopen(again)
     expect((await third.open()).filled.index).toBe(2)
     expect(third.store.recovery.damaged).toEqual([])
+  })
+})
+
+describe('a first segment that a power cut took', () => {
+  /** A log that went on in a second slot; nothing of it is flushed, or all of it with `flushed`. */
+  async function rolledLog(flushed: boolean) {
+    const test = await TestStore.open(undefined, { ...SMALL, checkpointBytes: 1024 * 1024, flushIntervalMs: 1e9 })
+    const log = await test.open()
+    // The log as it is opened has no slot yet; the reserve of the smallest ones is filled.
+    const before = new Map([...test.image.files].map(([name, file]) => [name, file.page(4)]))
+    if (!flushed) test.order.holding.add('flush')
+    test.append(log, batchOf())
+    // Too large for such a slot, so that it goes into the next one whatever room there is.
+    const large = batchOf({ bytes: 40_000 })
+    await test.until(() => log.hasRoom(LOG_PART_BYTES + large.length), 'room')
+    test.append(log, large)
+    await test.until(() => log.writtenIndex === 2, 'the writes')
+    if (flushed) await test.settled(log.flush())
+    const owned = slotFiles(test.image).filter((name) => {
+      const { pages } = test.image.files.get(name)!
+      return pages.length > 4 && Buffer.compare(pages[4]!, before.get(name) ?? new Uint8Array(4096)) !== 0
+    })
+    expect(owned).toHaveLength(2)
+    const [first, second] = owned as [string, string]
+    expect(test.image.files.get(first)!.size).toBeLessThan(test.image.files.get(second)!.size)
+    return { test, log, first, second }
+  }
+
+  /** Everything arrived but for one file, of which nothing did. */
+  function without(test: TestStore, file: string): VolumeImage {
+    const durable = new DurableState(new VolumeImage(), 'files')
+    for (const event of test.trace.events) if (event.kind !== 'note') durable.step(event)
+    return durable.build(durable.choices(), (choice) => {
+      if (choice.kind === 'change') return true
+      return choice.file === file ? false : choice.versions.at(-1)!
+    })
+  }
+
+  it('is no damage while nothing of the log was flushed: the log begins anew', async () => {
+    const { test, first, second } = await rolledLog(false)
+    const again = await reopen(test, without(test, first))
+    expect(again.store.found).toEqual([KEY])
+    const state = new RecordingState()
+    const log = await again.open(KEY, state)
+    expect(again.store.recovery).toMatchObject({ damaged: [], torn: [{ key: KEY, position: 0 }] })
+    expect(log).toMatchObject({ failure: null, flushedIndex: 0, startOffset: 0, bytesOnDisk: 0 })
+    expect(log.filled).toEqual({ index: 0, nextOffset: 0, term: 0 })
+    expect(state).toMatchObject({ restored: null, replayed: [] })
+    const batches = await again.fill(log, 3, { bytes: 3000 })
+    expect(Buffer.compare(Buffer.concat(await again.readAll(log)), Buffer.concat(batches))).toBe(0)
+    const third = await reopen(again)
+    expect((await third.open()).filled.index).toBe(3)
+    expect(third.store.recovery).toMatchObject({ damaged: [] })
+    // The other way round the log ends before the second segment.
+    const other = await reopen(test, without(test, second))
+    expect((await other.open()).filled.index).toBe(1)
+    expect(other.store.recovery.damaged).toEqual([])
+  })
+
+  it('is damage once a group says that something was flushed', async () => {
+    const { test, log, first } = await rolledLog(true)
+    await test.fill(log, 1)
+    const image = test.image.copy()
+    image.files.delete(first)
+    const again = await reopen(test, image)
+    await again.open()
+    expect(again.store.recovery).toMatchObject({ torn: [], damaged: [{ key: KEY, position: 0 }] })
+  })
+
+  it('is damage when the disk refuses to read a slot: it may be in there', async () => {
+    const { test, first } = await rolledLog(false)
+    const again = new TestStore(without(test, first), test.limits)
+    again.order.fail('read', 'INPUT_OUTPUT', 1)
+    await again.start()
+    expect(again.store.recovery.unreadable).toHaveLength(1)
+    await again.open()
+    expect(again.store.recovery).toMatchObject({ torn: [], damaged: [{ key: KEY, position: 0 }] })
   })
 })
 
