@@ -45,6 +45,11 @@ class Rewind {
   private index = 0
   private nextOffset = 0
   private term = 0
+  /**
+   * As they are when it begins: slots may be given back meanwhile. None of those is asked for, since the checkpoint that
+   * recycling leaves behind is one that truncation cannot reach.
+   */
+  private readonly segments: readonly Segment[]
 
   constructor(
     private readonly context: StorageContext,
@@ -53,14 +58,16 @@ class Rewind {
     private readonly state: LogState,
     private readonly source: GroupSource,
     private readonly lastIndex: number,
-  ) {}
+  ) {
+    this.segments = [...writer.chain.segments]
+  }
 
   /**
    * Invariant: the last checkpoint on disk that is not above `lastIndex` was never cut off, and neither was any batch
    * behind it up to `lastIndex`. Either was cut off only by a checkpoint that lies lower still, and farther behind.
    */
   async run(): Promise<LogEnd> {
-    const { segments } = this.writer.chain
+    const { segments } = this
     for (let i = segments.length - 1; i >= 0; i--) {
       const found = await this.lastCheckpointIn(segments[i]!)
       if (found === null) continue
@@ -91,7 +98,7 @@ class Rewind {
   }
 
   private async replay({ segment: first, position }: Place): Promise<LogEnd> {
-    const { segments } = this.writer.chain
+    const { segments } = this
     for (let i = first; i < segments.length && this.index < this.lastIndex; i++) {
       const segment = segments[i]!
       const from = i === first ? position : segment.basePosition

@@ -290,6 +290,36 @@ describe('cutting off a suffix', () => {
     expect(() => subject.test.append(subject.log, batchOf())).toThrow(/damaged/)
   })
 
+  it('finds its way while slots are given back', async () => {
+    const subject = await Subject.begin()
+    await subject.append(100, 2000)
+    await subject.flush()
+    const { log, test } = subject
+    const bytesBefore = log.bytesOnDisk
+    const start = log.expire({ bytes: 64 * 1024, appendedBefore: null })!
+    await subject.write(sealLogStart(start, KEY, log.filled.index + 1, 1), 0, true)
+    await subject.append(4)
+    await subject.flush()
+    // Nothing is given back before this flush is done, and nothing is read before something was given back.
+    test.order.holding.add('flush').add('read')
+    log.noteCommitted(101)
+    subject.startIndex = start.index
+    const cut = subject.truncate(103)
+    await test.until(() => test.order.held.some(({ label }) => label === 'read'), 'the read')
+    test.order.holding.delete('flush')
+    test.order.release('flush')
+    await test.until(() => log.bytesOnDisk < bytesBefore, 'a slot that is given back')
+    test.order.holding.clear()
+    test.order.release('read')
+    await cut
+    expect(log.failure).toBeNull()
+    await subject.append(2)
+    await subject.check()
+    await subject.restart()
+    subject.log.noteCommitted(101)
+    await subject.check()
+  })
+
   it('takes proposed log starts along', async () => {
     const subject = await Subject.begin()
     await subject.append(100, 2000)
