@@ -110,6 +110,9 @@ async function takeIn({ pool, environment }: StorageContext, store: StoredLogs, 
       return store.addFound(scanned)
     case 'unfinished':
       pool.found(scanned.id)
+      // Its zeros may be read from a volatile cache: were they lost once the drop that they belong to is forgotten, the
+      // slot would be the dropped log's again.
+      await scanned.file.sync()
       await scanned.file.close()
       return pool.foundUnfinished(scanned.id)
     case 'unreadable':
