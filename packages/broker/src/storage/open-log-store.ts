@@ -118,6 +118,8 @@ async function takeIn({ pool, environment }: StorageContext, store: StoredLogs, 
     case 'unreadable':
       pool.found(scanned.id)
       if (scanned.refused) store.recovery.unreadable.push(scanned.file.name)
+      // Zeros may have taken its headers, and a power cut may bring them back: flushed for the same reason.
+      else await scanned.file.sync()
       await scanned.file.close()
       environment.log.error(
         { file: scanned.file.name, reason: scanned.reason },

@@ -424,6 +424,17 @@ describe('lost hints', () => {
 })
 
 describe('slots of others', () => {
+  /** What was seen may be volatile: it is flushed before the record of the volume forgets whose the slots were. */
+  function expectSyncedFirst(test: TestStore, files: readonly string[]): void {
+    const asked = test.trace.events.flatMap((event) => (event.kind === 'submit' ? [event.operation] : []))
+    const record = asked.findIndex(({ kind }) => kind === 'writeSmall')
+    for (const file of files) {
+      const synced = asked.findIndex((operation) => operation.kind === 'sync' && operation.files.includes(file))
+      expect(synced, file).toBeGreaterThanOrEqual(0)
+      expect(synced, file).toBeLessThan(record)
+    }
+  }
+
   it.each([
     ['cluster', { ...IDENTITY, clusterId: 'another' }],
     ['node', { ...IDENTITY, nodeId: 4 }],
@@ -458,6 +469,7 @@ describe('slots of others', () => {
     const before = image.files.get(slot)!.pages.map((page) => page.slice())
     const again = await reopen(test, image)
     expect(again.store.found).toEqual([])
+    expectSyncedFirst(again, [slot])
     await again.fill(await again.open({ ...KEY, topicId: 5 }), 3)
     await again.settled(again.store.close())
     expect(again.image.files.get(slot)!.pages).toEqual(before)
@@ -472,14 +484,7 @@ describe('slots of others', () => {
     const again = await TestStore.open(image)
     await again.until(() => again.store.statistics.freeSlots === 2)
     expect(slotFiles(again.image)).toEqual([first, second])
-    // What was seen may be volatile: it is flushed before the record of the volume forgets whose the slots were.
-    const asked = again.trace.events.flatMap((event) => (event.kind === 'submit' ? [event.operation] : []))
-    const record = asked.findIndex(({ kind }) => kind === 'writeSmall')
-    for (const file of [first, second]) {
-      const synced = asked.findIndex((operation) => operation.kind === 'sync' && operation.files.includes(file))
-      expect(synced, file).toBeGreaterThanOrEqual(0)
-      expect(synced, file).toBeLessThan(record)
-    }
+    expectSyncedFirst(again, [first, second])
     await again.fill(await again.open(), 3)
   })
 })
