@@ -293,7 +293,8 @@ export class DurableState {
     const fresh = new Set<Uint8Array>()
     const put = ({ file: name, page: number, offset }: Sector, bytes: Uint8Array): void => {
       const file = image.files.get(name)
-      if (file === undefined) return
+      // What was written behind the end that a file is left with is gone: it reads as zeros when the file grows again.
+      if (file === undefined || number * PAGE_BYTES >= file.size) return
       let page = file.page(number)
       if (!fresh.has(page)) {
         page = page.slice()

@@ -6,7 +6,7 @@ import { runCrashes } from '../../sim/crash/crash-run.js'
 import { searchTrace, searchWorkload } from '../../sim/crash/crash-search.js'
 import { allStates, CrashPoint, EXHAUSTIVE_CHOICES } from '../../sim/crash/crash-states.js'
 import { DiskTrace, type TraceEvent } from '../../sim/crash/disk-trace.js'
-import { DurableState } from '../../sim/crash/durable-state.js'
+import { type Choice, DurableState } from '../../sim/crash/durable-state.js'
 import { LogContent, type Owed } from '../../sim/crash/log-history.js'
 import { PAGE_BYTES, PageFile, VolumeImage } from '../../sim/crash/page-image.js'
 import { recoverAndCheck } from '../../sim/crash/recovered-check.js'
@@ -163,6 +163,30 @@ describe('the model of the disk', () => {
       { file: 'a', page: 2 },
       { file: 'a', page: 3 },
     ])
+  })
+
+  it('loses with the size of a file what was written to it, also when the file grows again', async () => {
+    const trace = new DiskTrace()
+    const volume = new TracedVolume(new VolumeImage(), trace, AT_ONCE)
+    const file = await volume.open('a', { create: true })
+    await volume.syncDirectory()
+    await file.allocate(PAGE_BYTES)
+    const block = new CrashMemory(1024 * 1024).allocate(PAGE_BYTES)!
+    block.bytes.fill(7)
+    await file.write(0, block, 0, PAGE_BYTES)
+    const durable = new DurableState(new VolumeImage(), 'files')
+    for (const event of trace.events) durable.step(event)
+    const grownAgain = async (keepsSize: boolean) => {
+      const choose = (choice: Choice) => (choice.kind === 'sector' ? choice.versions[0]! : keepsSize)
+      const image = durable.build(durable.choices(), choose)
+      expect(image.files.get('a')).toMatchObject({ size: keepsSize ? PAGE_BYTES : 0 })
+      const again = await new TracedVolume(image, null, AT_ONCE).open('a')
+      await again.allocate(2 * PAGE_BYTES)
+      expect(await again.read(0, block, 0, PAGE_BYTES)).toBe(PAGE_BYTES)
+      return new Set(block.bytes.subarray(0, PAGE_BYTES))
+    }
+    expect(await grownAgain(true)).toEqual(new Set([7]))
+    expect(await grownAgain(false)).toEqual(new Set([0]))
   })
 
   it('tells images apart by every byte, name and size', () => {
