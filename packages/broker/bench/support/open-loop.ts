@@ -16,13 +16,16 @@ export async function openLoop(
   const total = Math.max(1, Math.floor(load.rate * load.seconds))
   let sent = 0
   const sendDue = (now: number): void => {
-    for (; sent < total; sent++) {
+    const due: { key: Uint8Array; value: Uint8Array }[] = []
+    // A value is stamped anew only when its last turn was copied long ago.
+    for (; sent < total && due.length < values.length; sent++) {
       const dueMs = began + (sent * 1000) / load.rate
-      if (dueMs > now) return
+      if (dueMs > now) break
       const value = values[sent % values.length]!
       stampDue(value, dueMs)
-      producer.send(keys[sent % KEYS]!, value).catch(() => {})
+      due.push({ key: keys[sent % KEYS]!, value })
     }
+    if (due.length > 0) producer.sendBatch(due).catch(() => {})
   }
   await new Promise<void>((resolve) => {
     const tick = (): void => {
