@@ -12,7 +12,7 @@ const STEPS = [
   ['check', '.ci/check.mjs', [], true],
   ['test', '.ci/test.mjs', [], true],
   ['sim', 'packages/broker/dist-dev/sim/main.js', ['--seeds', '200'], false],
-  ['crash', 'packages/broker/dist-dev/sim/crash/main.js', ['--states', '100000'], false],
+  ['crash', 'packages/broker/dist-dev/sim/crash/main.js', ['--states', '500000'], false],
   ['fuzz', '.ci/fuzz.mjs', ['--seconds', '40', '--no-build'], false],
   ['docs', '.ci/docs.mjs', ['--no-build'], true],
   ['pack', '.ci/pack.mjs', ['--no-build'], false],
