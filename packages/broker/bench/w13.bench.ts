@@ -68,7 +68,7 @@ interface Acknowledged {
   readonly recordsPerSecond: number
 }
 
-/** Durable produce; the broker is killed by the caller while the calls go on, so that some are under way. */
+/** Durable produce, and SIGKILL for the broker while the calls go on, so that some are under way. */
 async function loadUntilKilled({ broker }: Session, seconds: number): Promise<Acknowledged> {
   const mill = connect({ bootstrap: broker.bootstrap })
   const producer = mill.producer(topic('durable', { key: bytes, value: bytes }), { deliveryTimeoutMs: 1_000 })
@@ -83,6 +83,7 @@ async function loadUntilKilled({ broker }: Session, seconds: number): Promise<Ac
       const key = keys[turn % KEYS]!
       const value = values[turn % values.length]!
       turn++
+      // What fails when the broker is killed was not acknowledged, and nothing is owed for it.
       const delivery = await producer.send(key, value).catch(() => null)
       if (delivery === null || delivery.offset === null) continue
       records++
@@ -95,6 +96,7 @@ async function loadUntilKilled({ broker }: Session, seconds: number): Promise<Ac
   process.kill(broker.pid, 'SIGKILL')
   stop = true
   await Promise.all(callers)
+  // It throws for the same sends once more.
   await mill.close({ timeoutMs: 100 }).catch(() => {})
   return result
 }

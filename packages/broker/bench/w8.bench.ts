@@ -1,6 +1,7 @@
 // W8: one consumer catches up on a backlog of 1 KiB records: cold, from the disk after a restart of the broker, and hot,
 // again and again from the broker's memory. Beside them the disk's sequential reads and loopback TCP.
 import { bytes, type Producer, topic } from '@millrace/client'
+import { FRAME_BYTES } from '#src/limits.js'
 import { type BenchOptions, benchOptions, type RunOptions } from './support/bench-options.js'
 import { Drain } from './support/drain.js'
 import { diskReads, type Limit, loopbackTcp, onBareDisk } from './support/limits.js'
@@ -16,8 +17,6 @@ const HOT_RECORDS = 500_000
 const HOT_ROUNDS = 5
 /** So much that the backlog stays in memory. */
 const HOT_FLAGS = ['--memory', '2g']
-/** What the broker reads at once: the frames of its pool. */
-const READ_BYTES = 256 * 1024
 
 export async function run(options: RunOptions): Promise<object> {
   const bench = benchOptions(options, 4)
@@ -33,7 +32,7 @@ async function coldFigures(session: Session, bench: BenchOptions, tiny: boolean)
   const consumed = await catchUp(session, records)
   const cpu = session.broker.cpuSinceMark()
   const limit = await onBareDisk(bench.prefer, (environment, directory) =>
-    diskReads(environment, directory, { readBytes: READ_BYTES, seconds: bench.seconds / 2 }),
+    diskReads(environment, directory, { readBytes: FRAME_BYTES, seconds: bench.seconds / 2 }),
   )
   return figures([consumed], limit, cpu, session)
 }

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { BLOCK_BYTES, type Block, type DiskFile, type Environment, type Volume } from '#src/environment.js'
 import { chooseEnvironment } from '#src/io/choose-environment.js'
 import { createConsoleLogger } from '#src/io/console-logger.js'
+import type { Preference } from './broker-under-test.js'
 
 export interface Limit {
   readonly name: string
@@ -129,7 +130,7 @@ export async function diskReads(
 
 /** Runs a measurement of the disk on an environment and in a directory of its own. */
 export async function onBareDisk<T>(
-  prefer: 'auto' | 'ring' | 'portable',
+  prefer: Preference,
   work: (environment: Environment, directory: string) => Promise<T>,
 ): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'millrace-limit-'))

@@ -5,6 +5,7 @@ import { type BenchOptions, benchOptions, type RunOptions } from './bench-option
 import { BrokerUnderTest } from './broker-under-test.js'
 import { diskWrites, type Limit, loopbackTcp, onBareDisk } from './limits.js'
 import { percentileMs, produceLoad, wait } from './produce-load.js'
+import { round } from './session.js'
 
 export interface ProduceWorkload {
   readonly name: string
@@ -24,8 +25,6 @@ const GIGABYTE = 1e9
 const SECONDS = 12
 /** The load and its limit are measured in turn so many times, each for its share of the seconds. */
 const ROUNDS = 5
-
-const round = (value: number, digits = 2): number => Number(value.toFixed(digits))
 
 export async function produceBench(workload: ProduceWorkload, run: RunOptions): Promise<Record<string, unknown>> {
   const options = benchOptions(run, SECONDS)
@@ -77,6 +76,7 @@ async function oneRound(
   let cpu = Number.NaN
   const figures = await produceLoad(mill, {
     ...workload,
+    callsInFlight: options.callsInFlight ?? workload.callsInFlight,
     topic: 'bench',
     keys: 1000,
     seconds: options.seconds / ROUNDS,

@@ -6,6 +6,7 @@ import { dirname, resolve } from 'node:path'
 export async function nearestDirectory(path: string): Promise<string> {
   let candidate = resolve(path)
   while (dirname(candidate) !== candidate) {
+    // Why it cannot be looked at is told by whoever goes on to make a directory there.
     const found = await stat(candidate).catch(() => null)
     if (found?.isDirectory() === true) return candidate
     candidate = dirname(candidate)

@@ -1,12 +1,12 @@
 // A data directory opened for looking only: the kernel itself keeps this process from changing a byte of it.
 import { constants } from 'node:fs'
-import { open, readdir, stat, statfs } from 'node:fs/promises'
+import { open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { BLOCK_BYTES, DiskError, type DiskFile, type FlushMethod, type Memory, type Volume } from '../environment.js'
 import { directoryHolder } from './directory-lock.js'
 import { diskErrorFrom, systemCode } from './portable/disk-errors.js'
 import { PortableFile } from './portable/portable-file.js'
-import { assertPlainName, isOurs } from './portable/portable-volume.js'
+import { assertPlainName, listFiles, spaceOf } from './portable/portable-volume.js'
 import { readSmallFile } from './portable/small-file.js'
 
 /**
@@ -58,13 +58,7 @@ class ReadOnlyVolume implements Volume {
   ) {}
 
   list(): Promise<readonly { readonly name: string; readonly byteLength: number }[]> {
-    return this.operation('listing', async () => {
-      const entries = await readdir(this.directory, { withFileTypes: true })
-      const names = entries.filter((entry) => entry.isFile() && isOurs(entry.name)).map((entry) => entry.name)
-      return Promise.all(
-        names.map(async (name) => ({ name, byteLength: (await stat(join(this.directory, name))).size })),
-      )
-    })
+    return this.operation('listing', () => listFiles(this.directory))
   }
 
   open(name: string): Promise<DiskFile> {
@@ -84,10 +78,7 @@ class ReadOnlyVolume implements Volume {
   }
 
   space(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
-    return this.operation('examining', async () => {
-      const { bavail, blocks, bsize } = await statfs(this.directory)
-      return { freeBytes: bavail * bsize, totalBytes: blocks * bsize }
-    })
+    return this.operation('examining', () => spaceOf(this.directory))
   }
 
   remove(name: string): Promise<void> {

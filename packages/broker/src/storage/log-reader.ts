@@ -144,6 +144,7 @@ export class LogReader {
     }
     try {
       segment = this.segmentOf(selection.offset)
+      // It stays with the segment, where the walk begins from it.
       await this.indexOf(segment)
       window = this.windowOf(segment)
       const selected = await this.select(segment, window, selection, reserved)
@@ -186,8 +187,7 @@ export class LogReader {
     const last = Math.ceil(Math.min(end, dataEnd) / frames.frameBytes)
     // What stands behind the end of a finished segment is read along: a frame is either whole or has to be read again.
     frames.readAhead(segment.source, first, last - first, isFinished ? segment.source.byteLength : dataEnd)
-    const { segments } = this.writer.chain
-    const next = isFinished && end > dataEnd ? segments[segments.indexOf(segment) + 1] : undefined
+    const next = isFinished && end > dataEnd ? this.segmentBehind(segment) : undefined
     if (next === undefined) return
     const nextEnd = next.filePositionOf(this.endOf(next))
     const pages = Math.ceil(Math.min(end - dataEnd, nextEnd) / frames.frameBytes)
@@ -219,9 +219,7 @@ export class LogReader {
 
   /** The sparse index of a segment. The caller has a reservation. @throws StorageError, DiskError, ProtocolError. */
   async indexOf(segment: Segment): Promise<SparseIndex> {
-    const { segments } = this.writer.chain
-    const next = segments[segments.indexOf(segment) + 1]
-    return indexOf(this.context, this.key, segment, next, this.writer.truncations)
+    return indexOf(this.context, this.key, segment, this.segmentBehind(segment), this.writer.truncations)
   }
 
   windowOf(segment: Segment): FrameWindow {

@@ -139,13 +139,7 @@ class PortableVolume implements Volume {
   }
 
   list(): Promise<readonly { readonly name: string; readonly byteLength: number }[]> {
-    return this.operation('listing', async () => {
-      const entries = await readdir(this.directory, { withFileTypes: true })
-      const names = entries.filter((entry) => entry.isFile() && isOurs(entry.name)).map((entry) => entry.name)
-      return Promise.all(
-        names.map(async (name) => ({ name, byteLength: (await stat(join(this.directory, name))).size })),
-      )
-    })
+    return this.operation('listing', () => listFiles(this.directory))
   }
 
   open(name: string, options: { readonly create?: boolean } = {}): Promise<DiskFile> {
@@ -170,10 +164,7 @@ class PortableVolume implements Volume {
   }
 
   space(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
-    return this.operation('examining', async () => {
-      const { bavail, blocks, bsize } = await statfs(this.directory)
-      return { freeBytes: bavail * bsize, totalBytes: blocks * bsize }
-    })
+    return this.operation('examining', () => spaceOf(this.directory))
   }
 
   flush(files: readonly DiskFile[]): Promise<void> {
@@ -228,7 +219,22 @@ export async function syncFiles(files: readonly DiskFile[]): Promise<void> {
   for (const result of results) if (result.status === 'rejected') throw result.reason
 }
 
-export function isOurs(name: string): boolean {
+/** The files of a volume and their sizes, but for those that keep it. */
+export async function listFiles(
+  directory: string,
+): Promise<readonly { readonly name: string; readonly byteLength: number }[]> {
+  const entries = await readdir(directory, { withFileTypes: true })
+  const names = entries.filter((entry) => entry.isFile() && isOurs(entry.name)).map(({ name }) => name)
+  return Promise.all(names.map(async (name) => ({ name, byteLength: (await stat(join(directory, name))).size })))
+}
+
+/** What `Volume.space` tells. */
+export async function spaceOf(directory: string): Promise<{ readonly freeBytes: number; readonly totalBytes: number }> {
+  const { bavail, blocks, bsize } = await statfs(directory)
+  return { freeBytes: bavail * bsize, totalBytes: blocks * bsize }
+}
+
+function isOurs(name: string): boolean {
   return name !== LOCK_FILE_NAME && !name.startsWith(HIDDEN_PREFIX)
 }
 

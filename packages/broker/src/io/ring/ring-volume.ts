@@ -1,7 +1,7 @@
 // A directory as a volume on the ring: direct I/O and the cheapest flush where trials allow them.
 import assert from 'node:assert/strict'
 import { constants } from 'node:fs'
-import { readdir, rm, stat } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   closeDescriptor,
@@ -23,7 +23,7 @@ import {
 import { acquireDirectoryLock, type DirectoryLock } from '../directory-lock.js'
 import { diskErrorFrom } from '../portable/disk-errors.js'
 import { OperationGate } from '../portable/operation-gate.js'
-import { assertPlainName, isOurs, makeDirectory, removeLeftovers, syncFiles } from '../portable/portable-volume.js'
+import { assertPlainName, listFiles, makeDirectory, removeLeftovers, syncFiles } from '../portable/portable-volume.js'
 import { HIDDEN_PREFIX, readSmallFile, replaceSmallFile } from '../portable/small-file.js'
 import { chooseFlush, type FlushChoice } from './flush-probe.js'
 import { FileContext, RingFile } from './ring-file.js'
@@ -137,13 +137,7 @@ class RingVolume implements Volume {
   }
 
   list(): Promise<readonly { readonly name: string; readonly byteLength: number }[]> {
-    return this.operation('listing', async () => {
-      const entries = await readdir(this.directory, { withFileTypes: true })
-      const names = entries.filter((entry) => entry.isFile() && isOurs(entry.name)).map((entry) => entry.name)
-      return Promise.all(
-        names.map(async (name) => ({ name, byteLength: (await stat(join(this.directory, name))).size })),
-      )
-    })
+    return this.operation('listing', () => listFiles(this.directory))
   }
 
   open(name: string, options: { readonly create?: boolean } = {}): Promise<DiskFile> {
