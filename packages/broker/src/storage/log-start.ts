@@ -1,25 +1,10 @@
 // Where a log begins. The start moves by control batches: one names a new start, and once it is committed and flushed
 // the start is there. Until then it is proposed, and may still vanish with a suffix that is truncated.
 //
-// A control batch holds one record. Its key is one byte, what it says: 1 for a log start. The value of that one is
+// The value of its record is
 //   u64 index, u64 offset: of the first batch and record to keep; u32 term of the batch before
-import {
-  BATCH_HEADER_BYTES,
-  type BatchHeader,
-  crc32,
-  ProtocolError,
-  Reader,
-  RecordBatchBuilder,
-  RecordReader,
-  Writer,
-} from '@millrace/protocol'
-
-/** The log that a control batch is for. */
-interface LogPlace {
-  readonly topicId: number
-  readonly partition: number
-  readonly lane: number
-}
+import { type BatchHeader, ProtocolError, Reader, Writer } from '@millrace/protocol'
+import { CONTROL_KINDS, controlValueOf, type LogPlace, sealControlBatch } from './control-batch.js'
 
 export interface LogStart {
   /** Of the first batch of the log. */
@@ -32,37 +17,22 @@ export interface LogStart {
 
 export const FIRST_LOG_START: LogStart = { index: 1, offset: 0, previousTerm: 0 }
 
-const LOG_START = 1
-const NO_PRODUCER = [0, 0, 0, 0] as const
-const MAX_CONTROL_BATCH_BYTES = 4096
 const MAX_PROPOSED = 100_000
 
 /** The client part of the control batch that moves the start of a log. @param wallMs milliseconds since 1970. */
 export function sealLogStart(start: LogStart, place: LogPlace, index: number, wallMs: number): Uint8Array {
   const value = new Writer(20).u64(start.index).u64(start.offset).u32(start.previousTerm).written()
-  const builder = new RecordBatchBuilder(MAX_CONTROL_BATCH_BYTES)
-  builder.tryAppend(new Uint8Array([LOG_START]), value, null, wallMs)
-  const { topicId, partition, lane } = place
-  const sequence = index % 0x1_0000_0000
-  const identity = { topicId, partition, lane, control: true, producer: NO_PRODUCER, epoch: 0, sequence }
-  return builder.seal({ identity, checksum: crc32 })
+  return sealControlBatch(CONTROL_KINDS.logStart, value, place, index, wallMs)
 }
 
 /** The start that a batch names, whose checksum holds; null for every batch that names none. */
 export function logStartOf(header: BatchHeader, bytes: Uint8Array, clientAt: number): LogStart | null {
-  if (!header.control || header.codec !== 'none') return null
-  const end = clientAt + header.length
+  const value = controlValueOf(CONTROL_KINDS.logStart, header, bytes, clientAt)
+  if (value === null) return null
   try {
-    const from = clientAt + BATCH_HEADER_BYTES
-    const records = new RecordReader(bytes, from, end, header.recordCount, header.lastOffsetDelta)
-    if (!records.next()) return null
-    const key = records.key()
-    const value = records.value()
-    if (key?.length !== 1 || key[0] !== LOG_START || value === null) return null
     const reader = new Reader(value)
     return { index: reader.u64(), offset: reader.u64(), previousTerm: reader.u32() }
   } catch (cause) {
-    // What a later version says in its control batches is none of our business.
     if (cause instanceof ProtocolError) return null
     throw cause
   }
