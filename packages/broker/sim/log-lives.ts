@@ -7,6 +7,7 @@ import { type LogKey, type LogStore, type PartitionLog, StorageError } from '#sr
 import { openLogStore } from '#src/storage/open-log-store.js'
 import { storageLimits } from '#src/storage/storage-limits.js'
 import { drawBatch, HashState, LogModel } from './log-lives-model.js'
+import { CheckFailed, type LogLivesFailure, type LogLivesResult } from './log-lives-result.js'
 import { drawStorage } from './options.js'
 import { goodNetwork } from './pipe.js'
 import { SeededRandom } from './random.js'
@@ -19,28 +20,6 @@ const KIB = 1024
 const MIB = 1024 * KIB
 const CRASHES = 6
 const IDENTITY = { clusterId: 'c'.repeat(32), nodeId: 1, diskId: 'd'.repeat(32) }
-
-export interface LogLivesFailure {
-  readonly invariant: 'lost' | 'phantom' | 'state' | 'damage-claimed' | 'exception' | 'stuck' | 'memory'
-  readonly message: string
-}
-
-export interface LogLivesResult {
-  readonly seed: number
-  readonly images: number
-  readonly failure: LogLivesFailure | null
-  readonly coverage: Readonly<Record<string, number>>
-  readonly traceHash: string
-}
-
-class CheckFailed extends Error {
-  constructor(
-    readonly invariant: LogLivesFailure['invariant'],
-    message: string,
-  ) {
-    super(message)
-  }
-}
 
 interface OpenLog {
   readonly model: LogModel

@@ -2,7 +2,8 @@
 import { parseArgs } from 'node:util'
 import { addCoverage, RARE_STATES } from './coverage.js'
 import { optionsOf } from './options.js'
-import { runSimulation, type SimulationResult } from './simulation.js'
+import { runSimulation } from './simulation.js'
+import type { SimulationResult } from './simulation-result.js'
 
 const USAGE = `npm run sim -- [--seeds N] [--first S] [--seed S] [--json] [--trace]
 

@@ -4,13 +4,14 @@ import {
   type Block,
   type Disk,
   DiskError,
-  type DiskErrorCode,
   type DiskFile,
   type FlushMethod,
   type Volume,
 } from '#src/environment.js'
+import { fault } from './disk-fault.js'
 import type { DirectoryImage, DiskImage } from './disk-image.js'
 import { FileImage, type FlushCover, writeImage } from './file-image.js'
+import { Gate } from './gate.js'
 import type { SeededRandom } from './random.js'
 import type { Scheduler, SimulatedProcess } from './scheduler.js'
 import type { SimulatedMemory } from './simulated-memory.js'
@@ -123,30 +124,6 @@ export class SimulatedDisk implements Disk {
 
   async close(): Promise<void> {
     await Promise.all([...this.volumes].map((volume) => volume.close()))
-  }
-}
-
-/** Counts operations in flight, so that closing waits for them. */
-class Gate {
-  private inFlight = 0
-  private closed = false
-  private readonly waiting: (() => void)[] = []
-
-  constructor(private readonly what: string) {}
-
-  async pass<T>(work: () => Promise<T>): Promise<T> {
-    if (this.closed) throw fault('CLOSED', `${this.what} is closed`)
-    this.inFlight++
-    try {
-      return await work()
-    } finally {
-      if (--this.inFlight === 0) for (const wake of this.waiting.splice(0)) wake()
-    }
-  }
-
-  async close(): Promise<void> {
-    this.closed = true
-    if (this.inFlight > 0) await new Promise<void>((resolve) => this.waiting.push(resolve))
   }
 }
 
@@ -382,10 +359,6 @@ function flushImages(
       if (random.chance(0.5)) finish()
     },
   )
-}
-
-function fault(code: DiskErrorCode, message: string): DiskError {
-  return new DiskError(code, message)
 }
 
 function inputOutput(name: string, doing: string): DiskError {

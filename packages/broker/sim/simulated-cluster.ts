@@ -1,0 +1,102 @@
+// The brokers of a run, each on its own machine, and the network between everybody.
+import { openLogStore } from '#src/storage/open-log-store.js'
+import { storageLimits } from '#src/storage/storage-limits.js'
+import { BROKER_HOST, BrokerNode } from './broker-node.js'
+import type { Coverage } from './coverage.js'
+import type { Moment } from './faults.js'
+import type { SimulationOptions } from './options.js'
+import type { SeededRandom } from './random.js'
+import type { Recorder } from './recorder.js'
+import type { Scheduler } from './scheduler.js'
+import { SimulatedMachine } from './simulated-environment.js'
+import { SimulatedNetwork } from './simulated-network.js'
+import { stackOf } from './simulation-result.js'
+
+const DISK_BYTES = 512 * 1024 * 1024
+/** Unsent bytes of one connection: what may be pushed, what replies may take, and one batch beyond. */
+const MOST_UNSENT_BYTES = 256 * 1024 + 4 * 1024 * 1024 + 4 * 1024 * 1024
+
+export interface ClusterWorld {
+  readonly options: SimulationOptions
+  readonly scheduler: Scheduler
+  readonly coverage: Coverage
+  readonly recorder: Recorder
+  readonly random: SeededRandom
+  onDamage(fields: Readonly<Record<string, unknown>>): void
+  /** Something happens that a fault may want to meet. */
+  onMoment(moment: Moment): void
+  fail(invariant: string, message: string): void
+  log(text: string, fields: object): void
+}
+
+export class SimulatedCluster {
+  readonly network: SimulatedNetwork
+  readonly nodes: readonly BrokerNode[]
+
+  constructor(private readonly world: ClusterWorld) {
+    const { options, scheduler, random } = world
+    this.network = new SimulatedNetwork(scheduler, { ...options.network }, random.split('network'))
+    this.network.onArrival = () => world.onMoment('bytes arrived')
+    this.nodes = [this.makeNode()]
+  }
+
+  /** Whether nothing is on its way to a broker or a disk. */
+  get isQuiet(): boolean {
+    const arriving = [...this.network.connections].some(({ acceptor }) => acceptor.incoming.hasUndelivered)
+    return !arriving && this.nodes.every(({ machine }) => machine.disk.unfinished.size === 0)
+  }
+
+  /** Looks now and then at what must stay within bounds. */
+  watchLimits(): void {
+    for (const { acceptor } of this.network.connections) {
+      const { unsentBytes } = acceptor.outgoing
+      if (unsentBytes > MOST_UNSENT_BYTES) {
+        this.world.fail('limit', `the broker has ${unsentBytes} bytes unsent to one client`)
+      }
+    }
+    this.world.scheduler.schedule(null, 10, 'watch', () => this.watchLimits())
+  }
+
+  private makeNode(): BrokerNode {
+    const { world } = this
+    const { scheduler, options } = world
+    let lastDiskErrorMs = Number.NEGATIVE_INFINITY
+    const machine = new SimulatedMachine(scheduler, this.network, world.random.split('machine'), {
+      host: BROKER_HOST,
+      diskBytes: DISK_BYTES,
+      memoryBytes: options.brokerMemoryBytes,
+      onLog: (process, { level, fields, message }) => {
+        if (message === 'unexpected error') world.fail('exception', `the broker met ${stackOf(fields.error)}`)
+        if (message.startsWith('records on disk are damaged') || message.startsWith('a log is damaged')) {
+          world.onDamage(fields)
+        }
+        world.log(`${process.name} ${level} ${message}`, fields)
+      },
+      onMisuse: (process, misuse) => world.fail('memory', `${process.name}: ${stackOf(misuse)}`),
+      watcher: {
+        onWritten: () => world.onMoment('write completed'),
+        onFlushSubmitted: () => world.onMoment('flush submitted'),
+        onFlush: () => {},
+        onError: (operation) => {
+          lastDiskErrorMs = scheduler.nowMs
+          if (operation === 'flush') world.recorder.diskLosses.push({ atMs: scheduler.nowMs })
+          world.log(`the disk fails a ${operation}`, {})
+        },
+      },
+    })
+    const limits = storageLimits({ ...options.storage })
+    return new BrokerNode(scheduler, machine, (...args) => openLogStore(...args, limits), {
+      onStarted: (durationMs) => {
+        world.coverage.count('broker started')
+        world.log(`started in ${durationMs.toFixed(1)} ms`, {})
+      },
+      onStartRefused: (error, begunAtMs) => {
+        world.coverage.count('start refused')
+        world.log(`start refused: ${error.code} ${error.message}`, {})
+        // Nothing but the disk, and only while it fails, may keep a broker from starting.
+        if (lastDiskErrorMs < begunAtMs) world.fail('start-refused', `${error.code}: ${stackOf(error)}`)
+      },
+      onBug: (error) => world.fail('exception', stackOf(error)),
+    })
+  }
+}
