@@ -36,6 +36,12 @@ export const ERROR_TABLE = {
   TOPIC_EXISTS: row(15, false, false, 'Choose another name, or use the topic that is there.'),
   INVALID_TOPIC_NAME: row(16, false, false, 'Use 1 to 249 characters of A-Z a-z 0-9 . _ - for a topic name.'),
   INVALID_CONFIG: row(17, false, false, 'Correct the setting that the message names.'),
+  WRONG_DISK: row(
+    18,
+    false,
+    true,
+    'The node is known with another disk: give it back its own, or add it as a new node.',
+  ),
   CORRUPT_BATCH: row(20, true, false, 'The batch was damaged on its way; send it again.'),
   INVALID_BATCH: row(21, false, false, 'The batch contradicts itself; report it as a bug of the client library.'),
   BATCH_TOO_LARGE: row(22, false, false, 'Send a smaller record or batch.'),

@@ -13,6 +13,8 @@ import { Writer } from './writer.js'
 export const FRAME_HEADER_BYTES = 16
 /** Version of the protocol that this package speaks. */
 export const PROTOCOL_VERSION = 1
+/** Version of what brokers say to each other; PEER_HELLO settles it. */
+export const PEER_PROTOCOL_VERSION = 1
 /** Flags whose meaning the receiver must know. None is defined yet. */
 export const REQUIRED_FEATURE_FLAGS = 0xff00
 

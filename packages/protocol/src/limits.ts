@@ -37,6 +37,11 @@ export const PRODUCER_WINDOW_BATCHES = 16
 export const MAX_IN_FLIGHT_BATCHES = 8
 /** The broker sends a heartbeat on the control connection and for each idle cursor at this interval. */
 export const HEARTBEAT_INTERVAL_MS = 1_000
+/** Messages of one RAFT frame, changes of one LEADERS frame; more go into the next. */
+export const MAX_RAFT_MESSAGES_PER_FRAME = 4_096
+export const MAX_LEADERS_PER_FRAME = 4_096
+/** Voters of a Raft group; as many learners, and as many voters that a change is leaving. */
+export const MAX_MEMBERS_PER_GROUP = 64
 
 assert(MAX_BATCH_BYTES < MAX_FRAME_BYTES, 'a frame holds the largest batch')
 assert(MAX_BATCH_BYTES <= MAX_DECODED_BYTES, 'an uncompressed batch of the largest size can be decoded')

@@ -22,6 +22,15 @@ import { pong } from './client/pong.js'
 import { produce } from './client/produce.js'
 import { produceReply } from './client/produce-reply.js'
 import type { MessageCodec } from './message.js'
+import { forward } from './peer/forward.js'
+import { forwardReply } from './peer/forward-reply.js'
+import { leaders } from './peer/leaders.js'
+import { peerBeat } from './peer/peer-beat.js'
+import { peerHello } from './peer/peer-hello.js'
+import { peerHelloReply } from './peer/peer-hello-reply.js'
+import { raft } from './peer/raft.js'
+import { raftAppend } from './peer/raft-append.js'
+import { raftInstall } from './peer/raft-install.js'
 
 /** Message types differ; whoever walks the registry treats contents as unknown. */
 const widen = <T>(codec: MessageCodec<T>): MessageCodec<unknown> => ({
@@ -52,6 +61,15 @@ export const MESSAGES: readonly MessageCodec<unknown>[] = [
   widen(offsetsReply),
   widen(admin),
   widen(adminReply),
+  widen(peerHello),
+  widen(peerHelloReply),
+  widen(peerBeat),
+  widen(raft),
+  widen(raftAppend),
+  widen(raftInstall),
+  widen(leaders),
+  widen(forward),
+  widen(forwardReply),
 ]
 
 const NAMES = new Map(MESSAGES.map((message) => [message.kind, message.name]))

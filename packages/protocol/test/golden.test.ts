@@ -30,7 +30,7 @@ import {
   viewOf,
 } from './samples.js'
 
-const SOURCE = new URL('../src/client/', import.meta.url)
+const SOURCES = ['client', 'peer'].map((folder) => new URL(`../src/${folder}/`, import.meta.url))
 const PAGE = new URL('../../../docs/WIRE-FORMAT.md', import.meta.url)
 const OTHER_FILES = ['batches.hex', 'log-part.hex', 'partitioner.hex', 'checksum.hex']
 
@@ -164,7 +164,9 @@ describe('the registry', () => {
   })
 
   it('has a source file for each message, and no file more', () => {
-    expect(readdirSync(SOURCE).sort()).toEqual(names.map((name) => `${fileName(name)}.ts`).sort())
+    expect(SOURCES.flatMap((folder) => readdirSync(folder)).sort()).toEqual(
+      names.map((name) => `${fileName(name)}.ts`).sort(),
+    )
   })
 
   it('uses every kind and every name once', () => {

@@ -8,11 +8,15 @@ import {
   FRAME_HEADER_BYTES,
   hello,
   helloReply,
+  leaders,
   MAX_AUTHENTICATION_BYTES,
   MAX_ENTRIES_PER_FRAME,
   MAX_FRAME_BYTES,
+  MAX_LEADERS_PER_FRAME,
+  MAX_MEMBERS_PER_GROUP,
   MAX_NODES_PER_MAP,
   MAX_PARTITIONS_PER_TOPIC,
+  MAX_RAFT_MESSAGES_PER_FRAME,
   MAX_ROUTES_PER_DELTA,
   MAX_STRING_BYTES,
   MAX_TOPICS_PER_MAP,
@@ -24,17 +28,29 @@ import {
   offsets,
   offsetsReply,
   type ProduceEntry,
+  peerHello,
   ping,
   produce,
   produceReply,
   Reader,
   type Route,
+  raft,
+  raftAppend,
+  raftInstall,
   type TopicInfo,
   Writer,
 } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import { codeOf } from './expect-error.js'
-import { bytesOf, concat, MESSAGE_SAMPLES, type MessageSample, OPEN_ENDED, viewOf } from './samples.js'
+import {
+  bytesOf,
+  concat,
+  MESSAGE_SAMPLES,
+  type MessageSample,
+  OPEN_ENDED,
+  viewOf,
+  WITH_BATCHES_BEHIND,
+} from './samples.js'
 
 function payloadOf(sample: MessageSample): Uint8Array {
   const writer = new Writer()
@@ -63,7 +79,7 @@ describe('a newer version', () => {
   for (const sample of MESSAGE_SAMPLES) {
     it(`may lengthen the fixed part: ${titled(sample)}`, () => {
       const message = decode(sample, extendFixed(payloadOf(sample)))
-      if (sample.codec.name !== 'PRODUCE') expect(message).toEqual(sample.message)
+      if (!WITH_BATCHES_BEHIND.includes(sample.codec.name)) expect(message).toEqual(sample.message)
       else {
         const { batchesStart } = sample.message as { batchesStart: number }
         expect(message).toEqual({ ...(sample.message as object), batchesStart: batchesStart + 3 })
@@ -75,19 +91,21 @@ describe('a newer version', () => {
       const longer = concat([payloadOf(sample), bytesOf('new')])
       if (!openEnded) expect(decode(sample, longer)).toEqual(sample.message)
       else if (sample.codec.name === 'PRODUCE') expect(codeOf(() => decode(sample, longer))).toBe('CORRUPT_FRAME')
+      else if (WITH_BATCHES_BEHIND.includes(sample.codec.name)) expect(decode(sample, longer)).toEqual(sample.message)
       else expect(decode(sample, longer)).not.toEqual(sample.message)
     })
   }
 })
 
 describe('a payload cut short', () => {
+  const openEnded = OPEN_ENDED.filter((name) => name !== 'PRODUCE')
   for (const sample of MESSAGE_SAMPLES) {
     it(`is refused at every byte: ${titled(sample)}`, () => {
       const payload = payloadOf(sample)
       for (let length = 0; length < payload.length; length++) {
         const cut = payload.slice(0, length)
         // A tail that goes to the end of the frame cannot be seen to be shorter; whoever reads it finds out.
-        const mayPass = ['CURSOR_BATCHES', 'ADMIN', 'ADMIN_REPLY'].includes(sample.codec.name)
+        const mayPass = openEnded.includes(sample.codec.name)
         if (!mayPass)
           expect(
             codeOf(() => decode(sample, cut)),
@@ -242,6 +260,31 @@ describe('limits of messages', () => {
     expect(codeOf(() => mapSnapshot.decode(new Reader(payload)))).toBe('CORRUPT_FRAME')
   })
 
+  it('messages, leaders and members between brokers', () => {
+    const message = { group: { topicId: 1, partition: 0, lane: 0 }, message: { kind: 'timeoutNow' as const, term: 1 } }
+    const most = { messages: Array(MAX_RAFT_MESSAGES_PER_FRAME).fill(message) }
+    expect(raft.decode(new Reader(encoded(raft, most)))).toEqual(most)
+    expect(() => encoded(raft, { messages: [...most.messages, message] })).toThrow(AssertionError)
+    const change = { topicId: 1, partition: 0, route: NO_ROUTE }
+    expect(() => encoded(leaders, { changes: Array(MAX_LEADERS_PER_FRAME + 1).fill(change) })).toThrow(AssertionError)
+    const install = (voters: number) => ({
+      group: message.group,
+      term: 1,
+      round: 1,
+      start: {
+        index: 1,
+        previousTerm: 0,
+        configuration: { voters: Array(voters).fill(1), outgoing: [], learners: [] },
+      },
+      state: new Uint8Array(0),
+    })
+    const largest = install(MAX_MEMBERS_PER_GROUP)
+    expect(raftInstall.decode(new Reader(encoded(raftInstall, largest)))).toEqual(largest)
+    expect(() => encoded(raftInstall, install(MAX_MEMBERS_PER_GROUP + 1))).toThrow(AssertionError)
+    const append = raftAppend.decode(appendOf(1, 120))
+    expect(() => encoded(raftAppend, { ...append, batchCount: 0 })).toThrow(AssertionError)
+  })
+
   it('a frame', () => {
     const options = { id: 1, extraPayloadBytes: MAX_FRAME_BYTES - 2 }
     expect(viewOf(encodeFrame(ping, {}, options)).getUint32(0, true)).toBe(MAX_FRAME_BYTES)
@@ -249,6 +292,12 @@ describe('limits of messages', () => {
     expect(codeOf(() => encodeFrame(ping, {}, over))).toBe('FRAME_TOO_LARGE')
   })
 })
+
+/** RAFT_APPEND with so many batches announced and so many bytes behind. */
+const appendOf = (batches: number, tailBytes: number): Reader =>
+  withCounts((w) => w.u64(0).u32(0).u32(1).u32(0).u32(batches).u64(0).u64(0).u64(0), tailBytes)
+/** The fixed part of RAFT_INSTALL up to its counts. */
+const installHead = (w: Writer): Writer => w.u64(0).u32(0).u32(1).u32(0).u64(1).u64(1)
 
 describe('counts that lie', () => {
   const HUGE = 0xffff_ffff
@@ -266,6 +315,18 @@ describe('counts that lie', () => {
     ['PRODUCE', () => produce.decode(withCounts((w) => w.u8(2).u8(0).u16(2), 207))],
     ['PRODUCE_REPLY', () => produceReply.decode(withCounts((w) => w.u16(2), 67))],
     ['OFFSETS', () => offsets.decode(withCounts((w) => w.u16(2), 39))],
+    ['RAFT', () => raft.decode(withCounts((w) => w.u32(HUGE), 44))],
+    ['RAFT by one', () => raft.decode(withCounts((w) => w.u32(2), 87))],
+    ['RAFT over the limit', () => raft.decode(withCounts((w) => w.u32(4_097), 4_097 * 44))],
+    ['RAFT_APPEND', () => raftAppend.decode(appendOf(HUGE, 240))],
+    ['RAFT_APPEND by one', () => raftAppend.decode(appendOf(2, 239))],
+    ['RAFT_INSTALL', () => raftInstall.decode(withCounts((w) => installHead(w).u16(0xffff).u16(0).u16(0).u16(0), 99))],
+    [
+      'RAFT_INSTALL over the limit',
+      () => raftInstall.decode(withCounts((w) => installHead(w).u16(0).u16(0).u16(65).u16(0), 65 * 4)),
+    ],
+    ['LEADERS', () => leaders.decode(withCounts((w) => w.u32(HUGE), 20))],
+    ['LEADERS over the limit', () => leaders.decode(withCounts((w) => w.u32(4_097), 4_097 * 20))],
     ['OFFSETS_REPLY', () => offsetsReply.decode(withCounts((w) => w.u16(2), 71))],
   ]
   for (const [name, work] of cases) {
@@ -292,6 +353,13 @@ describe('values that mean nothing', () => {
     for (const kind of [0, 4]) {
       expect(broken('OFFSETS', (payload) => payload.fill(kind, 14, 15))).toBe('CORRUPT_FRAME')
     }
+    expect(broken('PEER_HELLO', zeroed)).toBe('NOT_MILLRACE')
+    expect(broken('PEER_HELLO_REPLY', zeroed)).toBe('NOT_MILLRACE')
+    for (const kind of [0, 8]) {
+      expect(broken('RAFT', (payload) => payload.fill(kind, 6, 7))).toBe('CORRUPT_FRAME')
+    }
+    expect(broken('RAFT', (payload) => payload.fill(0xff, 22, 30))).toBe('CORRUPT_FRAME')
+    expect(broken('RAFT_APPEND', (payload) => payload.fill(0, 22, 26))).toBe('CORRUPT_FRAME')
     expect(broken('FAILURE', (payload) => payload.fill(0xff, 8, 9))).toBe('CORRUPT_FRAME')
   })
 
@@ -342,6 +410,17 @@ describe('frames', () => {
     const frame = encodeFrame(sample.codec, sample.message, { id: 1 })
     expect(new TextDecoder().decode(frame.subarray(18, 22))).toBe('MILL')
     expect(viewOf(frame).getUint16(26, true)).toBe(5)
+  })
+
+  it('have magic and versions of PEER_HELLO where HELLO has them', () => {
+    const sample = MESSAGE_SAMPLES.find((s) => s.codec.kind === peerHello.kind)!
+    const frame = encodeFrame(sample.codec, sample.message, { id: 1 })
+    expect(new TextDecoder().decode(frame.subarray(18, 22))).toBe('MILL')
+    expect([viewOf(frame).getUint16(22, true), viewOf(frame).getUint16(24, true)]).toEqual([1, 2])
+  })
+
+  it('are told apart by who sends them', () => {
+    for (const { kind, name, sender } of MESSAGES) expect(kind >= 64, name).toBe(sender === 'peer')
   })
 
   it('are named by their kind', () => {

@@ -16,10 +16,13 @@ import {
   ERROR_TABLE,
   encodeHeaders,
   failure,
+  forward,
+  forwardReply,
   hello,
   helloReply,
   LOG_PART_BYTES,
   type LogPart,
+  leaders,
   type MessageCodec,
   mapDelta,
   mapHeartbeat,
@@ -27,6 +30,9 @@ import {
   mapSubscribe,
   offsets,
   offsetsReply,
+  peerBeat,
+  peerHello,
+  peerHelloReply,
   ping,
   pong,
   produce,
@@ -34,6 +40,9 @@ import {
   RecordBatchBuilder,
   type RecordHeader,
   type Route,
+  raft,
+  raftAppend,
+  raftInstall,
   readBatchHeader,
   type TopicInfo,
   writeLogPart,
@@ -218,6 +227,10 @@ function sample<T>(
   return { codec: codec as MessageCodec<unknown>, title, message, extra, id, timeMs }
 }
 
+const DISK = 'f0e0d0c0b0a090807060504030201000'
+const GROUP = { topicId: 7, partition: 3, lane: 0 }
+const METADATA = { topicId: 0, partition: 0, lane: 0 }
+
 const FIRST = buildSampleBatch(SAMPLE_BATCHES[0]!)
 const SECOND = buildSampleBatch(SAMPLE_BATCHES[1]!)
 
@@ -399,7 +412,120 @@ export const MESSAGE_SAMPLES: readonly MessageSample[] = [
     detail: 'orders exists',
     payload: NOTHING,
   }),
+  sample(peerHello, 'the only form', {
+    minVersion: 1,
+    maxVersion: 2,
+    features: 0x80000001,
+    clusterId: CLUSTER,
+    nodeId: 1,
+    diskId: DISK,
+    starts: 41,
+    expectedNodeId: 3,
+    software: 'millrace-broker 0.1.0',
+  }),
+  sample(peerHelloReply, 'the only form', {
+    version: 1,
+    features: 0,
+    clusterId: CLUSTER,
+    nodeId: 3,
+    diskId: DISK,
+    starts: 42,
+    software: 'millrace-broker 0.1.0',
+  }),
+  sample(peerBeat, 'the only form', { wallMs: SOME_TIME }, { id: 0 }),
+  sample(
+    raft,
+    'a message of every kind',
+    {
+      messages: [
+        { group: GROUP, message: { kind: 'preVote', term: 18, lastIndex: LARGE, lastTerm: 17, isTransfer: false } },
+        { group: GROUP, message: { kind: 'vote', term: 18, lastIndex: LARGE, lastTerm: 17, isTransfer: true } },
+        { group: GROUP, message: { kind: 'preVoteReply', term: 18, granted: true, isRepairing: true } },
+        { group: METADATA, message: { kind: 'voteReply', term: 19, granted: true, isRepairing: false } },
+        {
+          group: METADATA,
+          message: { kind: 'append', term: 20, previousIndex: 30, previousTerm: 19, commit: 29, round: LARGE },
+        },
+        {
+          group: { topicId: 0xffffffff, partition: 9_999, lane: 0xffff },
+          message: {
+            kind: 'appendReply',
+            term: 20,
+            round: LARGE,
+            agrees: true,
+            index: LARGE - 2,
+            indexTerm: 19,
+            lastIndex: LARGE - 1,
+          },
+        },
+        { group: METADATA, message: { kind: 'timeoutNow', term: 21 } },
+      ],
+    },
+    { id: 0 },
+  ),
+  sample(
+    raftAppend,
+    'two entries',
+    {
+      group: GROUP,
+      term: 18,
+      previousIndex: 12,
+      previousTerm: 17,
+      commit: 11,
+      round: LARGE,
+      batchCount: 2,
+      batchesStart: 2 + 48,
+    },
+    {
+      extra: concat([
+        logged(FIRST, { term: 17, baseOffset: 95, index: 13, appendTime: SOME_TIME + 2 }),
+        logged(SECOND, { term: 18, baseOffset: 100, index: 14, appendTime: SOME_TIME + 3 }),
+      ]),
+      id: 0,
+    },
+  ),
+  sample(
+    raftInstall,
+    'in the middle of a change of members',
+    {
+      group: METADATA,
+      term: 18,
+      round: LARGE,
+      start: {
+        index: LARGE - 1,
+        previousTerm: 17,
+        configuration: { voters: [1, 2, 3], outgoing: [1, 2, 4], learners: [5] },
+      },
+      state: hexBytes('81a16101'),
+    },
+    { id: 0 },
+  ),
+  sample(
+    leaders,
+    'two partitions',
+    {
+      changes: [
+        { topicId: 7, partition: 1, route: ROUTE },
+        { topicId: 8, partition: 0, route: { nodeId: 3, shard: 0, placement: 0, term: 18 } },
+      ],
+    },
+    { id: 0 },
+  ),
+  sample(forward, 'a MessagePack map', { payload: hexBytes('81a16101') }, { timeMs: 5_000 }),
+  sample(forwardReply, 'done', { code: 0, detail: '', payload: hexBytes('81a16102') }),
+  sample(forwardReply, 'refused', { code: ERROR_TABLE.NOT_LEADER.code, detail: 'node 4 leads it', payload: NOTHING }),
 ]
 
 /** Messages whose tail goes to the end of the frame, whatever is in it: they can only grow in their fixed part. */
-export const OPEN_ENDED = ['PRODUCE', 'CURSOR_BATCHES', 'ADMIN', 'ADMIN_REPLY']
+export const OPEN_ENDED = [
+  'PRODUCE',
+  'CURSOR_BATCHES',
+  'ADMIN',
+  'ADMIN_REPLY',
+  'RAFT_APPEND',
+  'RAFT_INSTALL',
+  'FORWARD',
+  'FORWARD_REPLY',
+]
+/** Messages of those that say where their batches begin, and leave them to whoever reads them. */
+export const WITH_BATCHES_BEHIND = ['PRODUCE', 'RAFT_APPEND']
