@@ -5,7 +5,7 @@ import { type BenchOptions, benchOptions, type RunOptions } from './support/benc
 import { Drain } from './support/drain.js'
 import { openLoop } from './support/open-loop.js'
 import { produceLoad, wait } from './support/produce-load.js'
-import { round, type Session, withSession } from './support/session.js'
+import { pagePoolSince, round, type Session, withSession } from './support/session.js'
 
 export const name = 'w7'
 
@@ -34,8 +34,14 @@ async function atRate(session: Session, bench: BenchOptions, rate: number): Prom
     await openLoop(producer, { rate, recordBytes: RECORD_BYTES, seconds: bench.warmUpSeconds })
     await drain.restart()
     session.broker.mark()
-    const sent = await openLoop(producer, { rate, recordBytes: RECORD_BYTES, seconds: bench.seconds })
+    const poolBefore = await session.pagePool()
+    const { sent, notTaken, lateMs } = await openLoop(producer, {
+      rate,
+      recordBytes: RECORD_BYTES,
+      seconds: bench.seconds,
+    })
     const cpu = session.broker.cpuSinceMark()
+    const pool = pagePoolSince(poolBefore, await session.pagePool())
     await producer.close()
     const figures = await drain.until(sent * CONSUMERS)
     return {
@@ -45,7 +51,10 @@ async function atRate(session: Session, bench: BenchOptions, rate: number): Prom
       mbPerSecondOut: round(figures.bytes / 1000 / figures.elapsedMs, 1),
       p50Ms: round(figures.p50Ms),
       p99Ms: round(figures.p99Ms),
+      notTaken,
+      lateMs,
       brokerCpuSecondsPerGbOut: cpu === null ? null : round((cpu * 1e9) / figures.bytes),
+      pagePool: pool,
       environment: session.broker.environment,
     }
   } finally {
@@ -59,9 +68,11 @@ async function asFastAsItGoes(session: Session, bench: BenchOptions): Promise<ob
     await load(session.mill, bench.warmUpSeconds)
     await drain.restart()
     session.broker.mark()
+    const poolBefore = await session.pagePool()
     const { bytes: bytesIn, seconds } = await load(session.mill, bench.seconds)
     const cpu = session.broker.cpuSinceMark()
     const figures = await drain.figures()
+    const pool = pagePoolSince(poolBefore, await session.pagePool())
     await wait(0.05)
     return {
       mode: 'as fast as it goes',
@@ -69,6 +80,7 @@ async function asFastAsItGoes(session: Session, bench: BenchOptions): Promise<ob
       mbPerSecondIn: round(bytesIn / MEGABYTE / seconds, 1),
       mbPerSecondOut: round(figures.bytes / 1000 / figures.elapsedMs, 1),
       brokerCpuSecondsPerGbOut: cpu === null ? null : round((cpu * 1e9) / figures.bytes),
+      pagePool: pool,
       environment: session.broker.environment,
     }
   } finally {

@@ -2,11 +2,12 @@
 // again and again from the broker's memory. Beside them the disk's sequential reads and loopback TCP.
 import { bytes, type Producer, topic } from '@millrace/client'
 import { FRAME_BYTES } from '#src/limits.js'
+import type { PoolStatistics } from '#src/memory/page-pool.js'
 import { type BenchOptions, benchOptions, type RunOptions } from './support/bench-options.js'
 import { Drain } from './support/drain.js'
 import { diskReads, type Limit, loopbackTcp, onBareDisk } from './support/limits.js'
 import { keyPool, payloadPool } from './support/payloads.js'
-import { round, type Session, withSession } from './support/session.js'
+import { pagePoolSince, round, type Session, withSession } from './support/session.js'
 
 export const name = 'w8'
 
@@ -29,22 +30,26 @@ async function coldFigures(session: Session, bench: BenchOptions, tiny: boolean)
   const records = await fill(session, tiny ? 2_000 : COLD_RECORDS)
   await session.broker.restart('SIGTERM')
   session.broker.mark()
+  const poolBefore = await session.pagePool()
   const consumed = await catchUp(session, records)
   const cpu = session.broker.cpuSinceMark()
+  const pool = pagePoolSince(poolBefore, await session.pagePool())
   const limit = await onBareDisk(bench.prefer, (environment, directory) =>
     diskReads(environment, directory, { readBytes: FRAME_BYTES, seconds: bench.seconds / 2 }),
   )
-  return figures([consumed], limit, cpu, session)
+  return figures([consumed], limit, { cpu, pool }, session)
 }
 
 async function hotFigures(session: Session, bench: BenchOptions, tiny: boolean): Promise<object> {
   const records = await fill(session, tiny ? 2_000 : HOT_RECORDS)
   await catchUp(session, records)
   session.broker.mark()
+  const poolBefore = await session.pagePool()
   const rounds = []
   for (let i = 0; i < (tiny ? 1 : HOT_ROUNDS); i++) rounds.push(await catchUp(session, records))
   const cpu = session.broker.cpuSinceMark()
-  return figures(rounds, await loopbackTcp(bench.seconds / 2), cpu, session)
+  const pool = pagePoolSince(poolBefore, await session.pagePool())
+  return figures(rounds, await loopbackTcp(bench.seconds / 2), { cpu, pool }, session)
 }
 
 interface Consumed {
@@ -53,7 +58,12 @@ interface Consumed {
   readonly seconds: number
 }
 
-function figures(rounds: readonly Consumed[], limit: Limit, cpu: number | null, { broker }: Session): object {
+interface BrokerCost {
+  readonly cpu: number | null
+  readonly pool: PoolStatistics
+}
+
+function figures(rounds: readonly Consumed[], limit: Limit, { cpu, pool }: BrokerCost, { broker }: Session): object {
   const rates = rounds.map((one) => one.bytes / MEGABYTE / one.seconds).sort((a, b) => a - b)
   const mbPerSecond = rates[rates.length >> 1]!
   const allBytes = rounds.reduce((sum, one) => sum + one.bytes, 0)
@@ -64,6 +74,7 @@ function figures(rounds: readonly Consumed[], limit: Limit, cpu: number | null, 
     ofLimit: round(mbPerSecond / limit.mbPerSecond),
     brokerCpuSecondsPerGb: cpu === null ? null : round((cpu * 1e9) / allBytes),
     brokerPeakRssMb: round(broker.peakRssMb() ?? 0, 0),
+    pagePool: pool,
     environment: broker.environment,
   }
 }

@@ -7,6 +7,10 @@ import { percentileMs, wait } from './produce-load.js'
 const NANOSECONDS_PER_MS = 1e6
 /** How far a paced reader may be ahead of its rate before it waits. */
 const AHEAD_MS = 5
+/** One record in so many is timed: looking at the clock for each would cost the consumer more than the record. */
+const TIMED_EACH = 8
+/** The clock is asked once in so many records for the rate. */
+const CLOCK_EACH = 64
 
 let latency = createHistogram()
 let records = 0
@@ -16,11 +20,10 @@ let lastAtMs = 0
 
 function note(value: Uint8Array | null, timed: boolean): void {
   const length = value?.length ?? 0
-  // The clock is asked once in 64 records: it would otherwise cost as much as the record.
-  if (records % 64 === 0) lastAtMs = wallNowMs()
+  if (records % CLOCK_EACH === 0) lastAtMs = wallNowMs()
   if (records++ === 0) firstAtMs = lastAtMs
   consumed += length
-  if (timed && value !== null) {
+  if (timed && value !== null && records % TIMED_EACH === 0) {
     latency.record(Math.max(1, Math.round((wallNowMs() - dueOf(value)) * NANOSECONDS_PER_MS)))
   }
 }

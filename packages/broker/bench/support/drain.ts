@@ -10,15 +10,27 @@ const POLL_SECONDS = 0.02
 
 export class Drain {
   readonly #child: ChildProcess
+  /** Who has asked and not been answered: the process answers in order. */
+  readonly #asked: { resolve(figures: DrainFigures): void; reject(error: Error): void }[] = []
+  #ended: Error | null = null
 
   private constructor(child: ChildProcess) {
     this.#child = child
+    child.on('message', (figures) => this.#asked.shift()?.resolve(figures as DrainFigures))
+    child.on('exit', (code, signal) => {
+      this.#ended = new Error(`the consumers ended with ${String(code ?? signal)}`)
+      for (const { reject } of this.#asked.splice(0)) reject(this.#ended)
+    })
   }
 
   static start(order: DrainOrder): Drain {
     const child = fork(PROGRAM, [], { execArgv: process.execArgv.filter((flag) => flag.startsWith('--cpu-prof')) })
     child.send(order)
     return new Drain(child)
+  }
+
+  get pid(): number {
+    return this.#child.pid!
   }
 
   /** What was consumed since the beginning or the last `restart`. */
@@ -40,15 +52,15 @@ export class Drain {
     }
   }
 
-  async #ask(question: DrainQuestion): Promise<DrainFigures> {
-    const answer = once(this.#child, 'message') as Promise<[DrainFigures]>
-    const ended = once(this.#child, 'exit').then(([code]) => {
-      throw new Error(`the consumers ended with ${String(code)}`)
+  #ask(question: DrainQuestion): Promise<DrainFigures> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended !== null) {
+        reject(this.#ended)
+        return
+      }
+      this.#asked.push({ resolve, reject })
+      this.#child.send(question)
     })
-    ended.catch(() => {})
-    this.#child.send(question)
-    const [figures] = await Promise.race([answer, ended])
-    return figures
   }
 
   async stop(): Promise<void> {

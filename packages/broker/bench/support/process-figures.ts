@@ -28,3 +28,9 @@ function statusMb(pid: number, field: string): number | null {
 
 export const peakRssMb = (pid: number): number | null => statusMb(pid, 'VmHWM')
 export const rssMb = (pid: number): number | null => statusMb(pid, 'VmRSS')
+
+/** Seconds that the main thread of a process was ready to run and waited for a core; null off Linux. */
+export function readySeconds(pid: number): number | null {
+  const times = read(`/proc/${pid}/schedstat`)
+  return times === null ? null : Number(times.split(' ')[1]) / 1e9
+}
