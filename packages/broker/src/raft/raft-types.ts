@@ -1,5 +1,6 @@
 // What the Raft core takes in and gives out: plain data, no promise, no clock, no bytes.
 // Source: D. Ongaro, "Consensus: Bridging Theory and Practice", Stanford 2014.
+import type { RaftLimits } from './raft-limits.js'
 
 /** From 1; 0 is nobody. */
 export type NodeId = number
@@ -123,8 +124,12 @@ export type Effect<E extends Entry> =
       readonly nextIndex: number
       readonly maxBytes: number
     }
-  /** Cut off every entry above `lastIndex`. Appends that follow come behind it. */
-  | { readonly kind: 'truncate'; readonly lastIndex: number }
+  /**
+   * Cut off every entry above `lastIndex`, then call `truncated(sequence)`. Appends that follow come behind it. Until then
+   * nothing above `lastIndex` counts as durable here: what is reported may still be what is about to be cut off, and (index,
+   * term) alone does not tell when the same entry comes back after a second cut.
+   */
+  | { readonly kind: 'truncate'; readonly lastIndex: number; readonly sequence: number }
   /** Append to the log, the first at `firstIndex`; call `durable` once entries are. */
   | { readonly kind: 'append'; readonly firstIndex: number; readonly entries: readonly E[] }
   /** Give up the whole log and begin at `start`; call `installed(start)` once that is durable. */
@@ -137,3 +142,45 @@ export type Effect<E extends Entry> =
   | { readonly kind: 'readReady'; readonly read: number; readonly index: number }
   /** A read asked for before cannot be answered here any more. */
   | { readonly kind: 'readRefused'; readonly read: number }
+  /** The joint configuration is committed: append an entry with this one (and report it by `proposed`), which ends the change. */
+  | { readonly kind: 'leaveJoint'; readonly configuration: Configuration }
+  /** The node asked to take over did not in time: this one goes on, and takes proposals again. */
+  | { readonly kind: 'transferAborted'; readonly to: NodeId }
+  /** This replica holds everything again that it may once have acknowledged. */
+  | { readonly kind: 'repaired' }
+
+/** Entries from `firstIndex` on, up to the next run, are of one term. */
+export interface TermRun {
+  readonly term: number
+  readonly firstIndex: number
+}
+
+/** A configuration and the entry that brought it. */
+export interface PlacedConfiguration {
+  readonly index: number
+  readonly configuration: Configuration
+}
+
+/** How a core begins: with what its node has kept. */
+export interface RaftOptions {
+  readonly nodeId: NodeId
+  readonly limits: RaftLimits
+  /** A whole number from 0 up to, and without, `bound`. */
+  readonly random: (bound: number) => number
+  readonly hardState: HardState
+  readonly start: RaftStart
+  /** Of the log, ascending, from `start.index` on. */
+  readonly terms: readonly TermRun[]
+  /** Of the log; `start.index - 1` when it is empty. */
+  readonly lastIndex: number
+  /** What of the log is durable already; the rest is reported by `durable`. */
+  readonly durableIndex: number
+  /** Found in the log, ascending. */
+  readonly configurations: readonly PlacedConfiguration[]
+  /** Known to be committed; at least `start.index - 1`. */
+  readonly committed: number
+  /** The replica may have lost entries that it had acknowledged. */
+  readonly isRepairing: boolean
+  /** Followers hear of a commit at once instead of with the next append or heartbeat. */
+  readonly announcesCommits?: boolean
+}
