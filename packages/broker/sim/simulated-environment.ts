@@ -39,6 +39,7 @@ export class SimulatedMachine {
   wallOffsetMs = 0
   private running: SimulatedEnvironment | null = null
   private incarnation = 0
+  private boots = 1
 
   constructor(
     private readonly scheduler: Scheduler,
@@ -64,7 +65,7 @@ export class SimulatedMachine {
     const memory = new SimulatedMemory(options.memoryBytes, (misuse) => options.onMisuse(process, misuse))
     const clock = new SimulatedClock(scheduler, process, random.split('clock'))
     clock.wallOffsetMs = this.wallOffsetMs
-    const network = new SimulatedNetworkSide(this.network, process, memory)
+    const network = new SimulatedNetworkSide(scheduler, this.network, options.host, process, memory)
     const disk = new SimulatedDisk(
       scheduler,
       process,
@@ -83,6 +84,7 @@ export class SimulatedMachine {
       disk,
       network,
       cores: { self: 0, count: 1 },
+      bootId: `${options.host}-boot-${this.boots}`,
       log: logger((entry) => options.onLog(process, entry)),
       async close() {
         await network.close()
@@ -107,6 +109,7 @@ export class SimulatedMachine {
   /** The power fails: besides, what was not flushed is torn, and peers hear nothing. */
   cutPower(odds: TearOdds): void {
     const process = this.stop()
+    this.boots++
     this.disk.lostPower(odds, this.random)
     this.network.hostDied(process)
     this.network.darkHosts.add(this.options.host)

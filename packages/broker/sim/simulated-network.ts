@@ -1,5 +1,5 @@
 // The simulated network: listeners, connections between processes, and the ways in which they are lost.
-import { type Listener, type ListenOptions, NetworkError } from '#src/environment.js'
+import { type Listener, type ListenOptions, NetworkError, type NetworkErrorCode } from '#src/environment.js'
 import { type NetworkConditions, Pipe } from './pipe.js'
 import type { SeededRandom } from './random.js'
 import type { Scheduler, SimulatedProcess } from './scheduler.js'
@@ -231,19 +231,21 @@ export class SimulatedNetwork {
     host: string,
     port: number,
     opened: (end: Endpoint) => void,
-    refused: (reason: Error) => void,
+    refused: (reason: NetworkError) => void,
   ): void {
     const address = `${host}:${port}`
-    const fail = (delayMs: number, reason: string) =>
-      this.scheduler.schedule(process, delayMs, 'refused', () => refused(new Error(`connect ${address}: ${reason}`)))
+    const fail = (delayMs: number, code: NetworkErrorCode, reason: string) =>
+      this.scheduler.schedule(process, delayMs, 'refused', () =>
+        refused(new NetworkError(code, `connecting to ${address} failed: ${reason}`)),
+      )
     this.scheduler.schedule(null, this.latencyMs(), 'connect', () => {
       if (this.darkHosts.has(host)) {
-        fail(120_000, 'timed out')
+        fail(120_000, 'TIMED_OUT', 'timed out')
         return
       }
       const listening = this.listeners.get(address)
       if (listening === undefined || !listening.process.alive) {
-        fail(this.latencyMs(), 'connection refused')
+        fail(this.latencyMs(), 'REFUSED', 'connection refused')
         return
       }
       const dialer = { process, address: `${from}:${this.nextPort++}` }

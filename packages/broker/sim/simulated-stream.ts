@@ -1,6 +1,6 @@
-// The broker's end of a simulated connection as a Stream.
-import type { Block, Network, Stream, StreamHandler } from '#src/environment.js'
-import type { SimulatedProcess } from './scheduler.js'
+// A broker's end of a simulated connection as a Stream, and the Network that accepts and dials them.
+import { type Block, type Network, NetworkError, type Stream, type StreamHandler } from '#src/environment.js'
+import type { Scheduler, SimulatedProcess } from './scheduler.js'
 import type { BlockUse, SimulatedMemory } from './simulated-memory.js'
 import type { Endpoint, SimulatedNetwork } from './simulated-network.js'
 
@@ -123,24 +123,65 @@ export class SimulatedStream implements Stream {
 /** The Network of one simulated process. */
 export class SimulatedNetworkSide implements Network {
   private readonly streams = new Set<SimulatedStream>()
+  /** What ends each dial that is under way. */
+  private readonly dials = new Set<(reason: NetworkError) => void>()
+  private closed = false
 
   constructor(
+    private readonly scheduler: Scheduler,
     private readonly network: SimulatedNetwork,
+    private readonly host: string,
     private readonly process: SimulatedProcess,
     private readonly memory: SimulatedMemory,
   ) {}
 
   listen(...[options, accept]: Parameters<Network['listen']>): ReturnType<Network['listen']> {
     return this.network.listen(this.process, options, (end, from) => {
-      const stream = new SimulatedStream(end, this.memory, from, () => this.streams.delete(stream))
-      this.streams.add(stream)
-      stream.begin(accept(stream))
+      this.connected(end, from, accept)
+    })
+  }
+
+  dial(...[{ host, port, timeoutMs }, open]: Parameters<Network['dial']>): Promise<void> {
+    const address = `${host}:${port}`
+    const abandoned = (code: 'TIMED_OUT' | 'OTHER', why: string) =>
+      new NetworkError(code, `connecting to ${address} failed: ${why}`)
+    if (this.closed) return Promise.reject(abandoned('OTHER', 'the environment is closed'))
+    return new Promise((resolve, reject) => {
+      let over = false
+      const finish = (settle: () => void) => {
+        if (over) return
+        over = true
+        limit.cancel()
+        this.dials.delete(fail)
+        settle()
+      }
+      const fail = (reason: Error) => finish(() => reject(reason))
+      const limit = this.scheduler.schedule(this.process, timeoutMs, 'dial limit', () =>
+        fail(abandoned('TIMED_OUT', `no answer within ${timeoutMs} ms`)),
+      )
+      this.dials.add(fail)
+      const opened = (end: Endpoint) => {
+        if (over) end.destroy()
+        finish(() => {
+          this.connected(end, address, open)
+          resolve()
+        })
+      }
+      this.network.dial(this.process, this.host, host, port, opened, fail)
     })
   }
 
   /** Ends what is still connected; resolves when every handler has been told. */
   async close(): Promise<void> {
+    this.closed = true
+    for (const fail of this.dials) fail(new NetworkError('OTHER', 'connecting failed: the environment is closed'))
     this.network.stopListening(this.process)
     await Promise.all([...this.streams].map((stream) => stream.destroyAndWait()))
+  }
+
+  private connected(end: Endpoint, peer: string, open: (stream: Stream) => StreamHandler): void {
+    const stream = new SimulatedStream(end, this.memory, peer, () => this.streams.delete(stream))
+    this.streams.add(stream)
+    stream.begin(open(stream))
   }
 }

@@ -13,6 +13,11 @@ export interface Environment {
   readonly network: Network
   readonly cores: Cores
   readonly log: Logger
+  /**
+   * Names this run of the machine's kernel: another one than before means that the machine was without power, or was
+   * restarted, in between. Where the system has none, it is new for each process.
+   */
+  readonly bootId: string
   /** Ends the environment after the broker has closed its volumes and listeners. Always settles. */
   close(): Promise<void>
 }
@@ -208,9 +213,24 @@ export interface Network {
    * handler of its events. @throws NetworkError ADDRESS_IN_USE, PERMISSION, BAD_ADDRESS.
    */
   listen(options: ListenOptions, accept: (stream: Stream) => StreamHandler): Promise<Listener>
+  /**
+   * Connects to a TCP address; a host name is looked up each time. `open` is called when connected, right before this
+   * resolves, and returns the handler of the stream's events.
+   * @throws NetworkError REFUSED: nobody listens there; TIMED_OUT: no answer within `timeoutMs`; UNREACHABLE: there is
+   * no way to the host; BAD_ADDRESS; OTHER, also when the environment is closed meanwhile.
+   */
+  dial(options: DialOptions, open: (stream: Stream) => StreamHandler): Promise<void>
 }
 
-export type NetworkErrorCode = 'ADDRESS_IN_USE' | 'PERMISSION' | 'BAD_ADDRESS' | 'RESET' | 'OTHER'
+export type NetworkErrorCode =
+  | 'ADDRESS_IN_USE'
+  | 'PERMISSION'
+  | 'BAD_ADDRESS'
+  | 'REFUSED'
+  | 'TIMED_OUT'
+  | 'UNREACHABLE'
+  | 'RESET'
+  | 'OTHER'
 
 export class NetworkError extends Error {
   override readonly name = 'NetworkError'
@@ -226,6 +246,13 @@ export class NetworkError extends Error {
 export interface ListenOptions {
   readonly host: string
   readonly port: number
+}
+
+export interface DialOptions {
+  readonly host: string
+  readonly port: number
+  /** For everything together: looking the name up and connecting. */
+  readonly timeoutMs: number
 }
 
 export interface Listener {

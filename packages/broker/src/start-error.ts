@@ -49,13 +49,13 @@ const DISK_CODES: Readonly<Record<DiskErrorCode, StartErrorCode>> = {
   OTHER: 'DATA_UNUSABLE',
 }
 
-const NETWORK_ADVICE: Readonly<Record<NetworkErrorCode, readonly [StartErrorCode, string]>> = {
+/** Of the codes that listening has; the others come from dialling. */
+const NETWORK_ADVICE: Readonly<Partial<Record<NetworkErrorCode, readonly [StartErrorCode, string]>>> = {
   ADDRESS_IN_USE: ['ADDRESS_IN_USE', 'another program listens there: stop it or choose another --port'],
   PERMISSION: ['ADDRESS_UNUSABLE', 'ports below 1024 need privileges: choose another --port'],
   BAD_ADDRESS: ['ADDRESS_UNUSABLE', 'this machine has no such address: choose another --host'],
-  RESET: ['ADDRESS_UNUSABLE', 'try again'],
-  OTHER: ['ADDRESS_UNUSABLE', 'choose another --host or --port'],
 }
+const OTHER_NETWORK_ADVICE = ['ADDRESS_UNUSABLE', 'choose another --host or --port'] as const
 
 /** Names what kept a broker from starting; an error that is a bug passes through. */
 export function startErrorFrom(error: unknown): unknown {
@@ -66,7 +66,7 @@ export function startErrorFrom(error: unknown): unknown {
   }
   if (error instanceof ForeignSlotError) return new StartError('DATA_OF_ANOTHER', error.message, { cause: error })
   if (error instanceof NetworkError) {
-    const [code, advice] = NETWORK_ADVICE[error.code]
+    const [code, advice] = NETWORK_ADVICE[error.code] ?? OTHER_NETWORK_ADVICE
     return new StartError(code, `${error.message}; ${advice}`, { cause: error })
   }
   return error

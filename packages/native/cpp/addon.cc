@@ -116,6 +116,7 @@ constexpr EntryPoint kEntryPoints[] = {
     {"ringRegisterBufferRing", RingRegisterBufferRing},
     {"ringRegisterBufferTable", RingRegisterBufferTable},
     {"ringStart", RingStart},
+    {"socketDial", SocketDial},
     {"socketListen", SocketListen},
     {"socketPeer", SocketPeer},
     {"socketShutdown", SocketShutdown},

@@ -90,10 +90,7 @@ Arena* ArenaOf(const Arguments& args, size_t index) {
   return arena;
 }
 
-namespace {
-
-/** An arena and a range inside it, from three arguments in a row; the first is the handle. */
-bool Range(const Arguments& args, size_t index, uint64_t length, uint8_t** out) {
+bool ArenaRange(const Arguments& args, size_t index, uint64_t length, uint8_t** out) {
   uint64_t offset;
   const Arena* arena = ArenaOf(args, index);
   if (arena == nullptr || !args.Unsigned(index + 1, "offset", Arena::kMostBytes, &offset)) return false;
@@ -106,15 +103,13 @@ bool Range(const Arguments& args, size_t index, uint64_t length, uint8_t** out) 
   return true;
 }
 
-}  // namespace
-
 napi_value ArenaChecksum(napi_env env, napi_callback_info info) {
   const Arguments args(env, info, "checksum");
   uint64_t length;
   uint32_t seed;
   uint8_t* bytes;
   if (!args.Unsigned(2, "length", Arena::kMostBytes, &length) || !args.Unsigned32(3, "seed", &seed) ||
-      !Range(args, 0, length, &bytes)) {
+      !ArenaRange(args, 0, length, &bytes)) {
     return nullptr;
   }
   return Number(env, Crc32(seed, bytes, length));
@@ -126,7 +121,7 @@ napi_value ArenaCopyWithChecksum(napi_env env, napi_callback_info info) {
   uint32_t seed;
   uint8_t *target, *source;
   if (!args.Unsigned(4, "length", Arena::kMostBytes, &length) || !args.Unsigned32(5, "seed", &seed) ||
-      !Range(args, 0, length, &target) || !Range(args, 2, length, &source)) {
+      !ArenaRange(args, 0, length, &target) || !ArenaRange(args, 2, length, &source)) {
     return nullptr;
   }
   if (target < source + length && source < target + length && length > 0) {

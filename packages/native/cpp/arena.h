@@ -46,6 +46,8 @@ class Arena {
 class Arguments;
 /** The open arena an argument names; null with an exception pending. */
 Arena* ArenaOf(const Arguments& args, size_t index);
+/** A range inside an arena, from two arguments in a row, handle and offset; false with an exception pending. */
+bool ArenaRange(const Arguments& args, size_t index, uint64_t length, uint8_t** out);
 
 /** arenaOpen(bytes, ring) -> { handle, address, buffer }: memory for the operations of one ring, or of none (0). */
 napi_value ArenaOpen(napi_env env, napi_callback_info info);

@@ -133,8 +133,8 @@ constexpr uint32_t kSqCqOverflow = 1u << 1, kSqTaskrun = 1u << 2;
 constexpr uint32_t kCqEventFdDisabled = 1u << 0;
 
 // operations
-constexpr uint8_t kOpNop = 0, kOpFsync = 3, kOpReadFixed = 4, kOpWriteFixed = 5, kOpSendMsg = 9, kOpAccept = 13, kOpAsyncCancel = 14, kOpFallocate = 17, kOpRead = 22, kOpWrite = 23,
-                  kOpSend = 26, kOpRecv = 27;
+constexpr uint8_t kOpNop = 0, kOpFsync = 3, kOpReadFixed = 4, kOpWriteFixed = 5, kOpSendMsg = 9, kOpAccept = 13, kOpAsyncCancel = 14,
+                  kOpConnect = 16, kOpFallocate = 17, kOpRead = 22, kOpWrite = 23, kOpSend = 26, kOpRecv = 27;
 
 // flags of a submission
 constexpr uint8_t kSqeBufferSelect = 1u << 5;

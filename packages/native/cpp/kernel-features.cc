@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -25,10 +26,10 @@ struct Needed {
 };
 
 constexpr Needed kNeeded[] = {
-    {abi::kOpFsync, "FSYNC"},       {abi::kOpReadFixed, "READ_FIXED"},     {abi::kOpWriteFixed, "WRITE_FIXED"},
-    {abi::kOpSendMsg, "SENDMSG"},   {abi::kOpAccept, "ACCEPT"},            {abi::kOpAsyncCancel, "ASYNC_CANCEL"},
-    {abi::kOpFallocate, "FALLOCATE"}, {abi::kOpRead, "READ"},              {abi::kOpWrite, "WRITE"},
-    {abi::kOpSend, "SEND"},         {abi::kOpRecv, "RECV"},
+    {abi::kOpFsync, "FSYNC"}, {abi::kOpReadFixed, "READ_FIXED"}, {abi::kOpWriteFixed, "WRITE_FIXED"},
+    {abi::kOpSendMsg, "SENDMSG"}, {abi::kOpAccept, "ACCEPT"}, {abi::kOpAsyncCancel, "ASYNC_CANCEL"},
+    {abi::kOpConnect, "CONNECT"}, {abi::kOpFallocate, "FALLOCATE"}, {abi::kOpRead, "READ"},
+    {abi::kOpWrite, "WRITE"}, {abi::kOpSend, "SEND"}, {abi::kOpRecv, "RECV"},
 };
 
 Napi::Array MissingOperations(napi_env env, Ring* ring) {
@@ -102,17 +103,17 @@ constexpr Number64 kNumbers[] = {
     {"CONTROL_FINALS", offsetof(Control, finals)}, {"MESSAGE_HEADER_BYTES", sizeof(msghdr)},
     {"ARENA_MOST_BYTES", Arena::kMostBytes}, {"OP_NOP", abi::kOpNop}, {"OP_FSYNC", abi::kOpFsync},
     {"OP_READ_FIXED", abi::kOpReadFixed}, {"OP_WRITE_FIXED", abi::kOpWriteFixed}, {"OP_SENDMSG", abi::kOpSendMsg},
-    {"OP_ACCEPT", abi::kOpAccept}, {"OP_ASYNC_CANCEL", abi::kOpAsyncCancel}, {"OP_FALLOCATE", abi::kOpFallocate},
-    {"OP_READ", abi::kOpRead}, {"OP_WRITE", abi::kOpWrite}, {"OP_SEND", abi::kOpSend}, {"OP_RECV", abi::kOpRecv},
-    {"SQE_BUFFER_SELECT", abi::kSqeBufferSelect}, {"FSYNC_DATA_ONLY", abi::kFsyncDataOnly},
-    {"ACCEPT_MULTISHOT", abi::kAcceptMultishot}, {"RECVSEND_POLL_FIRST", abi::kRecvSendPollFirst},
-    {"CANCEL_ALL", abi::kCancelAll}, {"CANCEL_ANY", abi::kCancelAny}, {"CQE_BUFFER", abi::kCqeBuffer},
-    {"CQE_MORE", abi::kCqeMore}, {"CQE_SOCKET_NON_EMPTY", abi::kCqeSocketNonEmpty},
-    {"CQE_BUFFER_SHIFT", abi::kCqeBufferShift}, {"SQ_CQ_OVERFLOW", abi::kSqCqOverflow},
-    {"SQ_TASKRUN", abi::kSqTaskrun}, {"ENTER_GET_EVENTS", abi::kEnterGetEvents},
-    {"SETUP_SINGLE_ISSUER", abi::kSetupSingleIssuer}, {"SETUP_DEFER_TASKRUN", abi::kSetupDeferTaskrun},
-    {"SETUP_TASKRUN_FLAG", abi::kSetupTaskrunFlag}, {"SETUP_COOP_TASKRUN", abi::kSetupCoopTaskrun},
-    {"SETUP_NO_SQ_ARRAY", abi::kSetupNoSqArray}, {"MSG_WAITALL", MSG_WAITALL}, {"SOCK_CLOEXEC", SOCK_CLOEXEC},
+    {"OP_ACCEPT", abi::kOpAccept}, {"OP_ASYNC_CANCEL", abi::kOpAsyncCancel}, {"OP_CONNECT", abi::kOpConnect},
+    {"OP_FALLOCATE", abi::kOpFallocate}, {"OP_READ", abi::kOpRead}, {"OP_WRITE", abi::kOpWrite},
+    {"OP_SEND", abi::kOpSend}, {"OP_RECV", abi::kOpRecv}, {"SQE_BUFFER_SELECT", abi::kSqeBufferSelect},
+    {"FSYNC_DATA_ONLY", abi::kFsyncDataOnly}, {"ACCEPT_MULTISHOT", abi::kAcceptMultishot},
+    {"RECVSEND_POLL_FIRST", abi::kRecvSendPollFirst}, {"CANCEL_ALL", abi::kCancelAll}, {"CANCEL_ANY", abi::kCancelAny},
+    {"CQE_BUFFER", abi::kCqeBuffer}, {"CQE_MORE", abi::kCqeMore}, {"CQE_SOCKET_NON_EMPTY", abi::kCqeSocketNonEmpty},
+    {"CQE_BUFFER_SHIFT", abi::kCqeBufferShift}, {"SQ_CQ_OVERFLOW", abi::kSqCqOverflow}, {"SQ_TASKRUN", abi::kSqTaskrun},
+    {"ENTER_GET_EVENTS", abi::kEnterGetEvents}, {"SETUP_SINGLE_ISSUER", abi::kSetupSingleIssuer},
+    {"SETUP_DEFER_TASKRUN", abi::kSetupDeferTaskrun}, {"SETUP_TASKRUN_FLAG", abi::kSetupTaskrunFlag},
+    {"SETUP_COOP_TASKRUN", abi::kSetupCoopTaskrun}, {"SETUP_NO_SQ_ARRAY", abi::kSetupNoSqArray},
+    {"MSG_WAITALL", MSG_WAITALL}, {"SOCK_CLOEXEC", SOCK_CLOEXEC}, {"SOCKET_ADDRESS_BYTES", sizeof(sockaddr_in6)},
 };
 
 }  // namespace

@@ -130,19 +130,15 @@ napi_value RingRegisterBuffer(napi_env env, napi_callback_info info) {
 
 napi_value RingRegisterBufferRing(napi_env env, napi_callback_info info) {
   const Arguments args(env, info, "ringRegisterBufferRing");
-  uint64_t group, entries, offset;
+  uint64_t group, entries;
+  uint8_t* memory;
   OpenRing* open = FindRing(args);
-  if (open == nullptr || !args.Unsigned(1, "group", 65535, &group) || !args.Unsigned(2, "entries", 32768, &entries)) {
-    return nullptr;
-  }
-  const Arena* arena = ArenaOf(args, 3);
-  if (arena == nullptr || !args.Unsigned(4, "offset", Arena::kMostBytes, &offset)) return nullptr;
-  if (!arena->Contains(offset, entries * sizeof(abi::BufferRingEntry))) {
-    ThrowRange(env, "ringRegisterBufferRing: the ring of buffers leaves the arena");
+  if (open == nullptr || !args.Unsigned(1, "group", 65535, &group) || !args.Unsigned(2, "entries", 32768, &entries) ||
+      !ArenaRange(args, 3, entries * sizeof(abi::BufferRingEntry), &memory)) {
     return nullptr;
   }
   return Number(env, open->ring->RegisterBufferRing(static_cast<uint16_t>(group), static_cast<uint32_t>(entries),
-                                                    arena->At(offset)));
+                                                    memory));
 }
 
 napi_value RingClose(napi_env env, napi_callback_info info) {

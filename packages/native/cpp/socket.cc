@@ -2,6 +2,7 @@
 #include "socket.h"
 
 #include <cerrno>
+#include <cstring>
 #include <string>
 
 #include <netdb.h>
@@ -10,22 +11,40 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "arena.h"
 #include "convert.h"
 
 namespace millrace {
 
 namespace {
 
-/** The descriptor, or a negative errno. */
-int Listen(const addrinfo& address, int backlog) {
+using AddressInfo = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
+
+/** Null for a name. An empty text would mean any address: no broker may listen everywhere by accident. */
+AddressInfo Numeric(const std::string& host, uint64_t port) {
+  addrinfo hints = {};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (host.empty() || getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) found = nullptr;
+  return {found, freeaddrinfo};
+}
+
+/** A socket that sends at once, as do those it accepts, and whose port does not stay taken when it has gone. */
+int Open(const addrinfo& address) {
+  const int one = 1;
   const int descriptor = socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (descriptor < 0) return -errno;
-  const int one = 1;
-  if (setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
-      setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0 &&
-      bind(descriptor, address.ai_addr, address.ai_addrlen) == 0 && listen(descriptor, backlog) == 0) {
-    return descriptor;
-  }
+  setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  return descriptor;
+}
+
+/** The descriptor, or a negative errno. */
+int Listen(const addrinfo& address, int backlog) {
+  const int descriptor = Open(address);
+  if (descriptor < 0) return descriptor;
+  if (bind(descriptor, address.ai_addr, address.ai_addrlen) == 0 && listen(descriptor, backlog) == 0) return descriptor;
   const int error = errno;
   close(descriptor);
   return -error;
@@ -49,21 +68,28 @@ napi_value SocketListen(napi_env env, napi_callback_info info) {
       !args.Unsigned(2, "backlog", 65535, &backlog)) {
     return nullptr;
   }
-  addrinfo hints = {};
-  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  // An empty text would mean any address: no broker may listen everywhere by accident.
-  if (host.empty() || getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) {
-    return Number(env, -EINVAL);
-  }
-  const int descriptor = Listen(*found, static_cast<int>(backlog));
-  freeaddrinfo(found);
+  const AddressInfo found = Numeric(host, port);
+  const int descriptor = found ? Listen(*found, static_cast<int>(backlog)) : -EINVAL;
   if (descriptor < 0) return Number(env, descriptor);
   Napi::Object result = Napi::Object::New(env);
   result.Set("descriptor", descriptor);
   result.Set("port", PortOf(descriptor));
   return result;
+}
+
+napi_value SocketDial(napi_env env, napi_callback_info info) {
+  const Arguments args(env, info, "socketDial");
+  std::string host;
+  uint64_t port;
+  uint8_t* target;
+  if (!args.Text(0, "address", 255, &host) || !args.Unsigned(1, "port", 65535, &port) ||
+      !ArenaRange(args, 2, sizeof(sockaddr_in6), &target)) {
+    return nullptr;
+  }
+  const AddressInfo found = Numeric(host, port);
+  if (!found) return Number(env, -EINVAL);
+  memcpy(target, found->ai_addr, found->ai_addrlen);
+  return Number(env, Open(*found));
 }
 
 napi_value SocketPeer(napi_env env, napi_callback_info info) {

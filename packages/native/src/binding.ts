@@ -90,6 +90,7 @@ export interface Binding {
   ringRegisterBufferRing(ring: number, group: number, entries: number, arena: number, offset: number): number
   ringRegisterBufferTable(ring: number, slots: number): number
   ringStart(ring: number, turn: (woken: boolean) => void): void
+  socketDial(address: string, port: number, arena: number, offset: number): number
   socketListen(address: string, port: number, backlog: number): { descriptor: number; port: number } | number
   socketPeer(descriptor: number): string
   socketShutdown(descriptor: number, how: number): number

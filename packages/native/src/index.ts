@@ -19,7 +19,15 @@ export {
   CQE_SOCKET_NON_EMPTY,
   MSG_WAITALL,
   SETUP_DEFER_TASKRUN,
+  SOCKET_ADDRESS_BYTES,
 } from './layout.js'
 export { MESSAGE_RANGES, MessageHeaders } from './messages.js'
 export { type CompletionSink, NO_SLOT, Ring, type RingOptions } from './ring.js'
-export { type ListeningSocket, listenOn, peerOf, shutdownBoth, shutdownWriting } from './socket.js'
+export {
+  type ListeningSocket,
+  listenOn,
+  peerOf,
+  shutdownBoth,
+  shutdownWriting,
+  socketToConnect,
+} from './socket.js'

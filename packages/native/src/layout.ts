@@ -39,6 +39,7 @@ export const OP_WRITE_FIXED = 5
 export const OP_SENDMSG = 9
 export const OP_ACCEPT = 13
 export const OP_ASYNC_CANCEL = 14
+export const OP_CONNECT = 16
 export const OP_FALLOCATE = 17
 export const OP_READ = 22
 export const OP_WRITE = 23
@@ -70,3 +71,5 @@ export const SETUP_NO_SQ_ARRAY = 65536
 export const MSG_WAITALL = 0x100
 /** Flags of accepted sockets: a child process does not inherit them. */
 export const SOCK_CLOEXEC = 0x80000
+/** What one socket address takes at the most, a `sockaddr_in6`; the kernel takes a shorter one at this length too. */
+export const SOCKET_ADDRESS_BYTES = 28

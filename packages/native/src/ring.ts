@@ -236,6 +236,11 @@ export class Ring {
     this.put(operation, descriptor, 0, 0, 0, layout.SOCK_CLOEXEC, slot, generation, 0)
   }
 
+  /** @param address where `socketToConnect` has written it; the bytes stay as they are until the completion. */
+  connect(descriptor: number, address: number, slot: number, generation: number): void {
+    this.put(layout.OP_CONNECT, descriptor, layout.SOCKET_ADDRESS_BYTES, address, 0, 0, slot, generation, 0)
+  }
+
   /** @param pollFirst when the socket is known to be empty: spares an attempt. */
   receive(
     descriptor: number,

@@ -1,6 +1,7 @@
-// Sockets outside of the ring: listening, names and shutting down.
+// Sockets outside of the ring: listening, what is to be connected, names and shutting down.
+import type { Arena } from './arena.js'
 import { binding } from './binding.js'
-import { SystemError } from './errors.js'
+import { checkAnswer, SystemError } from './errors.js'
 
 export interface ListeningSocket {
   readonly descriptor: number
@@ -12,6 +13,15 @@ export function listenOn(address: string, port: number, backlog: number): Listen
   const answer = binding().socketListen(address, port, backlog)
   if (typeof answer === 'number') throw new SystemError(`listen ${address}:${port}`, answer)
   return answer
+}
+
+/**
+ * The descriptor of a socket to be connected by the ring. The address it goes to is written into `arena` at `offset`
+ * and has to stay there until the connecting has ended.
+ * @param address numeric, IPv4 or IPv6. @throws SystemError
+ */
+export function socketToConnect(address: string, port: number, arena: Arena, offset: number): number {
+  return checkAnswer(`connect ${address}:${port}`, binding().socketDial(address, port, arena.handle, offset))
 }
 
 /** "address:port" of the other end; empty when the connection is gone already. */

@@ -8,7 +8,7 @@ import { errnoName } from '#src/errors.js'
 import { closeDescriptor } from '#src/file.js'
 import * as layout from '#src/layout.js'
 import { MESSAGE_RANGES, MessageHeaders } from '#src/messages.js'
-import { listenOn, peerOf, shutdownBoth, shutdownWriting } from '#src/socket.js'
+import { listenOn, peerOf, shutdownBoth, shutdownWriting, socketToConnect } from '#src/socket.js'
 import { describeNative, HandDrivenRing } from './native-suite.js'
 
 const GROUP = { group: 5, count: 8, bufferBytes: 4096 }
@@ -142,6 +142,30 @@ describeNative('sockets', () => {
       while (count < wanted.length && performance.now() < deadline) await new Promise((go) => setTimeout(go, 1))
       expect(Buffer.compare(Buffer.concat(received), wanted)).toBe(0)
     })
+  })
+
+  it('connect by an address in an arena, which is checked', async () => {
+    const driven = new HandDrivenRing()
+    const arena = new Arena(4096, driven.ring)
+    const { descriptor: listening, port } = listenOn('::1', 0, 16)
+    const last = 4096 - layout.SOCKET_ADDRESS_BYTES
+    const connecting = socketToConnect('::1', port, arena, last)
+    driven.ring.connect(connecting, arena.address + last, 1, 1)
+    expect(await driven.collect(1)).toMatchObject([{ slot: 1, result: 0 }])
+    expect(peerOf(connecting)).toBe(`[::1]:${port}`)
+    closeDescriptor(connecting)
+    closeDescriptor(listening)
+    const refused = socketToConnect('127.0.0.1', port, arena, 0)
+    driven.ring.connect(refused, arena.address, 2, 1)
+    expect((await driven.collect(1)).map(({ result }) => errnoName(result))).toEqual(['ECONNREFUSED'])
+    closeDescriptor(refused)
+    expect(() => socketToConnect('127.0.0.1', port, arena, last + 1)).toThrow(RangeError)
+    expect(() => socketToConnect('127.0.0.1', 65_536, arena, 0)).toThrow(RangeError)
+    for (const address of ['', 'localhost', '256.1.1.1']) {
+      expect(() => socketToConnect(address, port, arena, 0)).toThrow(expect.objectContaining({ code: 'EINVAL' }))
+    }
+    expect(driven.ring.close(2000)).toBe(0)
+    arena.close()
   })
 
   it('end in both directions', async () => {

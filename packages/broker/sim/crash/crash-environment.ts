@@ -142,9 +142,10 @@ export function crashEnvironment(random: SeededRandom, memory = new CrashMemory(
     random: { uint32: () => random.uint32(), fill: (bytes) => random.fill(bytes) },
     memory,
     disk: { openVolume: nowhere } satisfies Disk,
-    network: { listen: nowhere } satisfies Network,
+    network: { listen: nowhere, dial: nowhere } satisfies Network,
     cores: { self: 0, count: 1 },
     log: SILENT,
+    bootId: 'boot-1',
     close: async () => {},
   }
 }

@@ -1,8 +1,9 @@
 // What a side of the environment brings to the contract suite: itself, a place for files, and a peer that dials it.
 import { mkdtemp, rm } from 'node:fs/promises'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import type { Environment } from '#src/environment.js'
 
 /** The other end of a connection, independent of the side under test. */
@@ -28,6 +29,8 @@ export interface ContractSide {
   newDirectory(): string
   /** Resolves when connected, rejects when refused. */
   dial(port: number): Promise<DialedPeer>
+  /** An address that answers nothing at all to whoever dials it. */
+  blackHole(): Promise<{ readonly host: string; readonly port: number }>
   /** Closes the environment and removes its files. */
   close(): Promise<void>
 }
@@ -38,15 +41,65 @@ export type ContractSideFactory = (options: { readonly memoryBytes: number }) =>
 export async function realSide(create: () => Environment): Promise<ContractSide> {
   const root = await mkdtemp(join(process.env.MILLRACE_TEST_DIRECTORY ?? tmpdir(), 'millrace-contract-'))
   const environment = create()
+  const holes: BlackHole[] = []
   let directories = 0
   return {
     environment,
     host: '127.0.0.1',
     newDirectory: () => join(root, `volume-${directories++}`),
     dial: (port) => dialNet('127.0.0.1', port),
+    async blackHole() {
+      const hole = await digBlackHole()
+      holes.push(hole)
+      return { host: '127.0.0.1', port: hole.port }
+    },
     async close() {
       await environment.close()
+      for (const hole of holes) await hole.close()
       await rm(root, { recursive: true, force: true })
+    },
+  }
+}
+
+interface BlackHole {
+  readonly port: number
+  close(): Promise<void>
+}
+
+/** Listens, and then blocks its thread for good: nobody takes what the kernel has accepted. */
+const DEAF_LISTENER = `
+const { createServer } = require('node:net')
+const { parentPort } = require('node:worker_threads')
+const server = createServer().listen({ host: '127.0.0.1', port: 0, backlog: 1 }, () => {
+  parentPort.postMessage(server.address().port)
+  setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0))
+})`
+
+/** A listener whose queue is full: the kernel drops what asks for more, as if the host were not there. */
+async function digBlackHole(): Promise<BlackHole> {
+  const worker = new Worker(DEAF_LISTENER, { eval: true })
+  const port = await new Promise<number>((resolve, reject) => {
+    worker.once('error', reject)
+    worker.once('message', resolve)
+  })
+  const sockets: Socket[] = []
+  for (let answered = true; answered && sockets.length < 64; ) {
+    const socket = connect({ host: '127.0.0.1', port })
+    socket.on('error', () => {})
+    sockets.push(socket)
+    answered = await new Promise<boolean>((resolve) => {
+      const patience = setTimeout(() => resolve(false), 100)
+      socket.once('connect', () => {
+        clearTimeout(patience)
+        resolve(true)
+      })
+    })
+  }
+  return {
+    port,
+    async close() {
+      for (const socket of sockets) socket.destroy()
+      await worker.terminate()
     },
   }
 }

@@ -1,6 +1,7 @@
 // The contract of environment.ts as one suite: every side (ring, portable, simulated) must pass it unchanged.
 import { describe } from 'vitest'
 import type { ContractSideFactory } from './contract-side.js'
+import { describeDialContract } from './dial-contract.js'
 import { describeDiskContract } from './disk-contract.js'
 import { describeMemoryContract } from './memory-contract.js'
 import { describeNetworkContract } from './network-contract.js'
@@ -12,5 +13,6 @@ export function describeEnvironmentContract(name: string, factory: ContractSideF
     describeMemoryContract(factory)
     describeDiskContract(factory)
     describeNetworkContract(factory)
+    describeDialContract(factory)
   })
 }

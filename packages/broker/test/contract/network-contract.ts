@@ -7,7 +7,7 @@ import { concatenate, eventually, mustAllocate, pattern, sameBytes, sleep, useSi
 const MIB = 1024 * 1024
 
 /** A handler that notes what it is told and checks the order of it. */
-class Recorder implements StreamHandler {
+export class Recorder implements StreamHandler {
   readonly chunks: Uint8Array[] = []
   receivedBytes = 0
   filled = 0

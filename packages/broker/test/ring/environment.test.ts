@@ -41,6 +41,31 @@ function dial(port: number): Promise<Socket> {
 const QUIET = { onBytes() {}, onFilled() {}, onClosed() {} }
 
 describeRing('the ring environment', () => {
+  it('dials a name by each of its addresses in turn', async () => {
+    const environment = newEnvironment()
+    const { port } = await environment.network.listen({ host: '127.0.0.1', port: 0 }, () => QUIET)
+    const peers: string[] = []
+    await environment.network.dial({ host: 'localhost', port, timeoutMs: 5000 }, (stream) => {
+      peers.push(stream.peer)
+      return QUIET
+    })
+    expect(peers).toEqual([`127.0.0.1:${port}`])
+  })
+
+  it('dials as many as it has room for, and says so of the next', async () => {
+    const environment = newEnvironment()
+    const { port } = await environment.network.listen({ host: '127.0.0.1', port: 0 }, () => QUIET)
+    const ends = await Promise.allSettled(
+      Array.from({ length: 520 }, () =>
+        environment.network.dial({ host: '127.0.0.1', port, timeoutMs: 5000 }, () => QUIET),
+      ),
+    )
+    expect(ends.filter(({ status }) => status === 'fulfilled')).toHaveLength(512)
+    const refused = ends.find(({ status }) => status === 'rejected')
+    expect(refused).toMatchObject({ reason: { code: 'OTHER', message: expect.stringContaining('too many') } })
+    await environment.network.dial({ host: '127.0.0.1', port, timeoutMs: 5000 }, () => QUIET)
+  })
+
   it('loses no turn however busy: echoes come back without pause', async () => {
     const environment = newEnvironment()
     const { port } = await environment.network.listen({ host: '127.0.0.1', port: 0 }, (stream) => ({

@@ -227,8 +227,9 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
     log,
     random: { uint32: () => 4, fill: (bytes) => void bytes.fill(4) },
     disk: { openVolume: unused },
-    network: { listen: unused },
+    network: { listen: unused, dial: unused },
     cores: { self: 0, count: 1 },
+    bootId: 'boot-1',
     close: async () => {},
   }
   const route = { nodeId: 1, shard: 0, placement: 0, term: 1 }

@@ -40,6 +40,10 @@ async function simulatedSide(seed: number, memoryBytes: number): Promise<Contrac
       new Promise((resolve, reject) => {
         network.dial(peerProcess, 'peer', HOST, port, (end) => resolve(dialedPeer(end)), reject)
       }),
+    async blackHole() {
+      network.darkHosts.add('nowhere')
+      return { host: 'nowhere', port: 7420 }
+    },
     async close() {
       await environment.close()
       stopped = true

@@ -99,6 +99,17 @@ async function afterPowerCut(world: World): Promise<(page: number) => Promise<Ui
 }
 
 describe('a power failure', () => {
+  it('is told by the boot id, and the end of a process is not', () => {
+    const { machine } = new World(1)
+    const ids = [machine.start().bootId]
+    machine.killProcess()
+    ids.push(machine.start().bootId)
+    machine.cutPower(WORST)
+    ids.push(machine.start().bootId)
+    expect(ids[1]).toBe(ids[0])
+    expect(ids[2]).not.toBe(ids[0])
+  })
+
   it('keeps what was flushed and tears what was not, at sectors', async () => {
     const seen = new Set<number>()
     for (let seed = 0; seed < 40; seed++) {

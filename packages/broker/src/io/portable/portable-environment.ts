@@ -1,5 +1,6 @@
 // The environment on node:fs and node:net: works wherever Node does, one shard, no native code.
 import type { Environment, Logger } from '../../environment.js'
+import { kernelBootId } from '../boot-id.js'
 import { BuddyMemory } from './buddy-memory.js'
 import { PortableClock, PortableRandom } from './portable-clock.js'
 import { PortableNetwork } from './portable-network.js'
@@ -26,6 +27,7 @@ export function createPortableEnvironment(options: PortableEnvironmentOptions): 
     network,
     cores: { self: 0, count: 1 },
     log: options.logger,
+    bootId: kernelBootId(),
     async close() {
       await network.close()
       await disk.close()

@@ -1,6 +1,7 @@
-// TCP listeners of the portable environment on node:net.
-import { createServer, type Server } from 'node:net'
+// TCP listeners and dials of the portable environment on node:net.
+import { connect, createServer, type Server, type Socket } from 'node:net'
 import {
+  type DialOptions,
   type Listener,
   type ListenOptions,
   type Logger,
@@ -9,13 +10,15 @@ import {
   type Stream,
   type StreamHandler,
 } from '../../environment.js'
-import { networkErrorFrom } from './network-errors.js'
+import { dialAbandoned, dialErrorFrom, dialTimedOut, networkErrorFrom } from './network-errors.js'
 import { PortableStream } from './portable-stream.js'
 import type { Turn } from './turn.js'
 
 export class PortableNetwork implements Network {
   private readonly servers = new Set<Server>()
   private readonly streams = new Set<PortableStream>()
+  private readonly dialling = new Set<{ readonly socket: Socket; readonly address: string }>()
+  private closed = false
 
   constructor(
     private readonly turn: Turn,
@@ -24,9 +27,7 @@ export class PortableNetwork implements Network {
 
   async listen(options: ListenOptions, accept: (stream: Stream) => StreamHandler): Promise<Listener> {
     const server = createServer({ noDelay: true }, (socket) => {
-      const stream = new PortableStream(socket, this.turn, () => this.streams.delete(stream))
-      this.streams.add(stream)
-      stream.begin(accept(stream))
+      this.connected(socket, accept)
     })
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
@@ -50,10 +51,45 @@ export class PortableNetwork implements Network {
     }
   }
 
+  async dial(options: DialOptions, open: (stream: Stream) => StreamHandler): Promise<void> {
+    const { host, port, timeoutMs } = options
+    const address = `${host}:${port}`
+    if (this.closed) throw dialAbandoned(address)
+    try {
+      const dial = { socket: connect({ host, port, noDelay: true }), address }
+      this.dialling.add(dial)
+      const { socket } = dial
+      const limit = setTimeout(() => socket.destroy(dialTimedOut(address, timeoutMs)), timeoutMs)
+      try {
+        await new Promise<void>((resolve, reject) => {
+          socket.once('error', reject)
+          socket.once('connect', () => {
+            socket.off('error', reject)
+            this.connected(socket, open)
+            resolve()
+          })
+        })
+      } finally {
+        clearTimeout(limit)
+        this.dialling.delete(dial)
+      }
+    } catch (cause) {
+      throw dialErrorFrom(cause, address)
+    }
+  }
+
   /** Destroys what is still connected; resolves when every stream has told its handler. */
   async close(): Promise<void> {
+    this.closed = true
+    for (const { socket, address } of this.dialling) socket.destroy(dialAbandoned(address))
     for (const server of this.servers) this.stopListening(server)
     await Promise.all([...this.streams].map((stream) => stream.destroyAndWait()))
+  }
+
+  private connected(socket: Socket, open: (stream: Stream) => StreamHandler): void {
+    const stream = new PortableStream(socket, this.turn, () => this.streams.delete(stream))
+    this.streams.add(stream)
+    stream.begin(open(stream))
   }
 
   /** Node's own callback of `close` waits for every connection; listening stops at once. */

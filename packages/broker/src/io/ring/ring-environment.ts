@@ -1,5 +1,6 @@
 // The environment on io_uring: the default on Linux where the kernel and the container allow it.
 import type { Environment, Logger } from '../../environment.js'
+import { kernelBootId } from '../boot-id.js'
 import { PortableClock, PortableRandom } from '../portable/portable-clock.js'
 import { RingLoop } from './ring-loop.js'
 import { RingMemory } from './ring-memory.js'
@@ -55,6 +56,7 @@ export function createRingEnvironment(options: RingEnvironmentOptions): Environm
     network,
     cores: { self: 0, count: 1 },
     log: logger,
+    bootId: kernelBootId(),
     close() {
       closing ??= closeOnce()
       return closing

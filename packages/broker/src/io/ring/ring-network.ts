@@ -1,9 +1,10 @@
-// TCP listeners on the ring: one multishot accept each, whose completions become streams.
+// TCP on the ring: listeners, one multishot accept each, and dials; completions become streams.
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { CQE_MORE, closeDescriptor, errnoName, listenOn } from '@millrace/native'
-import type { Listener, ListenOptions, Logger, Network, Stream, StreamHandler } from '../../environment.js'
+import type { DialOptions, Listener, ListenOptions, Logger, Network, Stream, StreamHandler } from '../../environment.js'
 import { networkErrorFrom } from '../portable/network-errors.js'
+import { RingDialer } from './ring-dialer.js'
 import type { OperationTarget, RingLoop } from './ring-loop.js'
 import { RingStream, type StreamContext } from './ring-stream.js'
 
@@ -13,25 +14,29 @@ const ECANCELED = -125
 /** One connection failed before it was accepted; the next may be fine. */
 const PASSING = new Set(['ECONNABORTED', 'EINTR', 'EAGAIN', 'EPROTO'])
 
-type Accept = (stream: Stream) => StreamHandler
+/** Called with each new stream, accepted or dialled; answers with the handler of its events. */
+type Open = (stream: Stream) => StreamHandler
 
 export class RingNetwork implements Network {
   private readonly listeners = new Set<RingListener>()
   private readonly streams = new Set<RingStream>()
+  private readonly dialer: RingDialer
   private whenEmpty: (() => void) | null = null
 
   constructor(
     private readonly context: StreamContext,
     private readonly logger: Logger,
-  ) {}
+  ) {
+    this.dialer = new RingDialer(context.loop, context.buffers)
+  }
 
-  async listen(options: ListenOptions, accept: Accept): Promise<Listener> {
+  async listen(options: ListenOptions, accept: Open): Promise<Listener> {
     try {
       const address = isIP(options.host) === 0 ? (await lookup(options.host)).address : options.host
       this.context.loop.assertOpen()
       const { descriptor, port } = listenOn(address, options.port, BACKLOG)
       const listener = new RingListener(this.context.loop, this.logger, descriptor, options.host, port, {
-        accepted: (accepted) => this.accepted(accepted, accept),
+        accepted: (accepted) => this.connected(accepted, accept),
         closed: () => this.listeners.delete(listener),
       })
       this.listeners.add(listener)
@@ -41,8 +46,13 @@ export class RingNetwork implements Network {
     }
   }
 
+  dial(options: DialOptions, open: Open): Promise<void> {
+    return this.dialer.dial(options, (descriptor) => this.connected(descriptor, open))
+  }
+
   /** Destroys what is still connected; resolves when every stream has told its handler. */
   async close(): Promise<void> {
+    await this.dialer.close()
     await Promise.all([...this.listeners].map((listener) => listener.close()))
     for (const stream of this.streams) stream.destroy()
     if (this.streams.size === 0) return
@@ -51,14 +61,14 @@ export class RingNetwork implements Network {
     })
   }
 
-  private accepted(descriptor: number, accept: Accept): void {
+  private connected(descriptor: number, open: Open): void {
     const stream = new RingStream(descriptor, this.context, (forgotten) => {
       this.streams.delete(forgotten)
       // After the handler has been told, which comes next.
       if (this.streams.size === 0 && this.whenEmpty !== null) queueMicrotask(this.whenEmpty)
     })
     this.streams.add(stream)
-    stream.begin(accept(stream))
+    stream.begin(open(stream))
   }
 }
 
