@@ -1,5 +1,6 @@
 // What recovery derived from a log, compared with the same made anew from the log alone (reliability E4, check 5).
 import { crc32 } from 'node:zlib'
+import { loggedBatches } from '@millrace/protocol'
 import { GROUP_KINDS, type GroupEnvelope, readEnvelope } from '#src/storage/group-envelope.js'
 import type { PartitionLog } from '#src/storage/log-store.js'
 import type { Segment } from '#src/storage/segment.js'
@@ -78,5 +79,34 @@ export async function checkSearches(name: string, log: PartitionLog, batches: re
     if (i > 0 && i < data.length - 1 && data[i - 1]!.term === term) continue
     if ((await log.termAt(baseOffset)) === term) continue
     throw new CrashFailure('wrong index', `${name}: the term at offset ${baseOffset} is not ${term}`)
+  }
+}
+
+/** By index every batch from the start on is served once, control batches included, and has its term. */
+export async function checkIndexReads(
+  name: string,
+  log: PartitionLog,
+  batches: readonly AppendedBatch[],
+): Promise<void> {
+  const { index: first, previousTerm } = log.start
+  if (log.termAtIndex(first - 1) !== previousTerm) throw new CrashFailure('wrong index', `${name}: a term before it`)
+  const expected = batches.filter(({ index }) => index >= first)
+  for (let at = 0; at < expected.length; ) {
+    const { index: wanted } = expected[at]!
+    const read = await log.readFrom(wanted, 64 * 1024)
+    const bytes = Buffer.concat(
+      read.pieces.map(({ block, offset, length }) => block.bytes.subarray(offset, offset + length)),
+    )
+    read.release()
+    if (read.batchCount === 0) throw new CrashFailure('lost', `${name}: batch ${wanted} is not served by its index`)
+    for (const { index, term, clientStart, end } of loggedBatches(bytes, crc32)) {
+      const batch = expected[at++]
+      const isSame = batch?.index === index && batch.term === term && log.termAtIndex(index) === term
+      if (isSame && Buffer.compare(bytes.subarray(clientStart, end), batch.bytes) === 0) continue
+      throw new CrashFailure(
+        'wrong index',
+        `${name}: batch ${index} of term ${term} stands where ${batch?.index} should`,
+      )
+    }
   }
 }

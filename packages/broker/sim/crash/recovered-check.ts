@@ -6,7 +6,7 @@ import { openLogStore } from '#src/storage/open-log-store.js'
 import { SeededRandom } from '../random.js'
 import { type CrashEnvironment, CrashMemory, crashEnvironment } from './crash-environment.js'
 import { CrashFailure } from './crash-failure.js'
-import { checkIndexes, checkSearches } from './derived-check.js'
+import { checkIndexes, checkIndexReads, checkSearches } from './derived-check.js'
 import { DiskTrace } from './disk-trace.js'
 import { LogDriver, roomFor, turn } from './log-driver.js'
 import { type AppendedBatch, LogContent, type LogOperation, type Owed, TracedLog, TracedState } from './log-history.js'
@@ -177,6 +177,7 @@ class RecoveryRun {
       throw new CrashFailure('wrong state', `${name}: state and replay do not make its ${count} batches`)
     }
     try {
+      await checkIndexReads(name, log, content.batches)
       await checkSearches(name, log, batches)
     } catch (cause) {
       // What is rotten may be what the search passes by.

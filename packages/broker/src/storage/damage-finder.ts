@@ -3,6 +3,7 @@
 import type { DamagedRange } from './damaged-range.js'
 import { keyText } from './group-envelope.js'
 import { type LogKey, StorageError } from './log-store.js'
+import type { ReadPlace } from './read-place.js'
 import type { Segment } from './segment.js'
 import { SegmentCheck } from './segment-check.js'
 import type { StorageContext } from './storage-context.js'
@@ -22,7 +23,7 @@ export function noteDamage(context: StorageContext, key: LogKey, segment: Segmen
 
 /** Where a log stands, as a reader sees it. */
 export interface ReadableLog {
-  segmentOf(offset: number): Segment
+  segmentOf(place: ReadPlace): Segment
   /** Position up to which a segment can be read from disk. */
   endOf(segment: Segment): number
   /** The segment behind one; undefined for the last. */
@@ -36,44 +37,44 @@ export class DamageFinder {
     private readonly log: ReadableLog,
   ) {}
 
-  /** Position from which a segment is walked to find an offset: from the index, or behind damage that lies before. */
-  startOf(segment: Segment, offset: number): number {
+  /** Position from which a segment is walked to find a place: from the index, or behind damage that lies before. */
+  startOf(segment: Segment, place: ReadPlace): number {
     const { index, basePosition, damage } = segment
-    let start = index?.at(index.findOffset(offset))?.position ?? basePosition
-    for (const { nextOffset, endPosition } of damage) {
-      if (nextOffset !== null && nextOffset <= offset && endPosition > start) start = endPosition
+    let start = index?.at(index.find(place))?.position ?? basePosition
+    for (const range of damage) {
+      if (liesBefore(range, place) && range.endPosition > start) start = range.endPosition
     }
     return start
   }
 
   /**
-   * A read of an offset has met damage.
-   * @returns what its reader is told; null when the damage lies before the offset: read again, and pass by it.
+   * A read of a place has met damage.
+   * @returns what its reader is told; null when the damage lies before the place: read again, and pass by it.
    */
-  async explain(failure: StorageError, offset: number): Promise<StorageError | null> {
-    const segment = this.log.segmentOf(offset)
-    const start = this.startOf(segment, offset)
-    const found = await this.locate(segment, start, offset)
+  async explain(failure: StorageError, place: ReadPlace): Promise<StorageError | null> {
+    const segment = this.log.segmentOf(place)
+    const start = this.startOf(segment, place)
+    const found = await this.locate(segment, start, place)
     if (found === null) return failure
     noteDamage(this.context, this.key, segment, found)
-    if (found.nextOffset !== null && found.nextOffset <= offset && this.startOf(segment, offset) > start) return null
+    if (liesBefore(found, place) && this.startOf(segment, place) > start) return null
     const { firstOffset, nextOffset, reason } = found
     const until = nextOffset === null ? 'on' : `to ${nextOffset - 1}`
     const goOn = nextOffset === null ? 'nothing behind them can be read yet' : `go on from offset ${nextOffset}`
     return new StorageError(
       'DAMAGED',
-      `records ${firstOffset ?? offset} ${until} of log ${keyText(this.key)} are damaged on disk (${reason}); ${goOn}`,
+      `records ${firstOffset ?? (place.by === 'offset' ? place.at : '?')} ${until} of log ${keyText(this.key)} are damaged on disk (${reason}); ${goOn}`,
       { cause: failure },
     )
   }
 
-  /** The first damage from a position on, up to the offset. */
-  private async locate(segment: Segment, start: number, offset: number): Promise<DamagedRange | null> {
+  /** The first damage from a position on, up to the place. */
+  private async locate(segment: Segment, start: number, { by, at }: ReadPlace): Promise<DamagedRange | null> {
     const { memory, clock } = this.context.environment
-    const check = new SegmentCheck(memory, clock, this.key, segment, start, this.offsetAt(segment, start))
+    const check = new SegmentCheck(memory, clock, this.key, segment, start, this.nextAt(segment, start))
     try {
-      while (check.position < this.log.endOf(segment) && (check.offset === null || check.offset <= offset)) {
-        const found = await check.next(this.log.endOf(segment), this.log.segmentBehind(segment))
+      while (check.position < this.log.endOf(segment) && (check.next === null || check.next[by] <= at)) {
+        const found = await check.step(this.log.endOf(segment), this.log.segmentBehind(segment))
         if (found !== null) return found
       }
       return null
@@ -82,14 +83,23 @@ export class DamageFinder {
     }
   }
 
-  private offsetAt({ index, basePosition, owner, damage }: Segment, position: number): number | null {
-    if (position === basePosition) return owner.baseOffset
+  /** Index and offset of what comes at a position; null when that is not known. */
+  private nextAt({ index, basePosition, owner, damage }: Segment, position: number) {
+    if (position === basePosition) return { index: owner.baseIndex, offset: owner.baseOffset }
     const behind = damage.find(({ endPosition }) => endPosition === position)
-    if (behind !== undefined) return behind.nextOffset
+    if (behind !== undefined) {
+      const { nextIndex, nextOffset } = behind
+      return nextIndex === null || nextOffset === null ? null : { index: nextIndex, offset: nextOffset }
+    }
     for (let i = 0; index !== null && i < index.length; i++) {
       const entry = index.at(i)
-      if (entry?.position === position) return entry.firstOffset
+      if (entry?.position === position) return { index: entry.firstIndex, offset: entry.firstOffset }
     }
     return null
   }
+}
+
+function liesBefore({ nextOffset, nextIndex }: DamagedRange, { by, at }: ReadPlace): boolean {
+  const next = by === 'offset' ? nextOffset : nextIndex
+  return next !== null && next <= at
 }

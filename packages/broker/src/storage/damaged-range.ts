@@ -9,5 +9,7 @@ export interface DamagedRange {
   /** Offsets that cannot be read: from the first to before the next one; null where that is not known. */
   readonly firstOffset: number | null
   readonly nextOffset: number | null
+  /** Of the first batch behind; null where that is not known. */
+  readonly nextIndex: number | null
   readonly reason: string
 }

@@ -9,7 +9,8 @@ import type { Group } from './group.js'
 import { keyText } from './group-envelope.js'
 import { type LogKey, type LogRead, StorageError } from './log-store.js'
 import type { LogWriter } from './log-writer.js'
-import { endOffsetOf, groupOfOffset, type Piece, ReadSelection } from './read-selection.js'
+import type { ReadPlace } from './read-place.js'
+import { endOffsetOf, groupOfPlace, type Piece, ReadSelection } from './read-selection.js'
 import type { Segment } from './segment.js'
 import { indexOf } from './segment-index.js'
 import { SegmentWalk } from './segment-walk.js'
@@ -18,26 +19,31 @@ import type { StorageContext } from './storage-context.js'
 
 const SMALLEST_READ_BYTES = 64 * 1024
 
-function emptyRead(offset: number): LogRead {
-  return { pieces: [], byteLength: 0, batchCount: 0, decodedBytes: 0, nextOffset: offset, release: () => {} }
+function emptyRead(nextOffset: number): LogRead {
+  const nothing = { byteLength: 0, batchCount: 0, decodedBytes: 0, firstIndex: 0, lastIndex: 0 }
+  return { pieces: [], ...nothing, nextOffset, release: () => {} }
 }
 
 function readOf(selection: ReadSelection, pieces: readonly Piece[], give: () => void): LogRead {
-  const { byteLength, batchCount, decodedBytes, nextOffset } = selection
+  const { byteLength, batchCount, decodedBytes, firstIndex, lastIndex, nextOffset } = selection
   let released = false
   const release = (): void => {
     if (released) throw new Error('a read is released once')
     released = true
     give()
   }
-  return { pieces, byteLength, batchCount, decodedBytes, nextOffset, release }
+  return { pieces, byteLength, batchCount, decodedBytes, firstIndex, lastIndex, nextOffset, release }
 }
 
 /** A stretch of the slot file, from and to. */
 type Run = [number, number]
 
 export class LogReader {
-  private readonly cursors = new FollowedCursors(READ_AHEAD_BYTES)
+  /** Those that follow the log by offset, and those by index. */
+  private readonly cursors = {
+    offset: new FollowedCursors(READ_AHEAD_BYTES),
+    index: new FollowedCursors(READ_AHEAD_BYTES),
+  }
   private readonly damage: DamageFinder
 
   constructor(
@@ -50,37 +56,64 @@ export class LogReader {
 
   async read(offset: number, maxBytes: number, limitIndex: number): Promise<LogRead> {
     const { filled } = this.writer
-    this.assertKept(offset)
+    const place = { by: 'offset', at: offset } as const
+    this.assertKept(place)
     if (offset >= filled.nextOffset || limitIndex <= 0) return emptyRead(offset)
-    const selection = new ReadSelection(offset, maxBytes, Math.min(limitIndex, filled.index))
-    return this.isInTail(offset) ? this.readTail(selection) : this.readPastDamage(selection)
+    const selection = new ReadSelection(place, maxBytes, Math.min(limitIndex, filled.index))
+    return this.isInTail(place) ? this.readTail(selection) : this.readPastDamage(selection)
   }
 
-  /** Damage before the offset keeps nobody from what stands behind it. */
+  /** Batches from an index on, at once when they are in memory. A failure is always a promise that rejects. */
+  readFrom(index: number, maxBytes: number): LogRead | Promise<LogRead> {
+    const { filled, starts } = this.writer
+    const place = { by: 'index', at: index } as const
+    if (index < starts.current.index) return Promise.reject(this.outOfRange(place))
+    if (index > filled.index) return emptyRead(filled.nextOffset)
+    const selection = new ReadSelection(place, maxBytes, filled.index)
+    return this.isInTail(place) ? this.readTail(selection) : this.readExactly(selection)
+  }
+
+  /** What was cut off while the disk was read has to be read anew: the index may belong to another batch by now. */
+  private async readExactly(wanted: ReadSelection): Promise<LogRead> {
+    const { truncations } = this.writer
+    const { changes } = truncations
+    const read = await this.readPastDamage(wanted)
+    if (truncations.changes === changes) {
+      if (read.batchCount > 0) return read
+      throw new StorageError('DAMAGED', `batch ${wanted.place.at} of log ${keyText(this.key)} is not found`)
+    }
+    read.release()
+    return this.readFrom(wanted.place.at, wanted.maxBytes)
+  }
+
+  /** Damage before the place keeps nobody from what stands behind it. */
   private async readPastDamage(wanted: ReadSelection): Promise<LogRead> {
     while (true) {
       try {
         return await this.readDisk(wanted)
       } catch (cause) {
         if (!isDamaged(cause)) throw cause
-        const refusal = await this.damage.explain(cause, wanted.offset)
+        const refusal = await this.damage.explain(cause, wanted.place)
         if (refusal === null) continue
-        this.note(refusal, wanted.offset)
+        this.note(refusal, wanted.place)
         throw refusal
       }
     }
   }
 
   /** @throws StorageError OUT_OF_RANGE below the log start, which may have moved since somebody looked. */
-  private assertKept(offset: number): void {
-    const { offset: startOffset } = this.writer.starts.current
-    if (offset >= startOffset) return
-    throw new StorageError('OUT_OF_RANGE', `offset ${offset} is no longer kept, the log begins at ${startOffset}`)
+  private assertKept(place: ReadPlace): void {
+    if (place.at < this.writer.starts.current[place.by]) throw this.outOfRange(place)
   }
 
-  isInTail(offset: number): boolean {
+  private outOfRange({ by, at }: ReadPlace): StorageError {
+    const start = this.writer.starts.current[by]
+    return new StorageError('OUT_OF_RANGE', `${by} ${at} is no longer kept, the log begins at ${start}`)
+  }
+
+  isInTail({ by, at }: ReadPlace): boolean {
     const oldest = this.writer.tail[0]
-    return oldest !== undefined && offset >= oldest.firstOffset
+    return oldest !== undefined && at >= (by === 'offset' ? oldest.firstOffset : oldest.firstIndex)
   }
 
   private readTail(selection: ReadSelection): LogRead {
@@ -88,7 +121,7 @@ export class LogReader {
     const { appendMemory } = this.context
     const pieces: Piece[] = []
     const held: Group[] = []
-    for (let i = groupOfOffset(tail, selection.offset); i < tail.length; i++) {
+    for (let i = groupOfPlace(tail, selection.place); i < tail.length; i++) {
       const group = tail[i]!
       const { piece, ended } = selection.takeFrom(group)
       if (piece !== null) {
@@ -98,7 +131,7 @@ export class LogReader {
       }
       if (ended) break
     }
-    if (pieces.length === 0) return emptyRead(selection.offset)
+    if (pieces.length === 0) return this.nothingFor(selection)
     return readOf(selection, pieces, () => {
       for (const group of held) appendMemory.drop(group.extent)
     })
@@ -119,13 +152,21 @@ export class LogReader {
     while (true) {
       // What so many bytes touch at worst, wherever they begin.
       const reserved = Math.min(frameCount, Math.ceil(bytes / frameBytes) + 2)
-      const selection = new ReadSelection(wanted.offset, Math.min(wanted.maxBytes, bytes), wanted.limitIndex)
+      const selection = new ReadSelection(wanted.place, Math.min(wanted.maxBytes, bytes), wanted.limitIndex)
       await this.context.frames.reserve(reserved)
       const result = await this.readReserved(selection, reserved)
-      if (result === 'next') return this.read(wanted.offset, wanted.maxBytes, wanted.limitIndex)
+      if (result === 'next') return this.again(wanted)
       if (typeof result !== 'number') return result
       bytes = result
     }
+  }
+
+  private async again({ place, maxBytes, limitIndex }: ReadSelection): Promise<LogRead> {
+    return place.by === 'offset' ? this.read(place.at, maxBytes, limitIndex) : this.readFrom(place.at, maxBytes)
+  }
+
+  private nothingFor({ place }: ReadSelection): LogRead {
+    return emptyRead(place.by === 'offset' ? place.at : this.writer.filled.nextOffset)
   }
 
   /**
@@ -143,7 +184,7 @@ export class LogReader {
       kept = 0
     }
     try {
-      segment = this.segmentOf(selection.offset)
+      segment = this.segmentOf(selection.place)
       // It stays with the segment, where the walk begins from it.
       await this.indexOf(segment)
       window = this.windowOf(segment)
@@ -161,7 +202,7 @@ export class LogReader {
         return readOf(selection, pieces, release)
       }
       release()
-      return this.goesOn(segment, selection.offset) ? 'next' : emptyRead(selection.offset)
+      return this.goesOn(segment, selection.place) ? 'next' : this.nothingFor(selection)
     } catch (cause) {
       release()
       if (cause instanceof SourceDroppedError) return this.afterDrop(segment!, cause)
@@ -176,8 +217,10 @@ export class LogReader {
   }
 
   /** Reads on behind a read of a cursor that follows the log, into the next segment if there is one. */
-  private readAhead(segment: Segment, from: number, { offset, nextOffset, byteLength }: ReadSelection): void {
-    const bytes = this.cursors.advance(offset, nextOffset, byteLength)
+  private readAhead(segment: Segment, from: number, selection: ReadSelection): void {
+    const { place, nextOffset, lastIndex, byteLength } = selection
+    const goesOnAt = place.by === 'offset' ? nextOffset : lastIndex + 1
+    const bytes = this.cursors[place.by].advance(place.at, goesOnAt, byteLength)
     if (bytes === 0) return
     const { frames } = this.context
     const end = from + bytes
@@ -194,25 +237,26 @@ export class LogReader {
     frames.readAhead(next.source, 0, pages, nextEnd)
   }
 
-  /** Whether the offset, not found in a segment, is now to be found elsewhere: the tail was flushed meanwhile. */
-  private goesOn(segment: Segment, offset: number): boolean {
-    return this.isInTail(offset) || this.segmentOf(offset) !== segment
+  /** Whether a place, not found in a segment, is now to be found elsewhere: the tail was flushed meanwhile. */
+  private goesOn(segment: Segment, place: ReadPlace): boolean {
+    return this.isInTail(place) || this.segmentOf(place) !== segment
   }
 
-  /** The segment that holds an offset of the log. @throws StorageError DAMAGED when it is missing. */
-  segmentOf(offset: number): Segment {
+  /** The segment that holds a place of the log. @throws StorageError DAMAGED when it is missing. */
+  segmentOf(place: ReadPlace): Segment {
     const { segments } = this.writer.chain
+    const field = place.by === 'offset' ? 'firstOffset' : 'firstIndex'
     let low = 0
     let high = segments.length
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (segments[middle]!.firstOffset <= offset) low = middle + 1
+      if (segments[middle]![field] <= place.at) low = middle + 1
       else high = middle
     }
     const found = segments[low - 1]
-    this.assertKept(offset)
+    this.assertKept(place)
     if (found === undefined) {
-      throw new StorageError('DAMAGED', `log ${keyText(this.key)} has no segment for offset ${offset}`)
+      throw new StorageError('DAMAGED', `log ${keyText(this.key)} has no segment for ${place.by} ${place.at}`)
     }
     return found
   }
@@ -244,7 +288,7 @@ export class LogReader {
     reserved: number,
   ): Promise<Run[] | number> {
     const { frameBytes } = this.context.frames
-    const start = this.damage.startOf(segment, selection.offset)
+    const start = this.damage.startOf(segment, selection.place)
     const end = this.endOf(segment)
     const from = segment.filePositionOf(start)
     // Loaded at once instead of one by one; all of it is inside the reservation.
@@ -288,9 +332,9 @@ export class LogReader {
   }
 
   /** The reader is told; whoever looks after the disk has to hear of it too. */
-  private note(failure: StorageError, offset: number): void {
+  private note(failure: StorageError, { by, at }: ReadPlace): void {
     this.context.counters.failedReads++
-    this.context.environment.log.error({ ...this.key, offset, cause: failure.cause }, failure.message)
+    this.context.environment.log.error({ ...this.key, [by]: at, cause: failure.cause }, failure.message)
   }
 
   private unreadable(cause: DiskError): StorageError {

@@ -42,6 +42,13 @@ export interface LogEnd {
   readonly term: number
 }
 
+/** A stretch of a log that was written in one term. */
+export interface TermRun {
+  readonly term: number
+  readonly firstIndex: number
+  readonly firstOffset: number
+}
+
 /** A range of batches pinned in memory. */
 export interface LogRead {
   /** Pieces in order; end to end they are whole batches (log part, client part). Empty at the end of the log. */
@@ -50,6 +57,9 @@ export interface LogRead {
   readonly batchCount: number
   /** Decoded bytes of all batches: what they cost in credit. */
   readonly decodedBytes: number
+  /** Indexes of the first and the last batch; 0 and 0 when there is none. */
+  readonly firstIndex: number
+  readonly lastIndex: number
   /** Offset after the last record of the range; the next read starts there. */
   readonly nextOffset: number
   /** Unpins. Call exactly once, when the bytes have been sent. */
@@ -81,7 +91,9 @@ export interface PartitionLog {
   readonly writtenIndex: number
   /** Index up to which every batch is flushed (it survives power loss). */
   readonly flushedIndex: number
-  /** First offset that can be read. Moves up when a control batch that names a log start is committed and flushed. */
+  /** Where the log begins. Moves up when a control batch that names a log start is committed and flushed. */
+  readonly start: LogStart
+  /** First offset that can be read. */
   readonly startOffset: number
   /** Bytes appended and not yet flushed. */
   readonly unflushedBytes: number
@@ -120,10 +132,21 @@ export interface PartitionLog {
    * @throws StorageError DAMAGED when the bytes on disk are not what was written; CLOSED.
    */
   read(offset: number, maxBytes: number, limitIndex: number): Promise<LogRead>
+  /**
+   * Batches from the one with this index on, committed or not, control batches included: at least one if the log holds it,
+   * then as many as fit `maxBytes`. At once when they are in memory; empty above `filled.index`. What is cut off while it
+   * waits for the disk is not in it. A failure is always a promise that rejects.
+   * @throws StorageError OUT_OF_RANGE below `start.index`; DAMAGED, CLOSED.
+   */
+  readFrom(index: number, maxBytes: number): LogRead | Promise<LogRead>
   /** First offset whose record has a timestamp >= `timestamp` and index <= `limitIndex`, with that timestamp; null when none. */
   offsetForTime(timestamp: number, limitIndex: number): Promise<{ offset: number; timestamp: number } | null>
   /** Term of the batch that holds `offset`; 0 when the log does not hold it. */
   termAt(offset: number): Promise<number>
+  /** Term of the batch with this index, or of the one before `start`; 0 when the log knows neither. */
+  termAtIndex(index: number): number
+  /** Which term each stretch of the log was written in, ascending, from `start` on; empty for an empty log. */
+  termRuns(): readonly TermRun[]
   /**
    * Everything up to `index` is committed, whatever commits it: truncation never reaches below, and a control batch up
    * to there (`sealLogStart`) moves the log start as soon as it is flushed as well. Slots that lie wholly below the start

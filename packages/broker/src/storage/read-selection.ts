@@ -3,6 +3,7 @@ import { ATTRIBUTE_CONTROL, type BatchHeader, LOG_PART_BYTES, readU64 } from '@m
 import type { Block } from '../environment.js'
 import type { Group } from './group.js'
 import { ENVELOPE_BYTES } from './group-envelope.js'
+import type { ReadPlace } from './read-place.js'
 
 export interface Piece {
   readonly block: Block
@@ -20,27 +21,39 @@ export class ReadSelection {
   batchCount = 0
   byteLength = 0
   decodedBytes = 0
-  nextOffset: number
+  /** Of the batches taken; 0 before the first one is. */
+  firstIndex = 0
+  lastIndex = 0
+  /** Offset behind the batches taken. */
+  nextOffset = 0
 
   constructor(
-    readonly offset: number,
+    readonly place: ReadPlace,
     readonly maxBytes: number,
     readonly limitIndex: number,
-  ) {
-    this.nextOffset = offset
-  }
+  ) {}
 
   /** Whether one more batch of so many bytes is within what was asked for. */
   mayTake(byteLength: number): boolean {
     return this.batchCount === 0 || this.byteLength + byteLength <= this.maxBytes
   }
 
-  /** Whether a batch lies 'before' the wanted offset, is now 'taken', or is past the 'end' of the read. */
+  /**
+   * Whether a batch lies 'before' the wanted place, is now 'taken', or is past the 'end' of the read. Control batches take
+   * no offset, so several batches may end at one; indexes tell every batch apart.
+   */
   offer(index: number, endOffset: number, byteLength: number, decodedBytes: number): 'before' | 'taken' | 'end' {
+    const { by, at } = this.place
     if (index > this.limitIndex) return 'end'
-    if (this.batchCount === 0 && endOffset <= this.offset) return 'before'
+    if (this.batchCount === 0) {
+      if (by === 'offset' ? endOffset <= at : index < at) return 'before'
+      if (by === 'index' && index > at) return 'end'
+      this.firstIndex = index
+      // While a read waited for the disk the log may have been cut off, and what came instead stands behind.
+    } else if (index !== this.lastIndex + 1) return 'end'
     if (!this.mayTake(byteLength)) return 'end'
     this.batchCount++
+    this.lastIndex = index
     this.byteLength += byteLength
     this.decodedBytes += decodedBytes
     this.nextOffset = endOffset
@@ -70,13 +83,14 @@ export class ReadSelection {
   }
 }
 
-/** The first group of the tail that reaches beyond `offset`. */
-export function groupOfOffset(tail: readonly Group[], offset: number): number {
+/** The first group of the tail that reaches to a place. */
+export function groupOfPlace(tail: readonly Group[], { by, at }: ReadPlace): number {
   let low = 0
   let high = tail.length
   while (low < high) {
     const middle = (low + high) >>> 1
-    if (tail[middle]!.nextOffset <= offset) low = middle + 1
+    const { nextOffset, lastIndex } = tail[middle]!
+    if (by === 'offset' ? nextOffset <= at : lastIndex < at) low = middle + 1
     else high = middle
   }
   return low

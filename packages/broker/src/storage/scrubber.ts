@@ -73,13 +73,16 @@ export class Scrubber {
     const { environment, counters } = this.context
     const { basePosition, owner } = segment
     const { memory, clock } = environment
-    const check = new SegmentCheck(memory, clock, log.key, segment, basePosition, owner.baseOffset)
+    const check = new SegmentCheck(memory, clock, log.key, segment, basePosition, {
+      index: owner.baseIndex,
+      offset: owner.baseOffset,
+    })
     try {
       while (this.mayRead(log, segment) && check.position < this.endOf(log, segment)) {
         const from = check.position
         const { segments } = log.writer.chain
         const behind = segments[segments.indexOf(segment) + 1]
-        const damage = await check.next(this.endOf(log, segment), behind)
+        const damage = await check.step(this.endOf(log, segment), behind)
         // A slot that was given back while it was read says nothing of the log: it may have another owner by now.
         if (!this.mayRead(log, segment)) return
         if (damage !== null) noteDamage(this.context, log.key, segment, damage)

@@ -21,7 +21,7 @@ export class SegmentCheck {
 
   /**
    * @param position of a group of the segment.
-   * @param offset of the next record there; null when that is not known.
+   * @param next index of the next batch and offset of the next record there; null when that is not known.
    */
   constructor(
     private readonly memory: Memory,
@@ -29,7 +29,7 @@ export class SegmentCheck {
     private readonly key: LogKey,
     private readonly segment: Segment,
     public position: number,
-    public offset: number | null,
+    public next: { readonly index: number; readonly offset: number } | null,
   ) {
     this.source = new GroupSource(memory, clock, key)
     if (position === segment.basePosition) this.previous = segment.owner.previous
@@ -45,18 +45,22 @@ export class SegmentCheck {
    * @param behind the segment behind this one, where there is one.
    * @returns what is damaged there; null when the group holds. @throws DiskError other than INPUT_OUTPUT.
    */
-  async next(end: number, behind: Segment | undefined): Promise<DamagedRange | null> {
+  async step(end: number, behind: Segment | undefined): Promise<DamagedRange | null> {
     if ((await this.look()) === null) return null
     // Once more from the disk: what was read ahead may have been on its way there at that time.
     this.reopen()
     const reason = await this.look()
     if (reason === null) return null
     const found = await this.search(end)
-    const { position, offset: firstOffset } = this
+    const { position, next: first } = this
     this.position = found?.position ?? end
-    this.offset = found?.firstOffset ?? behind?.owner.baseOffset ?? null
+    this.next = null
+    if (found !== null) this.next = { index: found.firstIndex, offset: found.firstOffset }
+    else if (behind !== undefined) this.next = { index: behind.owner.baseIndex, offset: behind.owner.baseOffset }
     this.previous = null
-    return { position, endPosition: this.position, firstOffset, nextOffset: this.offset, reason }
+    const nextOffset = this.next?.offset ?? null
+    const nextIndex = this.next?.index ?? null
+    return { position, endPosition: this.position, firstOffset: first?.offset ?? null, nextOffset, nextIndex, reason }
   }
 
   private reopen(): void {
@@ -78,7 +82,10 @@ export class SegmentCheck {
         return 'the group fails its checksums'
       }
       const last = batches.at(-1)
-      this.offset = last === undefined ? envelope.firstOffset : endOffsetOf(last.part.baseOffset, last.header)
+      this.next = {
+        index: last === undefined ? envelope.firstIndex : last.part.index + 1,
+        offset: last === undefined ? envelope.firstOffset : endOffsetOf(last.part.baseOffset, last.header),
+      }
       this.previous = envelope.checksum
       this.position += padded(envelope.length)
       return null

@@ -1,5 +1,6 @@
 // The sparse index of one slot: where in the log to begin looking for an offset, an index or a time.
 import type { Reader, Writer } from '@millrace/protocol'
+import type { ReadPlace } from './read-place.js'
 import { INDEX_ENTRY_BYTES, MAX_INDEX_ENTRIES } from './slot-layout.js'
 
 /** Stands for the groups from its position to that of the next entry. */
@@ -55,13 +56,14 @@ export class SparseIndex {
     this.broken = true
   }
 
-  /** Number of the last entry that begins at or before `offset`; -1 when there is none. */
-  findOffset(offset: number): number {
+  /** Number of the last entry that begins at or before a place; -1 when there is none. */
+  find({ by, at }: ReadPlace): number {
+    const field = by === 'offset' ? 'firstOffset' : 'firstIndex'
     let low = 0
     let high = this.entries.length
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (this.entries[middle]!.firstOffset <= offset) low = middle + 1
+      if (this.entries[middle]![field] <= at) low = middle + 1
       else high = middle
     }
     return low - 1

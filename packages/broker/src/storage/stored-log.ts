@@ -14,6 +14,7 @@ import {
   type PartitionLog,
   type RetentionLimits,
   StorageError,
+  type TermRun,
 } from './log-store.js'
 import { type TimedOffset, TimeSearch } from './log-times.js'
 import { rewindState } from './log-truncation.js'
@@ -94,8 +95,12 @@ export class StoredLog implements PartitionLog {
     return this.writer.flushedIndex
   }
 
+  get start(): LogStart {
+    return this.writer.starts.current
+  }
+
   get startOffset(): number {
-    return this.writer.starts.current.offset
+    return this.start.offset
   }
 
   get unflushedBytes(): number {
@@ -141,6 +146,11 @@ export class StoredLog implements PartitionLog {
     return this.reader.read(offset, maxBytes, limitIndex)
   }
 
+  readFrom(index: number, maxBytes: number): LogRead | Promise<LogRead> {
+    if (this.closed) return Promise.reject(this.closedError())
+    return this.reader.readFrom(index, maxBytes)
+  }
+
   async offsetForTime(timestamp: number, limitIndex: number): Promise<TimedOffset | null> {
     if (this.closed) throw this.closedError()
     return new TimeSearch(this.context, this.key, this.writer, this.reader, timestamp, limitIndex).run()
@@ -150,6 +160,17 @@ export class StoredLog implements PartitionLog {
     if (this.closed) throw this.closedError()
     if (offset < this.startOffset || offset >= this.writer.filled.nextOffset) return 0
     return this.writer.terms.termAt(offset)
+  }
+
+  termAtIndex(index: number): number {
+    const { start, writer } = this
+    if (index === start.index - 1) return start.previousTerm
+    return index < start.index || index > writer.filled.index ? 0 : writer.terms.termAtIndex(index)
+  }
+
+  termRuns(): readonly TermRun[] {
+    const { index, offset } = this.start
+    return this.writer.filled.index < index ? [] : this.writer.terms.runsFrom(index, offset)
   }
 
   // -------------------------------------------------------------- the beginning

@@ -3,7 +3,7 @@ import type { Reader, Writer } from '@millrace/protocol'
 
 const MAX_TERMS = 1_000_000
 
-interface TermStart {
+export interface TermStart {
   readonly term: number
   /** Of the first batch of the term. */
   readonly firstIndex: number
@@ -16,6 +16,16 @@ export class TermTable {
 
   note(term: number, firstIndex: number, firstOffset: number): void {
     if (this.starts.at(-1)?.term !== term) this.starts.push({ term, firstIndex, firstOffset })
+  }
+
+  /** The terms of a log that begins with `firstIndex` at `firstOffset`, ascending. */
+  runsFrom(firstIndex: number, firstOffset: number): TermStart[] {
+    const from = Math.max(0, this.countUpTo('firstIndex', firstIndex) - 1)
+    return this.starts.slice(from).map((start) => ({
+      term: start.term,
+      firstIndex: Math.max(start.firstIndex, firstIndex),
+      firstOffset: Math.max(start.firstOffset, firstOffset),
+    }))
   }
 
   /** Term of the record at `offset`, which the log holds; 0 when it is older than the table. */

@@ -17,6 +17,8 @@ const MAX_TRUNCATIONS = 1_000_000
  */
 export class Truncations {
   private list: Truncation[] = []
+  /** Rises with every one: a read that waited meanwhile looks again. */
+  changes = 0
 
   get length(): number {
     return this.list.length
@@ -27,6 +29,7 @@ export class Truncations {
   }
 
   note(truncation: Truncation): void {
+    this.changes++
     while (this.list.length > 0 && this.list.at(-1)!.lastIndex >= truncation.lastIndex) this.list.pop()
     this.list.push(truncation)
   }

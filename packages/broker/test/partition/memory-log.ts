@@ -24,6 +24,7 @@ import {
   type RetentionLimits,
   StorageError,
   type StorageStatistics,
+  type TermRun,
 } from '#src/storage/log-store.js'
 
 interface StoredBatch {
@@ -161,8 +162,12 @@ export class MemoryLog implements PartitionLog {
     return { index: last.part.index, nextOffset: endOf(last), term: last.part.term }
   }
 
+  get start(): LogStart {
+    return this.starts.current
+  }
+
   get startOffset(): number {
-    return this.starts.current.offset
+    return this.start.offset
   }
 
   get unflushedBytes(): number {
@@ -233,10 +238,20 @@ export class MemoryLog implements PartitionLog {
 
   async read(offset: number, maxBytes: number, limitIndex: number): Promise<LogRead> {
     if (this.closed) throw new StorageError('CLOSED', 'the log is closed')
+    return this.#choose(offset, maxBytes, (batch) => endOf(batch) > offset && batch.part.index <= limitIndex)
+  }
+
+  readFrom(index: number, maxBytes: number): LogRead | Promise<LogRead> {
+    if (this.closed) return Promise.reject(new StorageError('CLOSED', 'the log is closed'))
+    if (index < this.start.index) return Promise.reject(new StorageError('OUT_OF_RANGE', `index ${index} is gone`))
+    return this.#choose(this.filled.nextOffset, maxBytes, ({ part }) => part.index >= index)
+  }
+
+  #choose(emptyOffset: number, maxBytes: number, isWanted: (batch: StoredBatch) => boolean): LogRead {
     const chosen: StoredBatch[] = []
     let byteLength = 0
     for (const batch of this.batches) {
-      if (endOf(batch) <= offset || batch.part.index > limitIndex) continue
+      if (!isWanted(batch)) continue
       if (chosen.length > 0 && byteLength + batch.bytes.length > maxBytes) break
       chosen.push(batch)
       byteLength += batch.bytes.length
@@ -248,7 +263,9 @@ export class MemoryLog implements PartitionLog {
       byteLength,
       batchCount: chosen.length,
       decodedBytes: chosen.reduce((sum, { header }) => sum + header.decodedBytes, 0),
-      nextOffset: last === undefined ? offset : endOf(last),
+      firstIndex: chosen[0]?.part.index ?? 0,
+      lastIndex: last?.part.index ?? 0,
+      nextOffset: last === undefined ? emptyOffset : endOf(last),
       release: () => {},
     }
   }
@@ -269,6 +286,20 @@ export class MemoryLog implements PartitionLog {
   async termAt(offset: number): Promise<number> {
     const batch = this.batches.find(({ part, header }) => offset >= part.baseOffset && offset < endOf({ part, header }))
     return batch?.part.term ?? 0
+  }
+
+  termAtIndex(index: number): number {
+    if (index === this.start.index - 1) return this.start.previousTerm
+    return index < this.start.index ? 0 : (this.batches.find(({ part }) => part.index === index)?.part.term ?? 0)
+  }
+
+  termRuns(): readonly TermRun[] {
+    const runs: TermRun[] = []
+    for (const { part } of this.batches) {
+      if (part.index < this.start.index || runs.at(-1)?.term === part.term) continue
+      runs.push({ term: part.term, firstIndex: part.index, firstOffset: part.baseOffset })
+    }
+    return runs
   }
 
   noteCommitted(index: number): void {

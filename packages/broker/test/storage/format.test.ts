@@ -160,14 +160,15 @@ describe('the sparse index', () => {
     }
     expect(index.length).toBe(17)
     for (let offset = 0; offset < 500; offset++) {
-      const entry = index.at(index.findOffset(offset))!
+      const entry = index.at(index.find({ by: 'offset', at: offset }))!
       expect(entry.firstOffset).toBeLessThanOrEqual(offset)
       expect(offset - entry.firstOffset).toBeLessThan(30)
     }
+    for (let i = 0; i < 50; i++) expect(index.at(index.find({ by: 'index', at: i }))!.firstIndex).toBe(i - (i % 3))
     expect(index.findTime(0)).toBe(0)
     expect(index.at(index.findTime(40))).toMatchObject({ firstIndex: 30, lastTimestamp: 500 })
     expect(index.findTime(501)).toBe(-1)
-    expect(new SparseIndex(10).findOffset(5)).toBe(-1)
+    expect(new SparseIndex(10).find({ by: 'offset', at: 5 })).toBe(-1)
     const writer = new Writer()
     index.encode(writer)
     expect(SparseIndex.decode(new Reader(writer.written()), 1000)).toEqual(index)

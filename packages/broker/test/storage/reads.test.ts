@@ -1,7 +1,8 @@
 // Reads: whole batches from memory and from disk, in pieces, verified, pinned, within bounds however many ask.
 import { crc32, loggedBatches } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
-import { batchOf, bytesOf, clientPartsOf, KEY, SMALL, slotFiles, TestStore, turn } from './fixture.js'
+import { SLOT_DATA_START } from '#src/storage/slot-layout.js'
+import { batchOf, bytesOf, clientPartsOf, flipBit, KEY, SMALL, slotFiles, TestStore, turn } from './fixture.js'
 
 /** A log of this many batches on disk, none of it in memory. */
 async function coldLog(count: number, bytes: number, limits = SMALL, memoryBytes?: number) {
@@ -45,6 +46,72 @@ describe('a read', () => {
       expect((await reader.log.read(5000, 1, end)).batchCount).toBe(0)
     },
   )
+
+  it.each(['memory', 'disk'])('by index from %s tells batches apart that share an offset', async (from) => {
+    const made = await TestStore.open()
+    const appended = await made.open()
+    // Every third batch has records; offsets 0, 1, 2 … each begin behind two control batches.
+    const batches: Uint8Array[] = []
+    for (let i = 0; i < 60; i++) batches.push(batchOf({ bytes: 900, control: i % 3 !== 2 }))
+    for (const batch of batches) await made.appendWhenRoom(appended, batch)
+    await made.settled(appended.flush())
+    const { test, log } = from === 'memory' ? { test: made, log: appended } : await reopened(made)
+    for (const index of [1, 2, 3, 29, 30, 31, 60]) {
+      const answer = log.readFrom(index, 3000)
+      expect(answer instanceof Promise).toBe(from === 'disk')
+      const read = await test.settled(Promise.resolve(answer))
+      const count = Math.min(60 - index + 1, read.batchCount)
+      expect([read.firstIndex, read.lastIndex, read.batchCount]).toEqual([index, index + count - 1, count])
+      expect(count).toBe(index === 60 ? 1 : 2)
+      expect(sameBytes(clientPartsOf(read), batches.slice(index - 1, index - 1 + count))).toBe(true)
+      read.release()
+    }
+    const none = await log.readFrom(61, 3000)
+    expect([none.batchCount, none.firstIndex, none.lastIndex, none.nextOffset]).toEqual([0, 0, 0, 20])
+    none.release()
+    await expect(Promise.resolve(log.readFrom(0, 100))).rejects.toMatchObject({ code: 'OUT_OF_RANGE' })
+    await test.settled(test.store.close())
+    await expect(Promise.resolve(log.readFrom(1, 100))).rejects.toMatchObject({ code: 'CLOSED' })
+    expect(test.memory.usedBytes).toBe(0)
+  })
+
+  it('by index does not mix what was cut off while it waited with what came instead', async () => {
+    const { test, log, batches } = await coldLog(20, 900)
+    test.order.holding.add('read')
+    const reading = Promise.resolve(log.readFrom(5, 50_000))
+    await test.until(() => test.order.held.length > 0, 'the read')
+    test.order.holding.delete('read')
+    const cut = log.truncateTo(10)
+    await test.settled(cut)
+    const others = await test.fill(log, 6, { bytes: 800 })
+    test.order.release('read')
+    const read = await test.settled(reading)
+    expect([read.firstIndex, read.lastIndex]).toEqual([5, 4 + read.batchCount])
+    expect(sameBytes(clientPartsOf(read), [...batches.slice(4, 10), ...others].slice(0, read.batchCount))).toBe(true)
+    read.release()
+  })
+
+  it('by index passes by damage that lies before it, and is refused in it', async () => {
+    const made = await TestStore.open()
+    const written = await made.open()
+    // Each batch is a group of its own and takes a block: batch 5 rots.
+    const batches: Uint8Array[] = []
+    for (let i = 0; i < 14; i++) batches.push(...(await made.fill(written, 1, { bytes: 1500 })))
+    await made.settled(made.store.close())
+    const [slot] = slotFiles(made.image)
+    const image = made.image.copy()
+    flipBit(image, slot!, SLOT_DATA_START + 4 * 4096 + 200)
+    const again = await TestStore.open(image)
+    const log = await again.open()
+    const before = await again.settled(Promise.resolve(log.readFrom(2, 100_000)))
+    expect([before.firstIndex, before.lastIndex]).toEqual([2, 4])
+    before.release()
+    await expect(again.settled(Promise.resolve(log.readFrom(5, 100)))).rejects.toMatchObject({ code: 'DAMAGED' })
+    const behind = await again.settled(Promise.resolve(log.readFrom(6, 1)))
+    expect([behind.firstIndex, behind.lastIndex]).toEqual([6, 6])
+    expect(sameBytes(clientPartsOf(behind), [batches[5]!])).toBe(true)
+    behind.release()
+  })
 
   it('adds up what batches cost in credit', async () => {
     const { test, log } = await coldLog(3, 500)

@@ -104,6 +104,7 @@ class Subject {
     expect([log.flushedIndex, log.writtenIndex]).toEqual([last, last])
     expect(this.state.value).toBe(batches.reduce((value, { term }, i) => step(value, i + 1, term), 0))
     await this.checkReads(log.startOffset)
+    await this.checkIndexes()
     for (const index of [this.startIndex, Math.ceil((this.startIndex + last) / 2), last]) {
       if (index < this.startIndex || index > last || batches[index - 1]!.control) continue
       await this.checkReads(this.offsetOf(index))
@@ -118,6 +119,36 @@ class Subject {
       expect(found?.offset).toBeGreaterThanOrEqual(this.offsetOf(first + 1))
       expect(found?.offset).toBeLessThan(this.offsetOf(first + 2))
     }
+  }
+
+  /** By index every batch is there once, control batches too, in the term it was written in. */
+  private async checkIndexes(): Promise<void> {
+    const { log, test, batches } = this
+    const { index: startIndex, previousTerm } = log.start
+    expect(log.termAtIndex(startIndex - 1)).toBe(previousTerm)
+    for (const [from, maxBytes] of [
+      [startIndex, 7000],
+      [Math.ceil((startIndex + batches.length) / 2), 40_000],
+    ] as const) {
+      for (let index = from; index <= batches.length; ) {
+        const read = await test.settled(Promise.resolve(log.readFrom(index, maxBytes)))
+        const bytes = bytesOf(read)
+        expect(read.firstIndex).toBe(index)
+        for (const batch of loggedBatches(bytes, crc32)) {
+          const wanted = batches[index - 1]!
+          expect([batch.index, batch.term, log.termAtIndex(index)]).toEqual([index, wanted.term, wanted.term])
+          expect(Buffer.from(bytes.slice(batch.clientStart, batch.end)).equals(Buffer.from(wanted.bytes))).toBe(true)
+          index++
+        }
+        expect(read.lastIndex).toBe(index - 1)
+        read.release()
+      }
+    }
+    const runs = batches.slice(startIndex - 1).flatMap(({ term }, i, { [i - 1]: before }) => {
+      const firstIndex = startIndex + i
+      return before?.term === term ? [] : [{ term, firstIndex, firstOffset: this.offsetOf(firstIndex) }]
+    })
+    expect(log.termRuns()).toEqual(runs)
   }
 
   private async checkReads(from: number): Promise<void> {
