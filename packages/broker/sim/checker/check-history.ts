@@ -1,14 +1,17 @@
 // The history checker: every invariant over one history, independent of broker and client.
-import { checkDense, checkDuplicates, checkKeyOrder, checkLost, checkPositions, checkRouting } from './check-log.js'
+import { checkHighWatermarks, checkStartBounds } from './check-bounds.js'
+import { checkDeleted, checkEnds, checkStarts, checkUnseen } from './check-ends.js'
 import {
-  checkAgreement,
-  checkContents,
-  checkDeleted,
-  checkDirty,
-  checkEnds,
-  checkSessions,
-  checkStarts,
-} from './check-reads.js'
+  checkDense,
+  checkDuplicates,
+  checkKeyOrder,
+  checkLost,
+  checkPositions,
+  checkRouting,
+  checkSendOrder,
+} from './check-log.js'
+import { checkAgreement, checkContents, checkDirty, checkSessions } from './check-reads.js'
+import { checkReplicaOrder, checkReplicasAgree, checkWholeBatches } from './check-replicas.js'
 import type { History, Violation } from './history.js'
 import { RecordIndex } from './record-index.js'
 
@@ -20,6 +23,7 @@ const CHECKS = [
   checkContents,
   checkDuplicates,
   checkKeyOrder,
+  checkSendOrder,
   checkLost,
   checkPositions,
   checkDense,
@@ -29,7 +33,13 @@ const CHECKS = [
   checkDirty,
   checkAgreement,
   checkEnds,
+  checkUnseen,
   checkDeleted,
+  checkHighWatermarks,
+  checkStartBounds,
+  checkReplicaOrder,
+  checkReplicasAgree,
+  checkWholeBatches,
 ]
 /** Of one invariant; one cause often breaks thousands of records. */
 const MOST_REPORTED = 5

@@ -1,6 +1,7 @@
 // What must hold of every delivery: bytes as sent, nothing that failed, nothing skipped, nothing that is not to stay.
 import { describe } from './check-log.js'
 import type { ReadFact, SessionFact, Violation } from './history.js'
+import { PartitionMap } from './partition-map.js'
 import type { RecordIndex } from './record-index.js'
 
 /** Every read, live or final: it was sent, its send has not failed, and its bytes are those that were sent. */
@@ -14,7 +15,7 @@ export function* checkContents(index: RecordIndex): Iterable<Violation> {
 
 function* checkContent(index: RecordIndex, reader: string, topic: string, read: ReadFact): Iterable<Violation> {
   const where = `${topic}/${read.partition}@${read.offset} (${reader})`
-  const send = read.recordId === null ? undefined : index.sendOf.get(read.recordId)
+  const send = index.sendBehind(read)
   if (send === undefined) {
     yield { invariant: 'phantom', message: `${where}: a record that nobody sent (id ${read.recordId})` }
     return
@@ -41,7 +42,7 @@ export function* checkSessions(index: RecordIndex): Iterable<Violation> {
       const first = isAtStart ? 0 : read.offset
       const expected = next.get(read.partition) ?? first
       next.set(read.partition, read.offset + 1)
-      if (read.offset === expected || index.mayBeGone(session.topic, session.openedAtMs)) continue
+      if (read.offset === expected || index.promises.mayVanish(session.topic, session.openedAtMs)) continue
       const where = `${session.name}: ${session.topic}/${read.partition}`
       yield read.offset < expected
         ? { invariant: 'session-repeat', message: `${where}: offset ${read.offset} again, ${expected} was due` }
@@ -54,7 +55,7 @@ export function* checkSessions(index: RecordIndex): Iterable<Violation> {
 export function* checkDirty(index: RecordIndex): Iterable<Violation> {
   for (const { name, topic, reads } of index.history.sessions) {
     for (const read of reads) {
-      if (!index.hasFinalLog(topic, read.partition) || index.mayBeGone(topic, index.sentAtMs(read))) continue
+      if (!index.hasFinalLog(topic, read.partition) || index.promises.mayVanish(topic, index.sentAtMs(read))) continue
       const final = index.finalAt(topic, read.partition, read.offset)
       if (final !== null && final.recordId === read.recordId) continue
       if (final === null && index.isExpired(topic, read.partition, read.offset)) continue
@@ -68,88 +69,18 @@ export function* checkDirty(index: RecordIndex): Iterable<Violation> {
 
 /** Two sessions never see different records at one place. */
 export function* checkAgreement(index: RecordIndex): Iterable<Violation> {
-  const seen = new Map<string, { readonly session: SessionFact; readonly read: ReadFact }>()
+  const seen = new PartitionMap<Map<number, { readonly session: SessionFact; readonly read: ReadFact }>>()
   for (const session of index.history.sessions) {
     for (const read of session.reads) {
-      const place = `${session.topic}/${read.partition}@${read.offset}`
-      const before = seen.get(place)
-      if (before === undefined) seen.set(place, { session, read })
-      else if (
-        before.read.recordId !== read.recordId &&
-        !index.mayBeGone(session.topic, Math.min(index.sentAtMs(before.read), index.sentAtMs(read)))
-      ) {
-        yield {
-          invariant: 'divergence',
-          message: `at ${place} ${before.session.name} got record ${before.read.recordId}, ${session.name} record ${read.recordId}`,
-        }
-      }
-    }
-  }
-}
-
-/** Reading from the beginning to the end shows everything acknowledged before the reading began. */
-export function* checkEnds(index: RecordIndex): Iterable<Violation> {
-  for (const session of index.history.sessions) {
-    if (!session.reachedEnd || session.from !== 'earliest') continue
-    const given = new Set(session.reads.map(({ recordId }) => recordId))
-    for (const send of index.history.sends) {
-      const due = send.topic === session.topic && send.outcome === 'acknowledged' && send.acks !== 'none'
-      if (!due || send.settledAtMs > session.openedAtMs || given.has(send.recordId)) continue
-      if (index.mayBeGone(send.topic, send.invokedAtMs) || index.mayBeExpired(send)) continue
+      const places = seen.getOrMake(session.topic, read.partition, () => new Map())
+      const before = places.get(read.offset)
+      if (before === undefined) places.set(read.offset, { session, read })
+      if (before === undefined || before.read.recordId === read.recordId) continue
+      const sentAtMs = Math.min(index.sentAtMs(before.read), index.sentAtMs(read))
+      if (index.promises.mayVanish(session.topic, sentAtMs)) continue
       yield {
-        invariant: 'stale-end',
-        message: `${session.name} read ${session.topic} to its end without ${describe(send)}`,
-      }
-    }
-  }
-}
-
-/** A topic made anew under an old name holds nothing of the old one. */
-export function* checkDeleted(index: RecordIndex): Iterable<Violation> {
-  for (const { name, topic, openedAtMs, reads } of index.history.sessions) {
-    const deletedAtMs = index.topic(topic).deletedAtMs.findLast((atMs) => atMs < openedAtMs)
-    if (deletedAtMs === undefined) continue
-    for (const { recordId, partition, offset } of reads) {
-      const send = recordId === null ? undefined : index.sendOf.get(recordId)
-      if (send === undefined || send.settledAtMs >= deletedAtMs || send.outcome !== 'acknowledged') continue
-      yield {
-        invariant: 'resurrected',
-        message: `${name} was given ${describe(send)} at ${partition}@${offset}, from before the topic was deleted`,
-      }
-    }
-  }
-}
-
-/**
- * A log's start only moves up, and nobody reads below it: what the first record of a session from the earliest offset
- * shows of it binds every session opened later, and the end.
- */
-export function* checkStarts(index: RecordIndex): Iterable<Violation> {
-  const seen = index.history.sessions
-    .filter(({ topic, from }) => from === 'earliest' && index.topic(topic).hasRetention === true)
-    .flatMap(({ topic, reads }) => {
-      const first = new Map<number, ReadFact>()
-      for (const read of reads) if (!first.has(read.partition)) first.set(read.partition, read)
-      return [...first.values()].map((read) => ({ topic, read }))
-    })
-  for (const { topic, read } of seen) {
-    const final = index.finalStart(topic, read.partition)
-    if (!index.hasFinalLog(topic, read.partition) || read.offset <= final) continue
-    yield {
-      invariant: 'session-skip',
-      message: `a session from the earliest offset began at ${topic}/${read.partition}@${read.offset}, the log at ${final}`,
-    }
-  }
-  for (const { name, topic, openedAtMs, reads } of index.history.sessions) {
-    for (const read of reads) {
-      const known = seen.find(
-        ({ topic: of, read: { partition, offset, atMs } }) =>
-          of === topic && partition === read.partition && atMs < openedAtMs && offset > read.offset,
-      )
-      if (known === undefined) continue
-      yield {
-        invariant: 'below-start',
-        message: `${name} was given ${topic}/${read.partition}@${read.offset}, and the log began at ${known.read.offset} before`,
+        invariant: 'divergence',
+        message: `at ${session.topic}/${read.partition}@${read.offset} ${before.session.name} got record ${before.read.recordId}, ${session.name} record ${read.recordId}`,
       }
     }
   }

@@ -43,21 +43,67 @@ export interface SessionFact {
   readonly reachedEnd: boolean
   readonly openedAtMs: number
   readonly reads: readonly ReadFact[]
+  /** Whether it was open until the end and had time to be given everything that there is. */
+  readonly isDrained?: boolean
 }
 
 export interface TopicFact {
   readonly name: string
   readonly durability: 'flushed' | 'buffered'
   readonly partitions: number
+  /** How many nodes have a copy of each partition; 1 when left out. */
+  readonly replicas?: number
   /** Whether old records go, so that logs may begin above 0. */
   readonly hasRetention?: boolean
   /** Moments at which a deletion was known to be complete. */
   readonly deletedAtMs: readonly number[]
 }
 
-/** The power failed, or a flush did: what was not flushed may be gone from the disk. */
+/** The power of a node failed, or a flush did: what was not flushed may be gone from its disk. */
 export interface DiskLoss {
   readonly atMs: number
+  /** 1 when left out. */
+  readonly node?: number
+}
+
+/** A partition got a leader in a new term, or may have: what only the one before had is out of the log. */
+export interface LeaderChange {
+  readonly atMs: number
+  readonly topic: string
+  readonly partition: number
+}
+
+/** What a leader answered when it was asked for the bounds of a partition. */
+export interface BoundsFact {
+  readonly topic: string
+  readonly partition: number
+  readonly askedAtMs: number
+  readonly answeredAtMs: number
+  readonly startOffset: number
+  /** The offset that the next committed record will have. */
+  readonly highWatermark: number
+}
+
+/** A batch as it stands in the log of one replica. */
+export interface BatchFact {
+  readonly index: number
+  readonly term: number
+  /** Of the first record; of the next one, for a batch without records. */
+  readonly offset: number
+  /** 0 for a control batch. */
+  readonly records: number
+  /** Of everything in it that replicas must have in common. */
+  readonly digest: string
+}
+
+/** The log of one replica at the end, read from its disk. */
+export interface ReplicaLog {
+  readonly topic: string
+  readonly partition: number
+  readonly node: number
+  /** The last batch that this replica knew to be committed. */
+  readonly committedIndex: number
+  readonly batches: readonly BatchFact[]
 }
 
 /** Every partition read from its first to its last record after everything has healed. */
@@ -75,6 +121,9 @@ export interface History {
   readonly sessions: readonly SessionFact[]
   readonly finalLogs: readonly FinalLog[]
   readonly diskLosses: readonly DiskLoss[]
+  readonly leaderChanges?: readonly LeaderChange[]
+  readonly bounds?: readonly BoundsFact[]
+  readonly replicaLogs?: readonly ReplicaLog[]
 }
 
 /** The names are those of `docs` and of the mutants' headers; most come from Jepsen's log workload. */
@@ -94,6 +143,15 @@ export type Invariant =
   | 'stale-end'
   | 'resurrected'
   | 'below-start'
+  | 'dedup-false'
+  | 'nonmonotonic-send'
+  | 'unseen'
+  | 'hwm-regress'
+  | 'stale-bound'
+  | 'start-regress'
+  | 'start-overrun'
+  | 'replica-divergence'
+  | 'torn-batch'
 
 export interface Violation {
   readonly invariant: Invariant

@@ -1,24 +1,30 @@
 // A history arranged for questions: sends by record, final logs by partition, what each topic promises.
 import type { FinalLog, History, ReadFact, SendFact, TopicFact } from './history.js'
+import { nameOf, Promises } from './promises.js'
+
+export interface Place {
+  readonly topic: string
+  readonly read: ReadFact
+}
+
+const NOWHERE: readonly Place[] = []
 
 export class RecordIndex {
+  readonly promises: Promises
   readonly sendOf = new Map<number, SendFact>()
-  private readonly topics = new Map<string, TopicFact>()
   private readonly logs = new Map<string, FinalLog>()
   private readonly finalReads = new Map<string, Map<number, ReadFact>>()
   /** Where each record is at the end. */
-  private readonly places = new Map<number, { readonly topic: string; readonly read: ReadFact }[]>()
+  private readonly places = new Map<number, Place[]>()
 
   constructor(readonly history: History) {
+    this.promises = new Promises(history)
     for (const send of history.sends) this.sendOf.set(send.recordId, send)
-    for (const topic of history.topics) this.topics.set(topic.name, topic)
     for (const log of history.finalLogs) this.addLog(log)
   }
 
   topic(name: string): TopicFact {
-    const topic = this.topics.get(name)
-    if (topic === undefined) throw new Error(`the history names the topic ${name} and does not declare it`)
-    return topic
+    return this.promises.topic(name)
   }
 
   /** Whether a final log of this partition was read; deleted topics have none. */
@@ -46,25 +52,17 @@ export class RecordIndex {
     return this.finalReads.get(nameOf(topic, partition))?.get(offset) ?? null
   }
 
-  placesOf(recordId: number): readonly { readonly topic: string; readonly read: ReadFact }[] {
-    return this.places.get(recordId) ?? []
+  placesOf(recordId: number): readonly Place[] {
+    return this.places.get(recordId) ?? NOWHERE
   }
 
-  /**
-   * Whether a record that was sent at `sentAtMs` may be gone at the end: a `buffered` topic may lose its tail when the
-   * power or a flush fails afterwards, and a deleted topic loses everything. Nothing else excuses a loss. The moment of sending
-   * counts, not that of the acknowledgement: it may still have been on its way when the power failed.
-   */
-  mayBeGone(topic: string, sentAtMs: number): boolean {
-    const { durability, deletedAtMs } = this.topic(topic)
-    if (deletedAtMs.length > 0) return true
-    return durability === 'buffered' && this.history.diskLosses.some((cut) => cut.atMs >= sentAtMs)
+  sendBehind({ recordId }: ReadFact): SendFact | undefined {
+    return recordId === null ? undefined : this.sendOf.get(recordId)
   }
 
   /** When a record that was read had been sent; a record that nobody sent has no excuse. */
-  sentAtMs({ recordId }: ReadFact): number {
-    const send = recordId === null ? undefined : this.sendOf.get(recordId)
-    return send?.invokedAtMs ?? Number.POSITIVE_INFINITY
+  sentAtMs(read: ReadFact): number {
+    return this.sendBehind(read)?.invokedAtMs ?? Number.POSITIVE_INFINITY
   }
 
   private addLog(log: FinalLog): void {
@@ -80,8 +78,4 @@ export class RecordIndex {
     }
     this.finalReads.set(name, reads)
   }
-}
-
-function nameOf(topic: string, partition: number): string {
-  return `${topic}/${partition}`
 }

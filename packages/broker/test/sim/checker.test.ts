@@ -98,7 +98,7 @@ it('finds nothing in histories that are right', () => {
 it('lost-write: an acknowledged record has to be there', () => {
   expect(found({ sends: THREE, finalLogs: [log([read(0, 0), read(1, 1)])] })).toEqual(['lost-write'])
   expect(found({ sends: THREE, finalLogs: [log([])] })).toEqual(['lost-write'])
-  expect(found({ sends: [send(0, { position: null })] })).toEqual(['lost-write'])
+  expect(found({ sends: [send(0, { invokedAtMs: 20 })], diskLosses: [{ atMs: 10 }] })).toEqual(['lost-write'])
   expect(found({ sends: [send(0, { acks: 'leader' })] })).toEqual(['lost-write'])
   // A power failure is no excuse where records are flushed, nor one that came before.
   expect(found({ sends: THREE, finalLogs: [log([])], diskLosses: [{ atMs: 10 }] })).toEqual(['lost-write'])
@@ -127,8 +127,8 @@ it('duplicate: a record is in the log once', () => {
 
 it('key-order: records of one producer and key keep their order', () => {
   const at = (offsets: number[]) => offsets.map((offset, i) => send(i, { position: { partition: 0, offset } }))
-  expect(found({ sends: at([1, 0]), finalLogs: [log([read(1, 0), read(0, 1)])] })).toEqual(['key-order'])
-  expect(found({ sends: at([0, 2, 1]), finalLogs: [log([read(0, 0), read(2, 1), read(1, 2)])] })).toEqual(['key-order'])
+  expect(found({ sends: at([1, 0]), finalLogs: [log([read(1, 0), read(0, 1)])] })).toContain('key-order')
+  expect(found({ sends: at([0, 2, 1]), finalLogs: [log([read(0, 0), read(2, 1), read(1, 2)])] })).toContain('key-order')
   expect(
     found({
       sends: [send(0, { outcome: 'unknown', position: null }), send(1, { outcome: 'unknown', position: null })],
@@ -137,7 +137,7 @@ it('key-order: records of one producer and key keep their order', () => {
   ).toEqual(['key-order'])
   // Other keys, other producers and records without a key have no order among them.
   const sends = (changes: Partial<SendFact>) => [
-    send(0, { position: { partition: 0, offset: 1 } }),
+    send(0, { outcome: 'unknown', position: null }),
     send(1, { position: { partition: 0, offset: 0 }, ...changes }),
   ]
   for (const changes of [{ key: 'other' }, { producer: 'q' }, { key: null }]) {
