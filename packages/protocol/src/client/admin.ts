@@ -10,6 +10,7 @@ export const ADMIN_OPERATIONS = {
   describeTopic: 3,
   listTopics: 4,
   brokerStatus: 5,
+  clusterStatus: 6,
 } as const
 export type AdminOperation = keyof typeof ADMIN_OPERATIONS
 
