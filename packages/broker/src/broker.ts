@@ -7,6 +7,7 @@ import type { Environment, LogFields, Logger, Volume } from './environment.js'
 import { claimIdentity, countStart, type Identity } from './identity.js'
 import { DEFAULT_STOP_TIMEOUT_MS, RESERVE_BYTES, SCRUB_BYTES_PER_SECOND } from './limits.js'
 import { isLoopback } from './loopback.js'
+import { clusterIdOf, type Member, withOwnAddress } from './members.js'
 import { Metrics } from './metrics.js'
 import { RetentionLoop } from './partition/retention-loop.js'
 import { type ConnectionLimits, DEFAULT_CONNECTION_LIMITS } from './server/connection-admission.js'
@@ -32,6 +33,11 @@ export interface BrokerConfig {
   /** Refuse a directory that belongs to another node or cluster. */
   readonly nodeId?: number
   readonly clusterId?: string
+  /**
+   * Every node of the cluster, this one (`nodeId`) among them, with the address that clients and the others use; without
+   * it a cluster of one. An empty directory's cluster id is derived from it unless `clusterId` is given.
+   */
+  readonly members?: readonly Member[]
   /** Begin a new cluster in an empty directory. On a loopback address that is the default. */
   readonly bootstrap?: boolean
   readonly requireDirect?: boolean
@@ -74,9 +80,10 @@ export const DEFAULT_PORT = 7420
  */
 export async function startBroker(
   environment: Environment,
-  config: BrokerConfig,
-  openStore: OpenLogStore = logStoreWith(config),
+  given: BrokerConfig,
+  openStore: OpenLogStore = logStoreWith(given),
 ): Promise<Broker> {
+  const config = withOwnAddress(given)
   checkAddress(config)
   const closers: (() => Promise<void>)[] = []
   try {
@@ -119,7 +126,12 @@ async function start(
   const volume = await environment.disk.openVolume(config.dataDirectory, { requireDirect })
   closers.push(() => volume.close())
   const bootstrap = config.bootstrap ?? isLoopback(host)
-  const expected = { clusterId: config.clusterId, nodeId: config.nodeId, bootstrap }
+  const expected = {
+    clusterId: config.clusterId,
+    ...(config.members && { newClusterId: clusterIdOf(config.members) }),
+    nodeId: config.nodeId,
+    bootstrap,
+  }
   const found = await claimIdentity(volume, environment.random, expected)
   const store = await openStore(environment, volume, found)
   closers.push(() => store.close())

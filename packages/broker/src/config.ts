@@ -1,6 +1,7 @@
 // Every setting of the broker's command, in one table: its flag, its environment variable, its key in the file, its
 // default and its meaning. Flags win over variables, variables over the file, the file over defaults.
 import { ACCEPTS_PER_SECOND, MAX_CONNECTIONS_PER_ADDRESS } from './limits.js'
+import { readMembers, withOwnAddress } from './members.js'
 import { editDistance, nearestOf } from './nearest.js'
 import { byteSize, choice, flag, hexId, integer, type ReadValue, text } from './setting-values.js'
 import { StartError } from './start-error.js'
@@ -27,6 +28,7 @@ const SETTINGS = {
   data: setting(text, './millrace-data', '<dir>', 'data directory, made when missing'),
   host: setting(text, '127.0.0.1', '<address>', 'address to listen on'),
   port: setting(integer(0, 65_535), 7420, '<n>', 'port to listen on, 0 for a free one'),
+  members: setting(readMembers, undefined, '<list>', 'all nodes of the cluster: 1=host:port,2=host:port,3=host:port'),
   advertise: setting(text, undefined, '<host[:port]>', 'what clients are told to connect to'),
   memory: setting(byteSize(LEAST_MEMORY_BYTES), undefined, '<size>', 'memory for data, such as 512m or 2g'),
   reserve: setting(byteSize(0), 0, '<size>', 'disk space written ahead, for bursts of flushed records'),
@@ -52,8 +54,13 @@ const SETTINGS = {
   ),
   insecure: setting(flag, false, '', 'listen on other addresses than loopback without authentication'),
   bootstrap: setting(flag, false, '', 'begin a new cluster in an empty directory (implied on loopback)'),
-  nodeId: setting(integer(1, 0xffff_fffe), undefined, '<n>', 'refuse the data of another node'),
-  clusterId: setting(hexId, undefined, '<id>', 'refuse the data of another cluster'),
+  nodeId: setting(
+    integer(1, 0xffff_fffe),
+    undefined,
+    '<n>',
+    'which of the members this is; the data of another is refused',
+  ),
+  clusterId: setting(hexId, undefined, '<id>', 'refuse the data of another cluster [of a new one: from --members]'),
   stopTimeoutMs: setting(integer(0, 3_600_000), 10_000, '<n>', 'how long a stop waits for requests in flight'),
   logFormat: setting(choice('text', 'json'), 'text', 'text|json', 'form of the log on standard error'),
   logLevel: setting(
@@ -108,7 +115,22 @@ export function resolveSettings(sources: SettingSources): BrokerSettings {
     const found = given.get(key)
     settings[key] = found === undefined ? SETTINGS[key].default : readValue(key, found.value, found.where)
   }
-  return settings as BrokerSettings
+  return withMembers(settings as BrokerSettings, given)
+}
+
+/** A node that has a list of members listens where it says, unless told otherwise. @throws StartError INVALID_CONFIG */
+function withMembers(settings: BrokerSettings, given: ReadonlyMap<string, unknown>): BrokerSettings {
+  const { members, nodeId, host, port } = settings
+  const filled = withOwnAddress({
+    ...(members && { members }),
+    ...(nodeId !== undefined && { nodeId }),
+    ...(given.has('host') && { host }),
+    ...(given.has('port') && { port }),
+  })
+  if (members !== undefined && given.has('advertise')) {
+    throw invalid('--members says what clients are told to connect to: leave --advertise out')
+  }
+  return { ...settings, host: filled.host ?? host, port: filled.port ?? port }
 }
 
 function readValue(key: SettingKey, value: unknown, where: string): unknown {

@@ -18,6 +18,8 @@ export interface Identity {
 export interface ExpectedIdentity {
   /** Undefined: whatever the directory says. */
   readonly clusterId: string | undefined
+  /** The id of the cluster that an empty directory begins, if `clusterId` names none; a random one unless given. */
+  readonly newClusterId?: string
   readonly nodeId: number | undefined
   /** Whether an empty directory may begin a new cluster. */
   readonly bootstrap: boolean
@@ -62,7 +64,7 @@ async function newIdentity(volume: Volume, random: Random, expected: ExpectedIde
     )
   }
   return {
-    clusterId: expected.clusterId ?? randomId(random),
+    clusterId: expected.clusterId ?? expected.newClusterId ?? randomId(random),
     diskId: randomId(random),
     nodeId: expected.nodeId ?? NODE_OF_NEW_CLUSTER,
     starts: 0,

@@ -5,6 +5,8 @@ import { assert, MAX_BATCH_BYTES, MAX_FRAME_BYTES, MAX_FRAME_BYTES_BEFORE_HELLO 
 
 /** How long a stop waits for requests in flight before it cuts them off. */
 export const DEFAULT_STOP_TIMEOUT_MS = 10_000
+/** Nodes of a cluster; each keeps a connection to each other. */
+export const MAX_MEMBERS = 64
 
 // ---------------------------------------------------------------- partitions
 

@@ -152,6 +152,7 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
       ...(settings.bootstrap ? { bootstrap: true } : {}),
       ...(settings.nodeId === undefined ? {} : { nodeId: settings.nodeId }),
       ...(settings.clusterId === undefined ? {} : { clusterId: settings.clusterId }),
+      ...(settings.members === undefined ? {} : { members: settings.members }),
       onHalt: () => process.exit(FAILED),
     })
   } catch (error) {
@@ -176,7 +177,9 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
 }
 
 function advertised(settings: BrokerSettings): { advertisedHost?: string; advertisedPort?: number } {
-  const { advertise, host } = settings
+  const { advertise, host, members } = settings
+  // The list of members says it; the broker takes it from there.
+  if (members !== undefined) return {}
   // Nobody can connect to a wildcard address; the name of the machine is the best guess there is.
   if (advertise === undefined) return host === '0.0.0.0' || host === '::' ? { advertisedHost: hostname() } : {}
   const match = /^(\[[^\]]+\]|[^:]+)(?::(\d{1,5}))?$/.exec(advertise)

@@ -5,6 +5,8 @@ import { describe, expect, it } from 'vitest'
 import { type BrokerConfig, startBroker } from '#src/broker.js'
 import { IDENTITY_FILE } from '#src/identity.js'
 import { chooseEnvironment } from '#src/io/choose-environment.js'
+import { freePorts } from '#src/io/free-ports.js'
+import { clusterIdOf } from '#src/members.js'
 import { StartError } from '#src/start-error.js'
 import { batchOf } from '../server/batches.js'
 import { RawClient } from '../server/raw-client.js'
@@ -48,6 +50,20 @@ describe.each(ENVIRONMENTS)('a start on the %s environment', (prefer) => {
     expect(error).toBeInstanceOf(StartError)
     return error as StartError
   }
+
+  it('begins the cluster of its members, and stays in it when they move', async () => {
+    const directory = await temporaryDirectory()
+    const [port = 0, later = 0] = await freePorts('127.0.0.1', 2)
+    const members = [{ nodeId: 7, host: '127.0.0.1', port }]
+    const first = await start(directory, { members, nodeId: 7, port })
+    expect(first.broker).toMatchObject({ nodeId: 7, clusterId: clusterIdOf(members), address: { port } })
+    await first.stop()
+    const moved = [{ nodeId: 7, host: '127.0.0.1', port: later }]
+    const second = await start(directory, { members: moved, nodeId: 7, port: later })
+    expect(second.broker).toMatchObject({ clusterId: clusterIdOf(members), address: { port: later } })
+    await second.stop()
+    expect(await refusal(directory, { members, nodeId: 8 })).toMatchObject({ code: 'INVALID_CONFIG' })
+  })
 
   it('makes an identity once and keeps it, and counts starts', async () => {
     const directory = join(await temporaryDirectory(), 'made', 'for', 'it')
