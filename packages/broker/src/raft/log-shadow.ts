@@ -53,6 +53,12 @@ export class LogShadow {
     return last === undefined ? this.start.configuration : last.configuration
   }
 
+  /** The one that is in force again if the newest is cut off. */
+  get previousConfiguration(): Configuration {
+    const previous = this.configurations[this.configurations.length - 2]
+    return previous === undefined ? this.start.configuration : previous.configuration
+  }
+
   /** Of the entry that brought the configuration in force; the one before the start if that is older. */
   get configurationIndex(): number {
     const last = this.configurations[this.configurations.length - 1]
