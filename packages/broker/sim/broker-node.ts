@@ -5,10 +5,20 @@ import type { TearOdds } from './file-image.js'
 import type { Scheduler } from './scheduler.js'
 import type { SimulatedEnvironment, SimulatedMachine } from './simulated-environment.js'
 
-export const BROKER_HOST = 'broker-1'
 export const BROKER_PORT = 7420
+/** All nodes of a cluster agree on it beforehand. */
+const CLUSTER_ID = 'c1'.repeat(16)
 /** How soon the operator tries again when a start was refused. */
 const RESTART_MS = 50
+
+export function hostOf(nodeId: number): string {
+  return `broker-${nodeId}`
+}
+
+/** Where a client finds the brokers of a cluster. */
+export function addressesOf(brokers: number): string[] {
+  return Array.from({ length: brokers }, (_, i) => `${hostOf(i + 1)}:${BROKER_PORT}`)
+}
 
 export interface BrokerNodeEvents {
   onStarted(durationMs: number): void
@@ -29,7 +39,10 @@ export class BrokerNode {
   starts = 0
   private wanted = true
 
+  /** @param brokers how many there are in the cluster; this one is number `nodeId`, from 1. */
   constructor(
+    readonly nodeId: number,
+    private readonly brokers: number,
     private readonly scheduler: Scheduler,
     readonly machine: SimulatedMachine,
     private readonly openStore: OpenLogStore,
@@ -46,11 +59,12 @@ export class BrokerNode {
     const begunAtMs = this.scheduler.nowMs
     const config = {
       dataDirectory: '/data',
-      host: BROKER_HOST,
+      host: hostOf(this.nodeId),
       port: BROKER_PORT,
       bootstrap: true,
       insecure: true,
       onHalt: (error: unknown) => this.events.onBug(error),
+      ...(this.brokers > 1 && { nodeId: this.nodeId, clusterId: CLUSTER_ID, members: membersOf(this.brokers) }),
     }
     startBroker(environment, config, this.openStore).then(
       (broker) => {
@@ -118,4 +132,8 @@ export class BrokerNode {
   private isCurrent(environment: SimulatedEnvironment): boolean {
     return this.machine.environment === environment
   }
+}
+
+function membersOf(brokers: number) {
+  return Array.from({ length: brokers }, (_, i) => ({ nodeId: i + 1, host: hostOf(i + 1), port: BROKER_PORT }))
 }

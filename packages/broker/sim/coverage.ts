@@ -1,5 +1,7 @@
 // Counts how often a run came to states worth coming to: many seeds mean little if they all stay on the lawn.
 
+import { PARTITION_KINDS } from './partitions.js'
+
 export const RARE_STATES = [
   'broker started',
   'broker killed',
@@ -31,6 +33,9 @@ export const RARE_STATES = [
   'start refused',
   'rot found by the scrubber',
   'rot met by a reader',
+  'every broker struck at once',
+  'path clogged',
+  ...PARTITION_KINDS.map((kind) => `partition: ${kind}` as const),
 ] as const
 
 export type RareState = (typeof RARE_STATES)[number]

@@ -1,7 +1,8 @@
 // Breaks things at times of the seed's choosing, until it is told to stop; then everything is made whole again.
-import type { BrokerNode } from './broker-node.js'
+import { type BrokerNode, hostOf } from './broker-node.js'
 import type { Coverage, RareState } from './coverage.js'
 import type { FaultPlan } from './options.js'
+import { type PartitionKind, type Partitions, shuffled } from './partitions.js'
 import { goodNetwork } from './pipe.js'
 import type { SeededRandom } from './random.js'
 import type { Scheduler } from './scheduler.js'
@@ -11,9 +12,10 @@ import type { SimulatedNetwork } from './simulated-network.js'
 export interface FaultTargets {
   readonly scheduler: Scheduler
   readonly network: SimulatedNetwork
-  readonly node: BrokerNode
+  readonly nodes: readonly BrokerNode[]
+  readonly partitions: Partitions
   readonly coverage: Coverage
-  onPowerCut(): void
+  onPowerCut(nodeId: number): void
   killSomeClient(random: SeededRandom): boolean
 }
 
@@ -41,7 +43,7 @@ export class Faults {
     const { plan } = this
     this.every(plan.killMs, 'kill', (random) => this.kill(random))
     this.every(plan.powerCutMs, 'power', (random) => this.cutPower(random))
-    this.every(plan.gracefulStopMs, 'stop', (random) => this.stop(random))
+    this.every(plan.gracefulStopMs, 'stop', (random) => this.stopInOrder(random))
     this.every(plan.connectionLossMs, 'loss', (random) => this.loseConnection(random))
     this.every(plan.silenceMs, 'silence', (random) => this.silence(random))
     this.every(plan.slowDiskMs, 'slow disk', (random) => this.slowDisk(random))
@@ -50,21 +52,34 @@ export class Faults {
     this.every(plan.stallMs, 'stall', (random) => this.stall(random))
     this.every(plan.clockJumpMs, 'clock', (random) => this.setClock(random))
     this.every(plan.clientKillMs, 'client kill', (random) => this.killClient(random))
+    this.every(plan.partitionMs, 'partition', (random) => this.partition(random))
+    this.every(plan.clogMs, 'clog', (random) => this.clog(random))
+  }
+
+  /** No more faults; what is broken stays as it is. */
+  stop(): void {
+    this.active = false
   }
 
   /** No more faults; what is broken is repaired and what is off is started. */
   heal(): void {
-    this.active = false
-    const { network, node } = this.targets
+    this.stop()
+    const { network, nodes } = this.targets
     Object.assign(network.conditions, goodNetwork())
+    network.heal()
+    for (const node of nodes) this.repair(node)
+  }
+
+  /** One broker works again, on a disk that does. */
+  repair(node: BrokerNode): void {
     Object.assign(node.machine.diskConditions, healthyDisk())
     if (node.machine.environment !== null) node.machine.environment.process.stalledUntilMs = 0
     // A volume that has met an error takes no writes until its broker starts anew.
-    if (this.diskHasFailed) node.kill()
+    if (this.failedDisks.has(node)) node.kill()
     node.start()
   }
 
-  private diskHasFailed = false
+  private readonly failedDisks = new Set<BrokerNode>()
 
   private every(meanGapMs: number | null, name: string, strike: (random: SeededRandom) => void): void {
     if (meanGapMs === null) return
@@ -116,50 +131,65 @@ export class Faults {
     })
   }
 
+  /** One broker, or all of them. */
+  private victims(random: SeededRandom): readonly BrokerNode[] {
+    const { nodes } = this.targets
+    if (this.plan.allAtOnceRate === 0 || !random.chance(this.plan.allAtOnceRate)) return [random.pick(nodes)]
+    this.targets.coverage.count('every broker struck at once')
+    return nodes
+  }
+
   private kill(random: SeededRandom): void {
-    const { node, coverage } = this.targets
+    for (const node of this.victims(random)) this.killNow(node, random)
+  }
+
+  private killNow(node: BrokerNode, random: SeededRandom): void {
     if (node.state === 'off') return
-    coverage.count(node.state === 'starting' ? 'broker killed while starting' : 'broker killed')
+    this.targets.coverage.count(node.state === 'starting' ? 'broker killed while starting' : 'broker killed')
     node.kill()
-    this.restartLater(random)
+    this.restartLater(node, random)
   }
 
   /** Now and then the disk is slow before: what was acknowledged early is then far from being durable. */
   private cutPower(random: SeededRandom): void {
+    const victims = this.victims(random)
     if (random.chance(0.4)) {
-      this.targets.node.machine.diskConditions.slowness = random.logBetween(5, 300)
+      for (const { machine } of victims) machine.diskConditions.slowness = random.logBetween(5, 300)
       this.later(random.logBetween(0.5, 100), 'power', () => {
-        Object.assign(this.targets.node.machine.diskConditions, healthyDisk())
-        this.cutPowerNow(random)
+        for (const node of victims) {
+          Object.assign(node.machine.diskConditions, healthyDisk())
+          this.cutPowerNow(node, random)
+        }
       })
-    } else this.cutPowerNow(random)
+    } else for (const node of victims) this.cutPowerNow(node, random)
   }
 
-  private cutPowerNow(random: SeededRandom): void {
-    const { node, coverage } = this.targets
+  private cutPowerNow(node: BrokerNode, random: SeededRandom): void {
+    const { coverage } = this.targets
     if (node.state === 'off') return
     coverage.count(node.state === 'starting' ? 'power cut while starting' : 'power cut')
     if (node.machine.disk.hasUnflushed) coverage.count('power cut with unflushed pages')
-    this.targets.onPowerCut()
+    this.targets.onPowerCut(node.nodeId)
     node.cutPower(this.plan.tear)
-    this.restartLater(random)
+    this.restartLater(node, random)
   }
 
-  private stop(random: SeededRandom): void {
-    this.targets.node.stop(() => {
+  private stopInOrder(random: SeededRandom): void {
+    const node = random.pick(this.targets.nodes)
+    node.stop(() => {
       this.targets.coverage.count('broker stopped in order')
-      if (this.active) this.restartLater(random)
-      else this.targets.node.start()
+      if (this.active) this.restartLater(node, random)
+      else node.start()
     })
   }
 
   /** Now and then at once, and now and then in the middle of the start that follows another crash does. */
-  private restartLater(random: SeededRandom): void {
+  private restartLater(node: BrokerNode, random: SeededRandom): void {
     const downMs = random.chance(0.3) ? 0 : random.between(0, this.plan.longestDownMs)
-    this.later(downMs, 'start', () => this.targets.node.start())
+    this.later(downMs, 'start', () => node.start())
     if (random.chance(0.3)) {
-      const again = random.chance(0.5) ? this.kill : this.cutPowerNow
-      this.later(downMs + random.logBetween(0.1, 30), 'crash again', () => again.call(this, random))
+      const again = random.chance(0.5) ? this.killNow : this.cutPowerNow
+      this.later(downMs + random.logBetween(0.1, 30), 'crash again', () => again.call(this, node, random))
     }
   }
 
@@ -181,7 +211,7 @@ export class Faults {
   }
 
   private slowDisk(random: SeededRandom): void {
-    this.window(random, 'disk slow', { slowness: random.logBetween(10, 1000) })
+    this.window(random.pick(this.targets.nodes), random, 'disk slow', { slowness: random.logBetween(10, 1000) })
   }
 
   private diskErrors(random: SeededRandom): void {
@@ -192,41 +222,74 @@ export class Faults {
       { readErrorRate: rate },
       { writeErrorRate: rate, flushErrorRate: rate },
     ])
-    this.diskHasFailed = true
-    this.window(random, 'disk error', rates)
+    const node = random.pick(this.targets.nodes)
+    this.failedDisks.add(node)
+    this.window(node, random, 'disk error', rates)
     this.later(2000, 'replace after disk error', () => {
-      if (this.targets.node.state !== 'off') this.targets.node.kill()
-      this.targets.node.start()
+      if (node.state !== 'off') node.kill()
+      node.start()
     })
   }
 
   private fullDisk(random: SeededRandom): void {
-    this.window(random, 'disk full', { full: true })
+    this.window(random.pick(this.targets.nodes), random, 'disk full', { full: true })
   }
 
   /** Bad conditions for some time. */
-  private window(random: SeededRandom, state: RareState, bad: Partial<ReturnType<typeof healthyDisk>>): void {
-    const conditions = this.targets.node.machine.diskConditions
+  private window(
+    node: BrokerNode,
+    random: SeededRandom,
+    state: RareState,
+    bad: Partial<ReturnType<typeof healthyDisk>>,
+  ): void {
+    const conditions = node.machine.diskConditions
     this.targets.coverage.count(state)
     Object.assign(conditions, bad)
     this.later(random.logBetween(10, 1500), 'disk heals', () => Object.assign(conditions, healthyDisk()))
   }
 
   private stall(random: SeededRandom): void {
-    const process = this.targets.node.machine.environment?.process
+    const process = random.pick(this.targets.nodes).machine.environment?.process
     if (process === undefined) return
     this.targets.coverage.count('event loop stalled')
-    process.stalledUntilMs = this.targets.scheduler.nowMs + random.logBetween(50, 3000)
+    process.stalledUntilMs = this.targets.scheduler.nowMs + random.logBetween(50, 5000)
   }
 
   private setClock(random: SeededRandom): void {
     this.targets.coverage.count('wall clock set')
     const dayMs = 24 * 60 * 60 * 1000
     const offset = random.chance(0.3) ? random.between(-dayMs, dayMs) : random.between(-500, 500)
-    this.targets.node.machine.setWallClock(Math.round(offset))
+    random.pick(this.targets.nodes).machine.setWallClock(Math.round(offset))
   }
 
   private killClient(random: SeededRandom): void {
     if (this.targets.killSomeClient(random)) this.targets.coverage.count('client killed')
+  }
+
+  /** Healed at once, or one path after the other. */
+  private partition(random: SeededRandom): void {
+    const { partitions, coverage, network } = this.targets
+    const kind: PartitionKind = random.pick(partitions.kinds())
+    coverage.count(`partition: ${kind}`)
+    partitions.cut(kind, random)
+    const lengthMs = random.logBetween(50, Math.max(60, this.plan.longestPartitionMs))
+    if (random.chance(0.7)) this.later(lengthMs, 'partition heals', () => network.heal())
+    else {
+      for (const path of shuffled(network.brokenPaths, random)) {
+        this.later(random.between(lengthMs / 2, lengthMs), 'path heals', () => path.heal())
+      }
+    }
+  }
+
+  private clog(random: SeededRandom): void {
+    const { nodes, network, coverage } = this.targets
+    if (nodes.length < 2) return
+    const [from, to] = shuffled(nodes, random)
+    coverage.count('path clogged')
+    const path = network.path(hostOf(from!.nodeId), hostOf(to!.nodeId))
+    path.extraLatencyMs = random.logBetween(10, 2000)
+    this.later(random.logBetween(100, 5000), 'path clears', () => {
+      path.extraLatencyMs = 0
+    })
   }
 }

@@ -12,6 +12,7 @@ const USAGE = `npm run sim -- [--seeds N] [--first S] [--seed S] [--json] [--tra
   --seed S    one seed, with its options, log lines and result
   --keep-going  go on after a failure
   --trace     print every event of the one seed
+  --brokers N  so many in each cluster, instead of what the seed draws
   --json      end with one line of JSON`
 
 interface Report {
@@ -82,6 +83,7 @@ async function main(): Promise<void> {
       seed: { type: 'string' },
       'keep-going': { type: 'boolean', default: false },
       trace: { type: 'boolean', default: false },
+      brokers: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -92,12 +94,13 @@ async function main(): Promise<void> {
   }
   const one = values.seed === undefined ? null : wholeNumber('--seed', values.seed)
   const first = one ?? wholeNumber('--first', values.first)
+  const brokers = values.brokers === undefined ? null : wholeNumber('--brokers', values.brokers)
   const seeds = one === null ? wholeNumber('--seeds', values.seeds) : 1
   const report = emptyReport()
   const begunAt = process.hrtime.bigint()
   for (let seed = first; seed < first + seeds; seed++) {
-    if (one !== null) console.log(JSON.stringify(optionsOf(seed), null, 2))
-    const result = await runSimulation(optionsOf(seed), {
+    if (one !== null) console.log(JSON.stringify(optionsOf(seed, brokers), null, 2))
+    const result = await runSimulation(optionsOf(seed, brokers), {
       onLog: one === null ? null : (line) => console.log(line),
       onTrace: values.trace && one !== null ? (line) => console.log(line) : null,
     })

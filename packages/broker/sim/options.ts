@@ -62,6 +62,13 @@ export interface FaultPlan {
   readonly clockJumpMs: number | null
   readonly clientKillMs: number | null
   readonly topicChurnMs: number | null
+  /** The network between brokers, and now and then that of clients, falls apart. */
+  readonly partitionMs: number | null
+  readonly longestPartitionMs: number
+  /** A path between two hosts becomes slow. */
+  readonly clogMs: number | null
+  /** Of a kill or a power cut to strike every broker at once. */
+  readonly allAtOnceRate: number
   readonly longestDownMs: number
   readonly tear: TearOdds
 }
@@ -84,8 +91,18 @@ export interface ScrubPlan {
   readonly scrubRestMs: number
 }
 
+export interface ClockPlan {
+  /** How fast the monotonic clock runs. */
+  readonly clockRate: number
+  /** How far the wall clock is off at the beginning. */
+  readonly wallOffsetMs: number
+}
+
 export interface SimulationOptions {
   readonly seed: number
+  readonly brokers: number
+  /** Of each broker. */
+  readonly clocks: readonly ClockPlan[]
   /** How long faults and workload go on, in virtual time. */
   readonly workMs: number
   readonly brokerMemoryBytes: number
@@ -102,23 +119,28 @@ export interface SimulationOptions {
 const KIB = 1024
 const MIB = 1024 * KIB
 
-export function optionsOf(seed: number): SimulationOptions {
+/** @param size how many brokers, instead of what the seed draws. */
+export function optionsOf(seed: number, size: number | null = null): SimulationOptions {
   const random = new SeededRandom(`simulation/${seed}`)
+  const brokers = size ?? 1
+  const isCluster = brokers > 1
   const topics = drawRetention(random.split('retention'), drawTopics(random.split('topics')))
   const producers = random.split('producers')
   const consumers = random.split('consumers')
-  const workMs = random.between(800, 4000)
+  const workMs = isCluster ? random.between(2000, 8000) : random.between(800, 4000)
   return {
     seed,
+    brokers,
+    clocks: drawClocks(random.split('clocks'), brokers),
     workMs,
     brokerMemoryBytes: random.pick([192, 256, 512]) * MIB,
     network: drawNetwork(random.split('network')),
     topics,
     producers: Array.from({ length: producers.integer(1, 4) }, () => drawProducer(producers, topics, workMs)),
     consumers: Array.from({ length: consumers.integer(1, 3) }, () => drawConsumer(consumers, topics, workMs)),
-    faults: drawFaults(random.split('faults')),
+    faults: isCluster ? drawClusterFaults(random.split('faults'), brokers) : drawFaults(random.split('faults')),
     storage: { ...drawStorage(random.split('storage')), ...drawScrub(random.split('scrub')) },
-    rots: random.split('rot').chance(0.4),
+    rots: !isCluster && random.split('rot').chance(0.4),
   }
 }
 
@@ -197,7 +219,45 @@ function drawFaults(random: SeededRandom): FaultPlan {
     topicChurnMs: gap(300, 3000, 0.3),
     longestDownMs: random.logBetween(5, 1500),
     tear: { garbage: random.pick([0, 0.05]), zero: random.pick([0, 0.05]), newer: random.pick([0.1, 0.5, 0.9]) },
+    partitionMs: null,
+    longestPartitionMs: 0,
+    clogMs: null,
+    allAtOnceRate: 0,
   }
+}
+
+/**
+ * An election takes a second: what befalls a cluster comes at times at which it can have a leader. Gaps are those of the
+ * whole cluster.
+ */
+function drawClusterFaults(random: SeededRandom, brokers: number): FaultPlan {
+  const gap = (from: number, to: number, probability = 0.5) =>
+    random.chance(probability) ? random.logBetween(from / brokers, to / brokers) : null
+  return {
+    ...drawFaults(random.split('of one')),
+    killMs: gap(1500, 20_000),
+    powerCutMs: gap(1500, 20_000),
+    gracefulStopMs: gap(4000, 30_000, 0.3),
+    connectionLossMs: gap(200, 5000),
+    silenceMs: gap(2000, 20_000, 0.25),
+    slowDiskMs: gap(2000, 20_000),
+    diskErrorMs: gap(4000, 20_000, 0.2),
+    fullDiskMs: gap(6000, 30_000, 0.1),
+    stallMs: gap(2000, 20_000, 0.4),
+    clockJumpMs: gap(2000, 10_000, 0.2),
+    partitionMs: gap(1500, 15_000, 0.6),
+    longestPartitionMs: random.logBetween(100, 5000),
+    clogMs: gap(1000, 10_000, 0.3),
+    longestDownMs: random.logBetween(5, 3000),
+    allAtOnceRate: random.pick([0, 0.05, 0.2]),
+  }
+}
+
+function drawClocks(random: SeededRandom, brokers: number): ClockPlan[] {
+  return Array.from({ length: brokers }, () => ({
+    clockRate: brokers > 1 && random.chance(0.3) ? random.between(0.95, 1.05) : 1,
+    wallOffsetMs: brokers > 1 ? random.integer(-500, 500) : 0,
+  }))
 }
 
 function drawScrub(random: SeededRandom): ScrubPlan {

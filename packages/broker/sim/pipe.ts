@@ -1,11 +1,14 @@
 // One direction of a simulated connection: a send queue, the network, and the receiver's kernel buffer.
 import { crc32 } from 'node:zlib'
+import type { NetworkPath } from './network-path.js'
 import type { SeededRandom } from './random.js'
 import type { Scheduler, SimulatedProcess } from './scheduler.js'
 
 /** Bytes that may be on the way or undelivered before the sender's kernel takes no more. */
 const WINDOW_BYTES = 1024 * 1024
 const LARGEST_CHUNK_BYTES = 65_536
+/** How long after a path is whole again its senders may take to try once more. */
+const RETRANSMISSION_MS = 250
 
 /** What the network is like at the moment; changed by whoever drives the simulation. */
 export interface NetworkConditions {
@@ -53,12 +56,16 @@ export class Pipe {
   private takenDue: (() => void)[] = []
   private paused = false
   private severed = false
+  /** What was lost on a path that was cut comes again at this moment. */
+  private retransmittedAtMs = 0
+  private waitsForPath = false
   private receiver: PipeReceiver | null = null
 
   constructor(
     private readonly scheduler: Scheduler,
     private readonly sender: SimulatedProcess,
     private readonly conditions: NetworkConditions,
+    readonly path: NetworkPath,
     private readonly random: SeededRandom,
     private readonly onArrival: () => void,
   ) {}
@@ -160,7 +167,7 @@ export class Pipe {
 
   private launch(bytes: Uint8Array | null): void {
     const { minLatencyMs, meanLatencyMs } = this.conditions
-    const latency = minLatencyMs + this.random.exponential(meanLatencyMs)
+    const latency = minLatencyMs + this.random.exponential(meanLatencyMs) + this.path.extraLatencyMs
     this.lastArrivalMs = Math.max(this.lastArrivalMs, this.scheduler.nowMs + latency)
     this.packets.push({ atMs: this.lastArrivalMs, bytes })
     this.onTheWayBytes += bytes?.byteLength ?? 0
@@ -181,8 +188,11 @@ export class Pipe {
 
   private expectArrival(): void {
     if (this.arrivalDue || this.paused || this.severed || this.receiver === null) return
-    const next = this.arrivedBytes > 0 ? this.scheduler.nowMs : this.packets[0]?.atMs
-    if (next === undefined) return
+    const isHeldUp = this.arrivedBytes === 0 && this.path.isCut
+    if (isHeldUp) this.waitForPath()
+    const arrival = this.packets[0] && Math.max(this.packets[0].atMs, this.retransmittedAtMs)
+    const next = this.arrivedBytes > 0 ? this.scheduler.nowMs : arrival
+    if (next === undefined || isHeldUp) return
     this.arrivalDue = true
     this.scheduler.schedule(this.receiver.process, next - this.scheduler.nowMs, 'arrival', () => {
       this.arrivalDue = false
@@ -190,15 +200,26 @@ export class Pipe {
     })
   }
 
+  private waitForPath(): void {
+    if (this.waitsForPath || this.packets.length === 0) return
+    this.waitsForPath = true
+    this.path.whenHealed(() => {
+      this.waitsForPath = false
+      this.retransmittedAtMs = this.scheduler.nowMs + this.random.between(0, RETRANSMISSION_MS)
+      this.expectArrival()
+    })
+  }
+
   private deliver(): void {
     if (this.paused || this.severed || this.receiver === null) return
-    this.moveArrived(this.scheduler.nowMs)
+    if (!this.path.isCut) this.moveArrived(this.scheduler.nowMs)
     const chunk = this.takeArrived(this.chunkBytes())
     if (chunk.byteLength > 0) {
       this.onArrival()
       this.receiver.onBytes(chunk)
       this.pump()
     } else if (
+      !this.path.isCut &&
       this.arrivedBytes === 0 &&
       this.packets[0]?.bytes === null &&
       this.packets[0].atMs <= this.scheduler.nowMs

@@ -14,6 +14,7 @@ export interface PopulationWorld {
   readonly recorder: Recorder
   readonly coverage: Coverage
   readonly random: SeededRandom
+  readonly bootstrap: readonly string[]
   fail(invariant: string, message: string): void
 }
 
@@ -27,6 +28,10 @@ export class Population {
   private count = 0
 
   constructor(private readonly world: PopulationWorld) {}
+
+  get names(): readonly string[] {
+    return this.alive.map(({ name }) => name)
+  }
 
   get alive(): readonly SimulatedClient[] {
     return this.clients.filter(({ alive }) => alive)

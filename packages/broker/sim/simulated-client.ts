@@ -3,7 +3,6 @@ import type { Mill } from '@millrace/client'
 import { connectWith } from '@millrace/client/environment'
 import type { AppContext } from './app-context.js'
 import { mustBeMillraceError } from './app-context.js'
-import { BROKER_HOST, BROKER_PORT } from './broker-node.js'
 import { ConsumerApp } from './consumer-app.js'
 import type { Coverage } from './coverage.js'
 import type { ConsumerPlan, ProducerPlan } from './options.js'
@@ -19,6 +18,8 @@ export interface ClientWorld {
   readonly network: SimulatedNetwork
   readonly recorder: Recorder
   readonly coverage: Coverage
+  /** `host:port` of every broker. */
+  readonly bootstrap: readonly string[]
   /** An application has failed in a way that it must not. */
   onBug(error: unknown): void
 }
@@ -36,9 +37,9 @@ export class SimulatedClient {
     random: SeededRandom,
     bufferBytes: number,
   ) {
-    const { scheduler, network, recorder, coverage } = world
+    const { scheduler, network, recorder, coverage, bootstrap } = world
     this.environment = new SimulatedClientEnvironment(scheduler, network, random.split('environment'), name)
-    this.mill = connectWith(this.environment, { bootstrap: `${BROKER_HOST}:${BROKER_PORT}`, bufferBytes, wait: true })
+    this.mill = connectWith(this.environment, { bootstrap, bufferBytes, wait: true })
     this.context = {
       environment: this.environment,
       recorder,

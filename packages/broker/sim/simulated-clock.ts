@@ -7,20 +7,23 @@ import type { Scheduler, SimulatedProcess } from './scheduler.js'
 const EPOCH_MS = 1_767_225_600_000
 /** How long the input of one turn may go on before deferred work runs. */
 const LONGEST_TURN_MS = 0.05
+const ROUNDING_MS = 1 / 1024
 
 export class SimulatedClock implements Clock {
   /** How far the wall clock of this machine is off; jumps when somebody sets it. */
   wallOffsetMs = 0
   private deferred: (() => void)[] = []
 
+  /** @param rate how fast this machine counts its milliseconds; 1 is right. */
   constructor(
     private readonly scheduler: Scheduler,
     private readonly process: SimulatedProcess,
     private readonly random: SeededRandom,
+    private readonly rate = 1,
   ) {}
 
   monotonicMs(): number {
-    return this.scheduler.nowMs
+    return this.scheduler.nowMs * this.rate
   }
 
   wallMs(): number {
@@ -30,7 +33,9 @@ export class SimulatedClock implements Clock {
   timer(delayMs: number, callback: () => void): Timer {
     let pending = true
     this.process.pendingTimers++
-    const event = this.scheduler.schedule(this.process, delayMs, 'timer', () => {
+    // Rounding must not make a timer early by the clock it was set by.
+    const trueDelayMs = this.rate === 1 ? delayMs : delayMs / this.rate + ROUNDING_MS
+    const event = this.scheduler.schedule(this.process, trueDelayMs, 'timer', () => {
       pending = false
       this.process.pendingTimers--
       callback()

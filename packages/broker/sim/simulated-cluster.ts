@@ -1,7 +1,7 @@
 // The brokers of a run, each on its own machine, and the network between everybody.
 import { openLogStore } from '#src/storage/open-log-store.js'
 import { storageLimits } from '#src/storage/storage-limits.js'
-import { BROKER_HOST, BrokerNode } from './broker-node.js'
+import { BrokerNode, hostOf } from './broker-node.js'
 import type { Coverage } from './coverage.js'
 import type { Moment } from './faults.js'
 import type { SimulationOptions } from './options.js'
@@ -37,7 +37,7 @@ export class SimulatedCluster {
     const { options, scheduler, random } = world
     this.network = new SimulatedNetwork(scheduler, { ...options.network }, random.split('network'))
     this.network.onArrival = () => world.onMoment('bytes arrived')
-    this.nodes = [this.makeNode()]
+    this.nodes = Array.from({ length: options.brokers }, (_, i) => this.makeNode(i + 1))
   }
 
   /** Whether nothing is on its way to a broker or a disk. */
@@ -57,16 +57,23 @@ export class SimulatedCluster {
     this.world.scheduler.schedule(null, 10, 'watch', () => this.watchLimits())
   }
 
-  private makeNode(): BrokerNode {
+  /** Names of all machines. */
+  get hosts(): readonly string[] {
+    return this.nodes.map(({ nodeId }) => hostOf(nodeId))
+  }
+
+  private makeNode(nodeId: number): BrokerNode {
     const { world } = this
     const { scheduler, options } = world
+    const { clockRate, wallOffsetMs } = options.clocks[nodeId - 1]!
     let lastDiskErrorMs = Number.NEGATIVE_INFINITY
-    const machine = new SimulatedMachine(scheduler, this.network, world.random.split('machine'), {
-      host: BROKER_HOST,
+    const machine = new SimulatedMachine(scheduler, this.network, world.random.split(`machine-${nodeId}`), {
+      host: hostOf(nodeId),
+      clockRate,
       diskBytes: DISK_BYTES,
       memoryBytes: options.brokerMemoryBytes,
       onLog: (process, { level, fields, message }) => {
-        if (message === 'unexpected error') world.fail('exception', `the broker met ${stackOf(fields.error)}`)
+        if (message === 'unexpected error') world.fail('exception', `${process.name} met ${stackOf(fields.error)}`)
         if (message.startsWith('records on disk are damaged') || message.startsWith('a log is damaged')) {
           world.onDamage(fields)
         }
@@ -79,20 +86,21 @@ export class SimulatedCluster {
         onFlush: () => {},
         onError: (operation) => {
           lastDiskErrorMs = scheduler.nowMs
-          if (operation === 'flush') world.recorder.diskLosses.push({ atMs: scheduler.nowMs })
-          world.log(`the disk fails a ${operation}`, {})
+          if (operation === 'flush') world.recorder.diskLosses.push({ atMs: scheduler.nowMs, node: nodeId })
+          world.log(`the disk of broker ${nodeId} fails a ${operation}`, {})
         },
       },
     })
+    machine.setWallClock(wallOffsetMs)
     const limits = storageLimits({ ...options.storage })
-    return new BrokerNode(scheduler, machine, (...args) => openLogStore(...args, limits), {
+    return new BrokerNode(nodeId, options.brokers, scheduler, machine, (...args) => openLogStore(...args, limits), {
       onStarted: (durationMs) => {
         world.coverage.count('broker started')
-        world.log(`started in ${durationMs.toFixed(1)} ms`, {})
+        world.log(`broker ${nodeId} started in ${durationMs.toFixed(1)} ms`, {})
       },
       onStartRefused: (error, begunAtMs) => {
         world.coverage.count('start refused')
-        world.log(`start refused: ${error.code} ${error.message}`, {})
+        world.log(`start of broker ${nodeId} refused: ${error.code} ${error.message}`, {})
         // Nothing but the disk, and only while it fails, may keep a broker from starting.
         if (lastDiskErrorMs < begunAtMs) world.fail('start-refused', `${error.code}: ${stackOf(error)}`)
       },

@@ -26,6 +26,8 @@ export interface MachineOptions {
   readonly host: string
   readonly diskBytes: number
   readonly memoryBytes: number
+  /** How fast its monotonic clock runs; 1 when left out. */
+  readonly clockRate?: number
   readonly onLog: (process: SimulatedProcess, entry: LogEntry) => void
   readonly onMisuse: (process: SimulatedProcess, misuse: MemoryMisuse) => void
   readonly watcher: DiskWatcher
@@ -63,7 +65,7 @@ export class SimulatedMachine {
     const random = this.random.split(`incarnation-${++this.incarnation}`)
     const process = scheduler.spawn(`${options.host}#${this.incarnation}`)
     const memory = new SimulatedMemory(options.memoryBytes, (misuse) => options.onMisuse(process, misuse))
-    const clock = new SimulatedClock(scheduler, process, random.split('clock'))
+    const clock = new SimulatedClock(scheduler, process, random.split('clock'), options.clockRate)
     clock.wallOffsetMs = this.wallOffsetMs
     const network = new SimulatedNetworkSide(scheduler, this.network, options.host, process, memory)
     const disk = new SimulatedDisk(

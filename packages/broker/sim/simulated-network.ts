@@ -1,5 +1,6 @@
 // The simulated network: listeners, connections between processes, and the ways in which they are lost.
 import { type Listener, type ListenOptions, NetworkError, type NetworkErrorCode } from '#src/environment.js'
+import { NetworkPath } from './network-path.js'
 import { type NetworkConditions, Pipe } from './pipe.js'
 import type { SeededRandom } from './random.js'
 import type { Scheduler, SimulatedProcess } from './scheduler.js'
@@ -7,6 +8,9 @@ import type { Scheduler, SimulatedProcess } from './scheduler.js'
 /** After `end`, how long the other side may take to close. */
 const LINGER_MS = 1000
 const FIRST_EPHEMERAL_PORT = 40_000
+/** A SYN without an answer is sent again after this long, then after twice as long, and so on. */
+const FIRST_KNOCK_MS = 1000
+const MOST_KNOCKS = 6
 
 export interface EndpointHandler {
   onBytes(chunk: Uint8Array): void
@@ -81,12 +85,26 @@ export class Endpoint {
   lose(reason: string): void {
     this.scheduler.schedule(this.process, this.connection.latencyMs(), 'reset', () => {
       if (this.state === 'closed' || this.state === 'closing') return
-      this.incoming.cut()
-      this.closeSoon(
-        new NetworkError('RESET', `the connection with ${this.connection.other(this).address} failed: ${reason}`),
-        'silently',
-      )
+      // A reset on a path that is cut is lost: the next one answers what this end sends once it is whole again.
+      if (this.incoming.path.isCut) {
+        this.incoming.path.whenHealed(() => this.lose(reason))
+        return
+      }
+      this.fail(reason)
     })
+  }
+
+  /** The kernel of this end has lost patience with a peer that does not answer. */
+  giveUp(): void {
+    if (this.state !== 'closed' && this.state !== 'closing') this.fail('timed out')
+  }
+
+  private fail(reason: string): void {
+    this.incoming.cut()
+    this.closeSoon(
+      new NetworkError('RESET', `the connection with ${this.connection.other(this).address} failed: ${reason}`),
+      'silently',
+    )
   }
 
   private closeSoon(error: Error | null, how: 'with an end' | 'silently' = 'with an end'): void {
@@ -119,9 +137,10 @@ export class Connection {
     private readonly random: SeededRandom,
     dialer: { process: SimulatedProcess; address: string },
     acceptor: { process: SimulatedProcess; address: string },
+    paths: { there: NetworkPath; back: NetworkPath },
   ) {
-    const there = new Pipe(scheduler, dialer.process, conditions, random, () => network.onArrival())
-    const back = new Pipe(scheduler, acceptor.process, conditions, random, () => network.onArrival())
+    const there = new Pipe(scheduler, dialer.process, conditions, paths.there, random, () => network.onArrival())
+    const back = new Pipe(scheduler, acceptor.process, conditions, paths.back, random, () => network.onArrival())
     this.dialer = new Endpoint(dialer.process, dialer.address, scheduler, there, back, this)
     this.acceptor = new Endpoint(acceptor.process, acceptor.address, scheduler, back, there, this)
   }
@@ -157,8 +176,22 @@ export class Connection {
 
   private timeOut(scheduler: Scheduler): void {
     for (const end of [this.dialer, this.acceptor]) {
-      scheduler.schedule(end.process, this.random.logBetween(300, 8000), 'timed out', () => end.lose('timed out'))
+      scheduler.schedule(end.process, this.random.logBetween(300, 8000), 'timed out', () => end.giveUp())
     }
+  }
+
+  /** Each end may lose patience with a path that stays cut. */
+  pathCut(scheduler: Scheduler): void {
+    for (const end of [this.dialer, this.acceptor]) {
+      if (!this.random.chance(0.3)) continue
+      scheduler.schedule(end.process, this.random.logBetween(300, 8000), 'timed out', () => {
+        if (end.incoming.path.isCut || end.outgoing.path.isCut) end.giveUp()
+      })
+    }
+  }
+
+  uses(path: NetworkPath): boolean {
+    return this.dialer.outgoing.path === path || this.dialer.incoming.path === path
   }
 
   forgetIfOver(): void {
@@ -179,6 +212,7 @@ export class SimulatedNetwork {
   readonly darkHosts = new Set<string>()
   private readonly listeners = new Map<string, Listening>()
   private readonly hosts = new Set<string>()
+  private readonly paths = new Map<string, NetworkPath>()
   private nextPort = FIRST_EPHEMERAL_PORT
 
   constructor(
@@ -189,6 +223,33 @@ export class SimulatedNetwork {
 
   addHost(host: string): void {
     this.hosts.add(host)
+  }
+
+  /** From one host to another; those of clients are named like their processes. */
+  path(from: string, to: string): NetworkPath {
+    const name = `${from} ${to}`
+    let path = this.paths.get(name)
+    if (path === undefined) {
+      path = new NetworkPath(from, to)
+      this.paths.set(name, path)
+    }
+    return path
+  }
+
+  cut(from: string, to: string): void {
+    const path = this.path(from, to)
+    if (path.isCut) return
+    path.sever()
+    for (const connection of this.connections) if (connection.uses(path)) connection.pathCut(this.scheduler)
+  }
+
+  get brokenPaths(): readonly NetworkPath[] {
+    return [...this.paths.values()].filter(({ isCut }) => isCut)
+  }
+
+  /** Every path is whole and as quick as the network. */
+  heal(): void {
+    for (const path of this.paths.values()) path.heal()
   }
 
   listen(
@@ -234,11 +295,18 @@ export class SimulatedNetwork {
     refused: (reason: NetworkError) => void,
   ): void {
     const address = `${host}:${port}`
+    const paths = { there: this.path(from, host), back: this.path(host, from) }
     const fail = (delayMs: number, code: NetworkErrorCode, reason: string) =>
       this.scheduler.schedule(process, delayMs, 'refused', () =>
         refused(new NetworkError(code, `connecting to ${address} failed: ${reason}`)),
       )
-    this.scheduler.schedule(null, this.latencyMs(), 'connect', () => {
+    const connect = (attempt: number) => {
+      // No way there or none back: the dialer's kernel knocks again and again, ever more slowly.
+      if (paths.there.isCut || paths.back.isCut) {
+        if (attempt > MOST_KNOCKS) fail(0, 'TIMED_OUT', 'timed out')
+        else this.scheduler.schedule(null, FIRST_KNOCK_MS * 2 ** attempt, 'connect', () => connect(attempt + 1))
+        return
+      }
       if (this.darkHosts.has(host)) {
         fail(120_000, 'TIMED_OUT', 'timed out')
         return
@@ -250,13 +318,15 @@ export class SimulatedNetwork {
       }
       const dialer = { process, address: `${from}:${this.nextPort++}` }
       const acceptor = { process: listening.process, address }
-      const connection = new Connection(this, this.scheduler, this.conditions, this.random, dialer, acceptor)
+      const connection = new Connection(this, this.scheduler, this.conditions, this.random, dialer, acceptor, paths)
       this.connections.add(connection)
       this.scheduler.schedule(listening.process, 0, 'accept', () =>
         listening.accept(connection.acceptor, dialer.address),
       )
-      this.scheduler.schedule(process, this.latencyMs(), 'connected', () => opened(connection.dialer))
-    })
+      const answerMs = this.latencyMs() + paths.back.extraLatencyMs
+      this.scheduler.schedule(process, answerMs, 'connected', () => opened(connection.dialer))
+    }
+    this.scheduler.schedule(null, this.latencyMs() + paths.there.extraLatencyMs, 'connect', () => connect(0))
   }
 
   /** The process was killed: its kernel resets every connection. */

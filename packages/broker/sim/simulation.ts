@@ -1,11 +1,13 @@
 // One run: a cluster, its clients and what befalls them, then peace, then the questions.
 import { setAmbientTraps } from './ambient-traps.js'
+import { addressesOf } from './broker-node.js'
 import { checkHistory } from './checker/check-history.js'
 import { CHURN_TOPIC, churn } from './churn.js'
 import { Coverage } from './coverage.js'
 import { closeClients, readFinalLogs, stopBroker, waitForConsumers, waitForQuiet, waitForSends } from './ending.js'
 import { Faults, type Moment } from './faults.js'
 import type { SimulationOptions, TopicOptions } from './options.js'
+import { Partitions } from './partitions.js'
 import { Population } from './population.js'
 import { SeededRandom } from './random.js'
 import { Recorder } from './recorder.js'
@@ -78,15 +80,18 @@ class Simulation implements RunContext {
       log: (text, fields) => this.log(text, fields),
     })
     const { network } = this.cluster
-    this.population = new Population({ scheduler, network, recorder, coverage, random, fail })
+    const bootstrap = addressesOf(options.brokers)
+    this.population = new Population({ scheduler, network, recorder, coverage, random, bootstrap, fail })
+    const partitions = new Partitions(network, this.cluster.hosts, () => this.population.names)
     this.rot = new RotTrial(this)
     this.faults = new Faults(
       {
         scheduler,
         network,
-        node: this.cluster.nodes[0]!,
+        nodes: this.cluster.nodes,
+        partitions,
         coverage,
-        onPowerCut: () => recorder.diskLosses.push({ atMs: scheduler.nowMs }),
+        onPowerCut: (node) => recorder.diskLosses.push({ atMs: scheduler.nowMs, node }),
         killSomeClient: (chance) => this.population.killSome(chance),
       },
       options.faults,
