@@ -76,7 +76,7 @@ export class LogShadow {
 
   /**
    * The highest index up to `index` whose term is at most `term`: no entry between the two can agree with a log that has
-   * `term` there. At least the one before the start.
+   * `term` there. Below the entry before the start when not even that one is old enough: what comes before it is gone.
    */
   lastIndexOfTerm(index: number, term: number): number {
     const floor = this.start.index - 1
@@ -87,7 +87,7 @@ export class LogShadow {
       if (run.term <= term) return candidate
       candidate = run.firstIndex - 1
     }
-    return Math.min(candidate, floor)
+    return candidate === floor && this.start.previousTerm > term ? floor - 1 : candidate
   }
 
   append(entries: readonly Entry[]): void {

@@ -55,7 +55,7 @@ export class ModelCluster implements NodeListener {
   }
 
   start(): void {
-    for (const node of this.nodes) node.start(false, 0)
+    for (const node of this.nodes) node.start()
   }
 
   /** @throws when there is no such node. */

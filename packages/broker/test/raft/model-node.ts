@@ -86,6 +86,8 @@ export class ModelNode {
   appendsTermBegin = true
   installedStart: RaftStart | null = null
   starts = 0
+  /** Kept over restarts: it may lack what it had acknowledged. */
+  isRepairing = false
   private owes: 'begin' | Configuration | null = null
   private isSettling = false
   private readonly options: NodeOptions
@@ -107,7 +109,7 @@ export class ModelNode {
     return this.core
   }
 
-  start(isRepairing: boolean, committed: number): void {
+  start(): void {
     const { nodeId, limits, random, coreClass, announcesCommits } = this.options
     this.log = copyOf(this.durable)
     this.starts++
@@ -121,8 +123,8 @@ export class ModelNode {
       ...scan(this.log),
       lastIndex,
       durableIndex: lastIndex,
-      committed: Math.max(committed, this.log.start.index - 1),
-      isRepairing,
+      committed: this.log.start.index - 1,
+      isRepairing: this.isRepairing,
       announcesCommits,
     })
     this.settle()
@@ -136,6 +138,13 @@ export class ModelNode {
     this.installedStart = null
     this.owes = null
     this.log = copyOf(this.durable)
+  }
+
+  /** The disk gives less back than was flushed. */
+  lose(count: number): void {
+    this.durable.entries.length = Math.max(0, this.durable.entries.length - count)
+    this.log = copyOf(this.durable)
+    this.isRepairing = true
   }
 
   /** Carry out effects until there are none; a fast disk does its part at once. */
@@ -227,6 +236,9 @@ export class ModelNode {
       case 'send':
         // The state of an install travels beside the message, and has left with it; both may be lost.
         if (effect.message.kind === 'install') this.running.installSent(effect.message.to, true)
+        return
+      case 'repaired':
+        this.isRepairing = false
         return
       case 'leaveJoint':
         this.owes = effect.configuration

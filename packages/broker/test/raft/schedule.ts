@@ -9,6 +9,17 @@ export interface ScheduleResult {
   readonly changes: number
   readonly installs: number
   readonly transfers: number
+  readonly repairs: number
+}
+
+export interface ScheduleOptions {
+  readonly seed: number
+  readonly voters: number
+  /** Nodes that can become members. */
+  readonly spares: number
+  /** Disks give back less than was flushed, one at a time; members do not change then. */
+  readonly isLossy: boolean
+  readonly coreClass?: CoreClass
 }
 
 /** A small generator of its own, so that a run is its seed. */
@@ -40,6 +51,7 @@ const WEIGHTS = {
   read: 2,
   compact: 1,
   cut: 1,
+  lose: 1,
   heal: 2,
 } as const
 
@@ -55,10 +67,13 @@ export class Schedule {
   private changes = 0
   private installs = 0
   private transfers = 0
+  private repairs = 0
+  private readonly isLossy: boolean
   private readonly reads = new Map<string, number>()
 
-  constructor(seed: number, voters: number, spares: number, coreClass?: CoreClass) {
+  constructor({ seed, voters, spares, isLossy, coreClass }: ScheduleOptions) {
     this.random = randomFrom(seed)
+    this.isLossy = isLossy
     const nodes = Array.from({ length: voters + spares }, (_, at) => at + 1)
     this.cluster = new ModelCluster({
       nodes,
@@ -70,6 +85,7 @@ export class Schedule {
     this.cluster.trace = (node, effect) => {
       if (effect.kind === 'role' && effect.role === 'leader') this.elections++
       if (effect.kind === 'install') this.installs++
+      if (effect.kind === 'repaired') this.repairs++
       if (effect.kind === 'send' && effect.message.kind === 'timeoutNow') this.transfers++
       if (effect.kind === 'readReady') this.checkRead(node, effect.read, effect.index)
     }
@@ -86,6 +102,7 @@ export class Schedule {
       changes: this.changes,
       installs: this.installs,
       transfers: this.transfers,
+      repairs: this.repairs,
     }
   }
 
@@ -98,7 +115,7 @@ export class Schedule {
     } else if (kind === 'heal') {
       cluster.cuts.clear()
     } else if (kind === 'restart') {
-      if (!node.isUp) node.start(false, 0)
+      if (!node.isUp) node.start()
     } else if (node.isUp) {
       this.nodeEvent(kind, node)
     }
@@ -121,6 +138,7 @@ export class Schedule {
     if (kind === 'tick') cluster.tick(nodeId)
     else if (kind === 'timeout') for (let ticks = 0; ticks < 20; ticks++) cluster.tick(nodeId)
     else if (kind === 'crash') cluster.crash(nodeId, this.random(2) === 0)
+    else if (kind === 'lose') this.lose(node)
     else if (kind === 'slow') node.isSlow = true
     else if (kind === 'fast') {
       node.isSlow = false
@@ -136,6 +154,13 @@ export class Schedule {
     node.settle()
   }
 
+  /** As long as one replica at a time has lost something, nothing that was acknowledged may be lost. */
+  private lose(node: ModelNode): void {
+    if (!this.isLossy || this.cluster.nodes.some(({ isRepairing }) => isRepairing)) return
+    this.cluster.crash(node.nodeId, true)
+    node.lose(1 + this.random(3))
+  }
+
   private diskEvent(node: ModelNode): void {
     const choice = this.random(3)
     if (choice === 0) node.persist()
@@ -145,7 +170,7 @@ export class Schedule {
 
   private change(node: ModelNode): void {
     const { running: core } = node
-    if (!core.mayPropose) return
+    if (this.isLossy || !core.mayPropose) return
     const voters: NodeId[] = []
     const learners: NodeId[] = []
     for (const { nodeId } of this.cluster.nodes) {
@@ -194,7 +219,7 @@ export class Schedule {
     cluster.cuts.clear()
     for (const node of cluster.nodes) {
       node.isSlow = false
-      if (!node.isUp) node.start(false, 0)
+      if (!node.isUp) node.start()
       node.settle()
     }
     const leader = () => cluster.nodes.find(({ running: core }) => core.isServing && core.mayPropose)
