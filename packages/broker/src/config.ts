@@ -1,12 +1,10 @@
 // Every setting of the broker's command, in one table: its flag, its environment variable, its key in the file, its
 // default and its meaning. Flags win over variables, variables over the file, the file over defaults.
-import { ACCEPTS_PER_SECOND, MAX_CONNECTIONS_PER_ADDRESS } from './limits.js'
+import { ACCEPTS_PER_SECOND, LEAST_MEMORY_BYTES, MAX_CONNECTIONS_PER_ADDRESS } from './limits.js'
 import { readMembers, withOwnAddress } from './members.js'
 import { editDistance, nearestOf } from './nearest.js'
 import { byteSize, choice, flag, hexId, integer, type ReadValue, text } from './setting-values.js'
 import { StartError } from './start-error.js'
-
-export const LEAST_MEMORY_BYTES = 64 * 1024 * 1024
 
 interface Setting<T> {
   readonly read: ReadValue<T>

@@ -7,6 +7,17 @@ import { assert, MAX_BATCH_BYTES, MAX_FRAME_BYTES, MAX_FRAME_BYTES_BEFORE_HELLO 
 export const DEFAULT_STOP_TIMEOUT_MS = 10_000
 /** Nodes of a cluster; each keeps a connection to each other. */
 export const MAX_MEMBERS = 64
+/** Memory for data that a broker needs at least. */
+export const LEAST_MEMORY_BYTES = 64 * 1024 * 1024
+
+// ---------------------------------------------------------------- local clusters
+
+export const MAX_DEV_BROKERS = 9
+/** How long all brokers together may take until they accept connections. */
+export const DEV_READY_TIMEOUT_MS = 60_000
+/** Before a broker that has ended by itself is started again; doubled each time. */
+export const DEV_RESTART_MS = 250
+export const DEV_RESTART_MAX_MS = 10_000
 
 // ---------------------------------------------------------------- partitions
 

@@ -1,9 +1,11 @@
-// The command millrace-broker: start, doctor, log, version. Exit codes: 0 done, 1 could not, 2 wrong use.
+// The command millrace-broker: start, dev, doctor, log, version. Exit codes: 0 done, 1 could not, 2 wrong use.
 import { readFile, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { type Broker, startBroker } from './broker.js'
-import { type BrokerSettings, describeSettings, LEAST_MEMORY_BYTES, readArguments, resolveSettings } from './config.js'
+import { type BrokerSettings, describeSettings, readArguments, resolveSettings } from './config.js'
+import { runDevCluster } from './dev/dev-command.js'
+import { readDevOptions } from './dev/dev-options.js'
 import { examineDisk } from './doctor/examine-disk.js'
 import { examineMachine } from './doctor/examine-machine.js'
 import { type DoctorFinding, isHealthy, renderFindings } from './doctor/findings.js'
@@ -19,6 +21,7 @@ import { nearestDirectory } from './io/nearest-directory.js'
 import { createPortableEnvironment } from './io/portable/portable-environment.js'
 import { refusePseudoFileSystem } from './io/pseudo-file-system.js'
 import { openReadOnlyVolume } from './io/read-only-volume.js'
+import { LEAST_MEMORY_BYTES } from './limits.js'
 import { nearestOf } from './nearest.js'
 import { StartError } from './start-error.js'
 import { SOFTWARE, VERSION } from './version.js'
@@ -27,13 +30,15 @@ const DONE = 0
 const FAILED = 1
 const WRONG_USE = 2
 
-const COMMANDS = ['start', 'doctor', 'log', 'version', 'help']
+const COMMANDS = ['start', 'dev', 'doctor', 'log', 'version', 'help']
 /** `log` needs room for the largest group, and for a few reads ahead. */
 const LOG_MEMORY_BYTES = 64 * 1024 * 1024
 
 const HELP = `millrace-broker ${VERSION}: the broker of Millrace
 
   millrace-broker start [flags]    run a broker until SIGTERM or SIGINT
+  millrace-broker dev [--brokers 3] [--restart] [flags]
+                                   run a cluster of processes on this machine; --port is that of the first
   millrace-broker doctor [flags]   look at kernel, memory and disk, and say what would help
   millrace-broker log inspect|verify <dir>
                                    what is in the data directory of a stopped broker, and whether it is whole
@@ -55,6 +60,10 @@ async function run(name: string, args: readonly string[]): Promise<number> {
       const settings = await settingsFrom(args)
       if (settings === null) return show(HELP)
       return name === 'start' ? await runBroker(settings) : await runDoctor(settings)
+    }
+    if (name === 'dev') {
+      const options = readDevOptions(args, process.env)
+      return options.help ? show(HELP) : (await runDevCluster(options)) ? DONE : FAILED
     }
     if (name === 'log') return await runLog(args)
     if (name === 'version' || name === '--version' || name === '-v') return show(`${VERSION}\n`)
@@ -166,6 +175,7 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
   logger.info({ signal }, 'stopping; another signal ends at once')
   process.once('SIGTERM', () => process.exit(FAILED))
   process.once('SIGINT', () => process.exit(FAILED))
+  process.channel?.unref()
   const failure = await broker.stop({ timeoutMs: settings.stopTimeoutMs }).then(
     () => null,
     (cause: unknown) => ({ cause }),
@@ -217,6 +227,8 @@ function sayReady(broker: Broker, environment: Environment, reason: string | nul
 function nextSignal(): Promise<string> {
   return new Promise((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => resolve(signal))
+    // Whoever started this process with a channel to it, as `dev` does, is gone.
+    if (process.channel !== undefined) process.once('disconnect', () => resolve('disconnect'))
   })
 }
 

@@ -5,6 +5,7 @@ import type { Finding, Repository, RepositoryFile } from '../repository.js'
 /** Product code is checked, these sides and entry files of it are not. */
 const REAL_SIDES = [
   'packages/broker/src/io/',
+  'packages/broker/src/dev/',
   'packages/broker/src/main.ts',
   'packages/broker/src/testing.ts',
   'packages/client/src/links/',
