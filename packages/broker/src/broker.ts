@@ -219,6 +219,7 @@ async function openNode(
       map,
       metrics,
       frameMemory: frameMemoryOf(environment),
+      peers: null,
       clusterId: identity.clusterId,
       nodeId: identity.nodeId,
       shardCount: cores.count,

@@ -1,5 +1,13 @@
 // Every limit of the broker, by the part that owns it; the relations between them are asserted when this loads.
-import { assert, MAX_BATCH_BYTES, MAX_FRAME_BYTES, MAX_FRAME_BYTES_BEFORE_HELLO } from '@millrace/protocol'
+import {
+  assert,
+  MAX_BATCH_BYTES,
+  MAX_FRAME_BYTES,
+  MAX_FRAME_BYTES_BEFORE_HELLO,
+  MAX_RAFT_MESSAGES_PER_FRAME,
+  MAX_STRING_BYTES,
+  RAFT_MESSAGE_BYTES,
+} from '@millrace/protocol'
 
 // ---------------------------------------------------------------- broker
 
@@ -79,6 +87,36 @@ export const IDLE_CONNECTION_MS = 10 * 60 * 1000
 /** How often the limits on time are looked at, and heartbeats are sent. */
 export const TICK_MS = 1_000
 
+// ---------------------------------------------------------------- peers
+
+/** A sign of life is sent this often; a peer that is not heard of for so long is lost. */
+export const PEER_BEAT_MS = 100
+export const SILENT_PEER_MS = 1_000
+/** For finding a peer and connecting, and then for its answer to PEER_HELLO. */
+export const PEER_DIAL_TIMEOUT_MS = 500
+export const PEER_HELLO_TIMEOUT_MS = 1_000
+/** Pauses between attempts double from the first to the longest; a peer that is away for long is tried less often. */
+export const FIRST_REDIAL_MS = 10
+export const MAX_REDIAL_MS = 200
+export const LONG_ABSENCE_MS = 30_000
+export const REDIAL_AFTER_LONG_MS = 1_000
+/** Bytes for one peer that are not sent yet; Raft messages beyond that are dropped. */
+export const MAX_PEER_UNSENT_BYTES = 8 * 1024 * 1024
+/** State of a group that is sent to a follower behind the start of the log; it goes in one frame. */
+export const MAX_INSTALL_STATE_BYTES = MAX_FRAME_BYTES - 4096
+/** How long a stop waits for what is queued for a peer. */
+export const PEER_STOP_MS = 500
+/** Leaders that change within this time are told in one frame. */
+export const LEADERS_BATCH_MS = 10
+/** Operations of one peer that are being carried out here. */
+export const MAX_FORWARDS_PER_PEER = 64
+/** An operation or its answer. */
+export const MAX_FORWARD_BYTES = 240 * 1024
+/** What frames of peers may take of the environment's memory; a broker with peers gives clients so much less. */
+export const PEER_FRAME_MEMORY_SHARE = 0.1
+/** A frame received in place counts as a sign of life each time so much of it has come. */
+export const PEER_RUN_BYTES = 256 * 1024
+
 // ---------------------------------------------------------------- cursors
 
 /** Pushed bytes of a connection that are not sent yet; replies overtake what lies beyond. */
@@ -137,4 +175,9 @@ export const SPACE_RETRY_MS = 1_000
 assert(MIN_FRAME_MEMORY_BYTES >= MAX_FRAME_BYTES, 'the largest frame finds memory')
 assert(MAX_REQUEST_BYTES_IN_FLIGHT >= MAX_BATCH_BYTES, 'the largest batch can be in flight')
 assert(MAX_CONTROL_FRAME_BYTES >= MAX_FRAME_BYTES_BEFORE_HELLO, 'HELLO is a control frame')
+assert(SILENT_PEER_MS >= 5 * PEER_BEAT_MS, 'a few beats may come late')
+assert(MAX_PEER_UNSENT_BYTES >= MAX_FRAME_BYTES, 'the largest frame can wait to be sent')
+assert(MAX_FORWARD_BYTES + 2 * MAX_STRING_BYTES <= MAX_CONTROL_FRAME_BYTES, 'an operation is a control frame')
+assert(MAX_RAFT_MESSAGES_PER_FRAME * RAFT_MESSAGE_BYTES < MAX_CONTROL_FRAME_BYTES, 'small messages are a control frame')
+assert(PEER_FRAME_MEMORY_SHARE < FRAME_MEMORY_SHARE, 'clients keep a part of the frame memory')
 assert(MIN_CURSOR_READ_BYTES <= MAX_PUSHED_BYTES_UNSENT, 'one read fits the push window')

@@ -18,6 +18,15 @@ export class Metrics {
   cursorsOpened = 0
   /** Times a connection was not read because of its own or the broker's limits. */
   readsPaused = 0
+  /** Connections with other brokers: made in both directions, and lost. */
+  peersConnected = 0
+  peersLost = 0
+  peerFramesReceived = 0
+  peerFramesSent = 0
+  peerBytesReceived = 0
+  peerBytesSent = 0
+  /** Raft messages that were not sent, because there was no connection or too much waited to be sent. */
+  peerMessagesDropped = 0
   /** Logs on disk that belong to no topic the metadata knows. */
   unknownLogs = 0
   internalErrors = 0

@@ -11,6 +11,7 @@ import {
   messageName,
   nameForeignProtocol,
   ProtocolError,
+  peerHello,
   produce,
   REQUIRED_FEATURE_FLAGS,
   Writer,
@@ -35,11 +36,15 @@ import { isBug, refusalOrBug } from './failures.js'
 import type { FrameMemoryWaiter } from './frame-memory.js'
 import { type FrameOwner, FrameReader, type PayloadPlace } from './frame-reader.js'
 import type { Peer, Request } from './peer.js'
+import type { AcceptedPeer } from './peer-acceptor.js'
 
 /** Every frame is encoded here and copied by the stream at once. */
 const FRAMES = new Writer(4096)
 
-/** `draining` refuses new requests; `closing` sends what is queued and looks at nothing any more. */
+/**
+ * `draining` refuses new requests; `closing` sends what is queued and looks at nothing any more. A connection of
+ * another broker leaves `beforeHello` only to be closed: what it is besides is for its new owner to know.
+ */
 type ConnectionState = 'beforeHello' | 'open' | 'draining' | 'closing' | 'closed'
 
 export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter, Peer {
@@ -55,6 +60,8 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
   #resumeScheduled = false
   /** It waits for frame memory, and its last attempt to get some failed. */
   #inLine = false
+  /** Another broker is at the other end, and somebody else looks after the connection. */
+  #handedTo: AcceptedPeer | null = null
   #lacksMemory = false
   /** Header of the frame being handled: what a failure answers. */
   #current: FrameHeader | null = null
@@ -98,16 +105,26 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
   // -------------------------------------------------------------- what the stream says
 
   onBytes(chunk: Uint8Array): void {
+    if (this.#handedTo !== null) {
+      this.#handedTo.onBytes(chunk)
+      return
+    }
     this.context.metrics.bytesReceived += chunk.length
     this.#attempt(() => this.#reader.push(chunk))
   }
 
   onFilled(): void {
-    this.#attempt(() => this.#reader.filledInPlace())
+    if (this.#handedTo !== null) this.#handedTo.onFilled()
+    else this.#attempt(() => this.#reader.filledInPlace())
   }
 
   onClosed(error: Error | null): void {
     this.#state = 'closed'
+    if (this.#handedTo !== null) {
+      this.#handedTo.onClosed(error)
+      this.#onClosed(this)
+      return
+    }
     this.#reader.stop()
     const unfinished = this.#reader.takeUnfinishedBlock()
     if (unfinished !== null) this.context.frameMemory.give(unfinished)
@@ -149,7 +166,8 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
 
   placeOf(header: FrameHeader): PayloadPlace {
     const handler = handlerOf(header.kind)
-    if (this.#state === 'beforeHello') checkFirstHeader(header, handler !== undefined)
+    const isFirst = this.#state === 'beforeHello'
+    if (isFirst) checkFirstHeader(header, handler !== undefined)
     this.#current = header
     const limit = header.kind === produce.kind ? MAX_FRAME_BYTES : MAX_CONTROL_FRAME_BYTES
     if (header.length > limit) {
@@ -159,6 +177,7 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
       const bits = (header.flags & REQUIRED_FEATURE_FLAGS).toString(16)
       throw new ProtocolError('UNSUPPORTED_FEATURE', `${messageName(header.kind)} requires feature flags 0x${bits}`)
     }
+    if (isFirst && header.kind === peerHello.kind) return 'heap'
     if (handler === undefined) throw new ProtocolError('UNKNOWN_KIND', `frame ${messageName(header.kind)}`)
     return header.kind === produce.kind ? 'block' : 'heap'
   }
@@ -184,6 +203,10 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
 
   onFrame(header: FrameHeader, payload: Uint8Array, block: Block | null): void {
     this.context.metrics.framesReceived++
+    if (header.kind === peerHello.kind) {
+      this.#handOver(payload)
+      return
+    }
     this.#current = header
     const expiresAtMs = header.timeMs === 0 ? Number.POSITIVE_INFINITY : this.#frameArrivedAtMs + header.timeMs
     const request: Request = { id: header.id, kind: header.kind, bytes: header.length, expiresAtMs }
@@ -198,6 +221,13 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
     if (this.#state === 'beforeHello') this.#state = 'open'
     else if (header.kind === hello.kind) throw new ProtocolError('HELLO_REQUIRED', 'a second HELLO')
     handlerOf(header.kind)!(this, request, frame)
+  }
+
+  /** Only the first frame gets here: later ones of its kind are in no table. @throws ProtocolError */
+  #handOver(payload: Uint8Array): void {
+    const { peers } = this.context
+    if (peers === null) throw new ProtocolError('WRONG_NODE', 'this broker is a cluster of its own')
+    this.#handedTo = peers.accept(this.stream, this.#reader, payload)
   }
 
   // -------------------------------------------------------------- what handlers say
@@ -246,7 +276,7 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
 
   /** New requests are refused from now on; those in flight are still answered. */
   drain(): void {
-    if (!this.#listens) return
+    if (!this.#listens || this.#handedTo !== null) return
     this.#state = 'draining'
     this.#sendFailure({ code: 'SHUTTING_DOWN', detail: '' }, 0, 0)
   }
@@ -256,6 +286,10 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
     if (!this.#listens) return
     this.#state = 'closing'
     this.#closingSinceMs = this.context.environment.clock.monotonicMs()
+    if (this.#handedTo !== null) {
+      this.#handedTo.close()
+      return
+    }
     this.#reader.stop()
     this.cursors.close()
     this.stream.end()
@@ -265,7 +299,7 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
   tick(): void {
     const now = this.context.environment.clock.monotonicMs()
     if (this.#state === 'closing' && now - this.#closingSinceMs > SLOW_READER_MS) this.stream.destroy()
-    if (!this.#listens) return
+    if (!this.#listens || this.#handedTo !== null) return
     if (this.#state === 'beforeHello' && now - this.#connectedAtMs > HELLO_TIMEOUT_MS) {
       this.#breakOff(new ProtocolError('HELLO_REQUIRED', `no HELLO within ${HELLO_TIMEOUT_MS} ms`))
       return
@@ -321,6 +355,10 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
 
   /** The bytes of this connection can no longer be trusted, or a handler has a bug: says so and closes. */
   #breakOff(error: unknown): void {
+    if (this.#handedTo !== null) {
+      this.#handedTo.failed(error)
+      return
+    }
     if (isBug(error)) this.#report(error)
     const header = this.#state === 'beforeHello' ? null : this.#current
     this.#sendFailure(refusalOrBug(error), header?.id ?? 0, header?.kind ?? 0)
@@ -333,14 +371,15 @@ export class Connection implements StreamHandler, FrameOwner, FrameMemoryWaiter,
   }
 }
 
-/** The first frame is HELLO, and short. Kinds nobody knows are not ours at all. @throws ProtocolError */
+/** The first frame is HELLO or PEER_HELLO, and short. Kinds nobody knows are not ours at all. @throws ProtocolError */
 function checkFirstHeader(header: FrameHeader, isKnown: boolean): void {
-  if (!isKnown) throw new ProtocolError('NOT_MILLRACE', 'the first bytes are not a Millrace frame')
+  const isPeer = header.kind === peerHello.kind
+  if (!isKnown && !isPeer) throw new ProtocolError('NOT_MILLRACE', 'the first bytes are not a Millrace frame')
   if (header.length > MAX_FRAME_BYTES_BEFORE_HELLO) {
     const limit = MAX_FRAME_BYTES_BEFORE_HELLO
     throw new ProtocolError('FRAME_TOO_LARGE', `a first frame of ${header.length} bytes, the limit is ${limit}`)
   }
-  if (header.kind !== hello.kind) {
+  if (header.kind !== hello.kind && !isPeer) {
     throw new ProtocolError('HELLO_REQUIRED', `${messageName(header.kind)} came before HELLO`)
   }
 }

@@ -7,6 +7,7 @@ import type { Metrics } from '../metrics.js'
 import type { Partition } from '../partition/partition.js'
 import type { Shard } from '../shard.js'
 import type { FrameMemory } from './frame-memory.js'
+import type { PeerAcceptor } from './peer-acceptor.js'
 
 export interface ServerContext {
   readonly environment: Environment
@@ -15,6 +16,8 @@ export interface ServerContext {
   readonly map: MapPublisher
   readonly metrics: Metrics
   readonly frameMemory: FrameMemory
+  /** Takes connections of other brokers; null in a cluster of one. */
+  readonly peers: PeerAcceptor | null
   readonly clusterId: string
   readonly nodeId: number
   readonly shardCount: number

@@ -25,7 +25,7 @@ export class FrameReader {
   /** Held by its owner: bytes that still come are kept aside. */
   held = false
   readonly #stream: Stream
-  readonly #owner: FrameOwner
+  #owner: FrameOwner
   readonly #headerBytes = new Uint8Array(FRAME_HEADER_BYTES)
   readonly #headerView = new DataView(this.#headerBytes.buffer)
   #headerFilled = 0
@@ -35,8 +35,10 @@ export class FrameReader {
   #block: Block | null = null
   #filled = 0
   #placed = false
-  /** The stream has been asked to fill the rest of the block. */
-  #inPlace = false
+  /** Bytes of the block that the stream has been asked to fill; 0 when it has not. */
+  #runBytes = 0
+  /** The most it is asked for at once. */
+  #maxRunBytes = Number.POSITIVE_INFINITY
   /** Bytes that arrived while the reader was held. */
   #backlog: Uint8Array[] = []
   #first = true
@@ -59,10 +61,19 @@ export class FrameReader {
     else this.#take(chunk)
   }
 
-  /** The stream has filled the rest of the payload in place. */
+  /** The stream has filled a run of the payload in place. */
   filledInPlace(): void {
-    this.#inPlace = false
-    if (!this.#stopped) this.#finish(this.#header!)
+    this.#filled += this.#runBytes
+    this.#runBytes = 0
+    if (this.#stopped) return
+    if (this.#filled === this.#header!.length) this.#finish(this.#header!)
+    else this.#receiveRestInPlace()
+  }
+
+  /** From the next frame on another owner is asked; payloads are received in runs of at most `maxRunBytes`. */
+  handTo(owner: FrameOwner, maxRunBytes: number): void {
+    this.#owner = owner
+    this.#maxRunBytes = maxRunBytes
   }
 
   /** Goes on after the owner has held the reader, with what was kept aside first. */
@@ -159,11 +170,11 @@ export class FrameReader {
   }
 
   #receiveRestInPlace(): void {
-    if (this.#block === null || this.#header === null || this.#backlog.length > 0 || this.#inPlace) return
+    if (this.#block === null || this.#header === null || this.#backlog.length > 0 || this.#runBytes > 0) return
     const rest = this.#header.length - this.#filled
     if (rest < RECEIVE_IN_PLACE_BYTES) return
-    this.#inPlace = true
-    this.#stream.receiveInto(this.#block, this.#filled, rest)
+    this.#runBytes = Math.min(rest, this.#maxRunBytes)
+    this.#stream.receiveInto(this.#block, this.#filled, this.#runBytes)
   }
 
   #finish(header: FrameHeader): void {

@@ -12,10 +12,10 @@ import {
 import type { ServerContext } from './context.js'
 import { FrameMemory } from './frame-memory.js'
 
-/** @returns the memory for frames on their way in. */
-export function frameMemoryOf(environment: Environment): FrameMemory {
+/** @returns the memory for frames on their way in: a share of all there is. */
+export function frameMemoryOf(environment: Environment, share = FRAME_MEMORY_SHARE): FrameMemory {
   const { memory, clock } = environment
-  return new FrameMemory(memory, clock, Math.max(MIN_FRAME_MEMORY_BYTES, memory.budgetBytes * FRAME_MEMORY_SHARE))
+  return new FrameMemory(memory, clock, Math.max(MIN_FRAME_MEMORY_BYTES, memory.budgetBytes * share))
 }
 
 export class Server {

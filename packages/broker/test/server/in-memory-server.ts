@@ -24,6 +24,7 @@ import { Metrics } from '#src/metrics.js'
 import { Connection } from '#src/server/connection.js'
 import type { ServerContext } from '#src/server/context.js'
 import { FrameMemory } from '#src/server/frame-memory.js'
+import type { PeerAcceptor } from '#src/server/peer-acceptor.js'
 import { Shard } from '#src/shard.js'
 import { heapMemory, TestClock } from '../partition/fixture.js'
 import { blockOf, type MemoryDisk, MemoryLogStore, type MemoryStoreOptions } from '../partition/memory-log.js'
@@ -193,6 +194,7 @@ export interface InMemoryOptions {
   readonly memoryBytes?: number
   readonly frameBytes?: number
   readonly store?: MemoryStoreOptions
+  readonly peers?: PeerAcceptor
   /** What an earlier server left. */
   readonly disk?: MemoryDisk
 }
@@ -245,6 +247,7 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
     map,
     metrics,
     frameMemory: new FrameMemory(memory, clock, options.frameBytes ?? 64 * 1024 * 1024),
+    peers: options.peers ?? null,
     clusterId: CLUSTER_ID,
     nodeId: 1,
     shardCount: 1,

@@ -1,0 +1,157 @@
+// One other member of the cluster: the link to it, the session it holds with us, and whether it is alive.
+import {
+  type ForwardReply,
+  forwardReply,
+  type PeerHello,
+  type PeerHelloReply,
+  type Reader,
+  type RouteChange,
+} from '@millrace/protocol'
+import { type Block, NetworkError, type Stream } from '../environment.js'
+import { SILENT_PEER_MS } from '../limits.js'
+import type { FrameReader } from '../server/frame-reader.js'
+import { SOFTWARE } from '../version.js'
+import { ForwardDesk } from './forward-desk.js'
+import { takeAppend, takeInstall, takeLeaders, takeRaft } from './incoming-frames.js'
+import { IncomingSession, type SessionOwner } from './incoming-session.js'
+import { checkHelloReply, type ExpectedPeer } from './peer-identity.js'
+import { type LinkOwner, type Member, PeerLink } from './peer-link.js'
+import type { PeerServices } from './peer-services.js'
+
+export class Peer implements LinkOwner, SessionOwner {
+  readonly nodeId: number
+  readonly link: PeerLink
+  readonly #services: PeerServices
+  readonly #desk: ForwardDesk
+  #session: IncomingSession | null = null
+  /** Sessions that are over and whose streams have not closed yet. */
+  readonly #ending = new Set<IncomingSession>()
+  #heardAtMs = Number.NEGATIVE_INFINITY
+  /** As the peer itself has said. */
+  #diskId: string | null = null
+  #starts = 0
+
+  constructor(member: Member, services: PeerServices) {
+    const { environment, self, metrics } = services
+    this.nodeId = member.nodeId
+    this.#services = services
+    this.link = new PeerLink(member, { environment, self, metrics, software: SOFTWARE }, this)
+    const send = (id: number, reply: ForwardReply): boolean => this.link.open?.sendForwardReply(id, reply) ?? false
+    this.#desk = new ForwardDesk(services, this.nodeId, send)
+  }
+
+  /** Monotonic milliseconds of the last bytes from it; minus infinity when there were none. */
+  get heardAtMs(): number {
+    return this.#heardAtMs
+  }
+
+  get expected(): ExpectedPeer {
+    const diskId = this.#services.knownDisks(this.nodeId) ?? this.#diskId
+    return { nodeId: this.nodeId, diskId, starts: this.#starts }
+  }
+
+  /** Watches the time. @param aliveSinceMs since when this broker has run without a pause of its own. */
+  tick(nowMs: number, aliveSinceMs: number): void {
+    this.link.tick(nowMs)
+    for (const session of this.#ending) session.tick(nowMs)
+    if (this.#session?.isHeld === true) this.#heardAtMs = nowMs
+    const connection = this.link.open
+    if (connection === null && this.#session === null) return
+    // A link that has just come up is given as long as one that has just been heard of.
+    const sinceMs = Math.max(this.#heardAtMs, connection?.openedAtMs ?? Number.NEGATIVE_INFINITY, aliveSinceMs)
+    if (nowMs - sinceMs <= SILENT_PEER_MS) return
+    const silentMs = Math.round(nowMs - sinceMs)
+    this.#services.environment.log.warn({ node: this.nodeId, silentMs }, 'a peer is silent: its connections are cut')
+    this.#session?.destroy()
+    this.link.drop(new NetworkError('OTHER', `nothing was heard of it for ${silentMs} ms`))
+  }
+
+  // -------------------------------------------------------------- the link
+
+  /** @throws ProtocolError */
+  checkReply(reply: PeerHelloReply): void {
+    checkHelloReply(reply, this.#services.self, this.expected)
+    this.#met(reply)
+  }
+
+  onOpen(): void {
+    this.#desk.linked()
+    this.link.open?.announce(this.allLeaderships())
+  }
+
+  onLost(): void {
+    this.#services.calls.lost(this.nodeId)
+    this.#services.handlers.onLost(this.nodeId)
+  }
+
+  allLeaderships(): readonly RouteChange[] {
+    return this.#services.handlers.allLeaderships()
+  }
+
+  reportBug(error: unknown): void {
+    this.#services.reportBug(error)
+  }
+
+  // -------------------------------------------------------------- its session with us
+
+  /** A connection that the peer has dialled, and that was checked. It replaces the one before. */
+  takeOver(stream: Stream, reader: FrameReader, hello: PeerHello): IncomingSession {
+    this.#session?.close()
+    const isNewStart = hello.starts > this.#starts && this.#starts > 0
+    this.#met(hello)
+    // Whoever is at the other end of the old link is gone, whatever the network says.
+    if (isNewStart) this.link.drop(new NetworkError('RESET', 'the peer has started anew'))
+    this.#session = new IncomingSession(this.nodeId, stream, reader, this.#services, this)
+    this.heard()
+    this.link.wake()
+    return this.#session
+  }
+
+  #met({ diskId, starts }: PeerHello | PeerHelloReply): void {
+    this.#diskId = diskId
+    this.#starts = starts
+  }
+
+  /** Ends the session, if there is one. */
+  closeSession(): void {
+    this.#session?.close()
+  }
+
+  heard(): void {
+    this.#heardAtMs = this.#services.environment.clock.monotonicMs()
+  }
+
+  onOver(session: IncomingSession): void {
+    this.#ending.add(session)
+    if (this.#session === session) this.#session = null
+    this.#services.calls.lost(this.nodeId)
+  }
+
+  onClosed(session: IncomingSession): void {
+    this.#ending.delete(session)
+  }
+
+  onRaft(payload: Reader): void {
+    takeRaft(this.#services, this.nodeId, payload)
+  }
+
+  onAppend(payload: Uint8Array, block: Block): void {
+    takeAppend(this.#services, this.nodeId, payload, block)
+  }
+
+  onInstall(payload: Reader): void {
+    takeInstall(this.#services, this.nodeId, payload)
+  }
+
+  onLeaders(payload: Reader): void {
+    takeLeaders(this.#services, this.nodeId, payload)
+  }
+
+  onForward(session: IncomingSession, id: number, payload: Reader): void {
+    this.#desk.take(session, id, payload)
+  }
+
+  onForwardReply(id: number, payload: Reader): void {
+    this.#services.calls.answered(this.nodeId, id, forwardReply.decode(payload))
+  }
+}
