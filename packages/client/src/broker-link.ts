@@ -64,6 +64,7 @@ export class BrokerLink {
   readonly #backoff: Backoff
   #connection: Connection | null = null
   #retryTimer: ClientTimer | null = null
+  #retryAtMs = 0
   #idleTimer: ClientTimer | null = null
   #wasReady = false
   #closed = false
@@ -95,8 +96,19 @@ export class BrokerLink {
 
   /** Keeps the link open from now on; `onLinkReady` follows unless it is ready already. */
   use(user: LinkUser): void {
+    const isNew = !this.#users.has(user)
     this.#users.add(user)
-    if (this.#connection === null && this.#retryTimer === null) this.#dial()
+    if (this.#connection !== null) return
+    if (this.#retryTimer === null) this.#dial()
+    else if (isNew) this.nodeIsUp()
+  }
+
+  /** There is reason to believe that the node can be reached: what waits for the next attempt need not wait long. */
+  nodeIsUp(): void {
+    if (this.#retryTimer === null) return
+    this.#backoff.reset()
+    const delayMs = this.#backoff.next()
+    if (this.#owner.environment.monotonicMs() + delayMs < this.#retryAtMs) this.#retryAfter(delayMs)
   }
 
   release(user: LinkUser): void {
@@ -207,6 +219,16 @@ export class BrokerLink {
     old?.destroy(closedError('the old connection'))
   }
 
+  #retryAfter(delayMs: number): void {
+    const { environment } = this.#owner
+    this.#retryTimer?.cancel()
+    this.#retryAtMs = environment.monotonicMs() + delayMs
+    this.#retryTimer = environment.timer(delayMs, () => {
+      this.#retryTimer = null
+      if (this.#users.size > 0) this.#dial()
+    })
+  }
+
   #opened(_reply: HelloReply): void {
     this.#backoff.reset()
     const again = this.#wasReady
@@ -230,7 +252,7 @@ export class BrokerLink {
     if (this.#connection !== connection || this.#closed) return
     this.#connection = null
     this.#cursors.clear()
-    if (this.#users.size > 0) this.#retryTimer = this.#owner.environment.timer(this.#backoff.next(), () => this.#dial())
+    if (this.#users.size > 0) this.#retryAfter(this.#backoff.next())
     // Users may move to other links while they are told.
     for (const user of [...this.#users]) user.onLinkLost(error)
     this.#owner.linkLost(this, error)

@@ -1,6 +1,6 @@
 // The cluster as this client knows it: the map, the control connection that keeps it fresh, and one data connection to
 // each core in use. Whoever routes asks here.
-import { ClusterMap, type Route, type TopicInfo } from '@millrace/protocol'
+import { ClusterMap, type TopicInfo } from '@millrace/protocol'
 import { type Address, showAddress } from './address.js'
 import { Backoff } from './backoff.js'
 import { BrokerLink, type LinkOwner } from './broker-link.js'
@@ -10,6 +10,7 @@ import type { ClientEnvironment, ClientTimer } from './environment.js'
 import { closedError, type MillraceError } from './errors.js'
 import { Notifier } from './notifier.js'
 import type { ResolvedConnectOptions } from './options.js'
+import { Router, type RouterOwner } from './router.js'
 import type { MillStatus, MutableStatistics, StatusKind } from './status.js'
 
 /** Waits for the first map, or for a fresh one. */
@@ -19,7 +20,7 @@ export interface MapWaiter {
   onNoMap(error: MillraceError): void
 }
 
-export class Cluster implements LinkOwner, ControlOwner {
+export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
   readonly map = new ClusterMap()
   /** Fires after every change of the map. */
   readonly changes = new Notifier<void>()
@@ -29,6 +30,7 @@ export class Cluster implements LinkOwner, ControlOwner {
   readonly connectTimeoutMs: number
   readonly requestTimeoutMs: number
   readonly bootstrap: readonly Address[]
+  readonly router: Router
   readonly #control: Control
   readonly #links = new Map<string, BrokerLink>()
   #firstWaiters: MapWaiter[] = []
@@ -46,6 +48,7 @@ export class Cluster implements LinkOwner, ControlOwner {
     this.connectTimeoutMs = options.connectTimeoutMs
     this.requestTimeoutMs = options.requestTimeoutMs
     this.bootstrap = options.bootstrap
+    this.router = new Router(this)
     this.#control = new Control(this)
   }
 
@@ -110,23 +113,20 @@ export class Cluster implements LinkOwner, ControlOwner {
     return asked
   }
 
-  /** The link to the leader of a partition as known now; null while it has none. */
-  linkOf(route: Route): BrokerLink | null {
-    if (route.nodeId === 0 || this.#closed) return null
-    const key = `${route.nodeId}/${route.shard}`
+  /** The data connection to one core of a node, made when it is first asked for. */
+  linkTo(nodeId: number, shard: number): BrokerLink | null {
+    if (this.#closed) return null
+    const key = `${nodeId}/${shard}`
     let link = this.#links.get(key)
     if (link === undefined) {
-      link = new BrokerLink(this, route.nodeId, route.shard)
+      link = new BrokerLink(this, nodeId, shard)
       this.#links.set(key, link)
     }
     return link
   }
 
-  /** Takes a route from a reply or refusal; true when it was news. */
-  learnRoute(topicId: number, partition: number, route: Route): boolean {
-    if (route.term === 0 || !this.map.applyRoute({ topicId, partition, route })) return false
+  routesChanged(): void {
     this.changes.notify()
-    return true
   }
 
   topic(name: string): TopicInfo | undefined {
@@ -142,6 +142,7 @@ export class Cluster implements LinkOwner, ControlOwner {
     this.#closed = true
     this.#contactTimer?.cancel()
     this.#control.stop()
+    this.router.stop()
     const error = closedError('the client')
     for (const link of this.#links.values()) link.close(error)
     this.#links.clear()
@@ -156,16 +157,20 @@ export class Cluster implements LinkOwner, ControlOwner {
   // What the control connection tells.
 
   mapChanged(snapshot: boolean): void {
+    if (snapshot) this.router.snapshotTaken()
     if (snapshot) this.#tookSnapshot()
     for (const link of [...this.#links.values()]) link.mapChanged()
     this.changes.notify()
   }
 
+  controlUp(nodeId: number): void {
+    if (this.#wasConnected) this.statistics.reconnects++
+    this.#wasConnected = true
+    // Where the control connection got through, data connections will.
+    for (const link of [...this.#links.values()]) if (link.nodeId === nodeId) link.nodeIsUp()
+  }
+
   controlStatus(kind: StatusKind, message: string, error?: MillraceError, nodeId?: number): void {
-    if (kind === 'connected') {
-      if (this.#wasConnected) this.statistics.reconnects++
-      this.#wasConnected = true
-    }
     this.report(kind, message, { ...(error && { error }), ...(nodeId && { nodeId }) })
   }
 
@@ -179,8 +184,8 @@ export class Cluster implements LinkOwner, ControlOwner {
   linkLost({ nodeId, shard }: BrokerLink, error: MillraceError): void {
     this.report('link-lost', error.message, { nodeId, shard, error })
     // Any transport error makes the routes over this link suspect: nothing is sent there before HELLO is answered
-    // again, and the map is asked for at once.
-    this.refresh()
+    // again, and the map is asked for at once, whatever number of links is lost together.
+    this.router.suspect()
   }
 
   linkIdle({ nodeId, shard }: BrokerLink): void {

@@ -121,6 +121,11 @@ export class Connection {
     return this.#link.unsentBytes
   }
 
+  /** When bytes arrived last; before the first, anything below the present. */
+  get lastReceivedMs(): number {
+    return this.#lastReceivedMs
+  }
+
   get address(): string {
     return showAddress(this.target)
   }

@@ -1,10 +1,12 @@
-// The control connection: finds a broker, subscribes to the cluster map and follows it. When the connection breaks or
-// the map is not confirmed any more, it moves to another broker; after the first contact it knows them all.
+// The control connection: finds a broker, subscribes to the cluster map and follows it. When the connection breaks, falls
+// silent, or its node has lost touch with the metadata leader, it moves to another broker; after the first contact it
+// knows them all, and needs no bootstrap address any more.
 import {
   adminReply,
   type ClusterMap,
   encodeFrame,
   type FrameHeader,
+  type MapSnapshot,
   mapDelta,
   mapHeartbeat,
   mapSnapshot,
@@ -12,13 +14,14 @@ import {
   messageName,
   ProtocolError,
   Reader,
+  type RouteChange,
 } from '@millrace/protocol'
 import { type Address, showAddress } from './address.js'
 import type { Backoff } from './backoff.js'
 import { Connection, type ConnectionTarget } from './connection.js'
 import type { ClientEnvironment, ClientTimer } from './environment.js'
 import { ConnectionError, closedError, type FailedAttempt, MillraceError } from './errors.js'
-import { MAP_STALE_MS } from './limits.js'
+import { HEARTBEAT_MISSING_MS, MAP_STALE_MS, MAX_STALE_PATIENCE_MS, STALE_PATIENCE_MS } from './limits.js'
 import type { StatusKind } from './status.js'
 
 export interface ControlOwner {
@@ -30,10 +33,11 @@ export interface ControlOwner {
   newBackoff(): Backoff
   /** The map has changed, or has been confirmed by a snapshot. */
   mapChanged(snapshot: boolean): void
+  /** The map of this node is followed from now on. */
+  controlUp(nodeId: number): void
   controlStatus(kind: StatusKind, message: string, error?: MillraceError, nodeId?: number): void
 }
 
-const WATCH_MS = 1_000
 /** A single address may not use up the whole time for the first contact. */
 const MAX_ATTEMPTS_AT_ONCE = 4
 const MIN_ATTEMPT_MS = 500
@@ -43,6 +47,7 @@ export class Control {
   readonly #backoff: Backoff
   readonly #attempts = new Map<string, Error>()
   #round: ConnectionTarget[] = []
+  #candidateCount = 1
   #connection: Connection | null = null
   #retryTimer: ClientTimer | null = null
   #watchTimer: ClientTimer | null = null
@@ -50,7 +55,12 @@ export class Control {
   #subscribed = false
   #refreshing = false
   #refreshAgain = false
-  #confirmedAtMs = 0
+  #subscribedAtMs = 0
+  /** Nodes that had lost touch when they were asked last; #isStale: no node is known that is better. */
+  readonly #staleNodes = new Set<number>()
+  #isStale = false
+  #patienceMs = STALE_PATIENCE_MS
+  #patientUntilMs = 0
   #running = false
 
   constructor(owner: ControlOwner) {
@@ -111,6 +121,7 @@ export class Control {
     this.#watchTimer?.cancel()
     this.#watchTimer = null
     this.#subscribed = false
+    this.#isStale = false
     this.#refreshing = false
     this.#refreshAgain = false
     const connection = this.#connection
@@ -123,8 +134,11 @@ export class Control {
     const { clusterId } = map
     const known = map.nodes().map(({ host, port, nodeId }) => ({ host, port, clusterId, nodeId, shard: 0 }))
     const seeds = bootstrap.map(({ host, port }) => ({ host, port, clusterId, nodeId: 0, shard: 0 }))
+    const isFresh = ({ nodeId }: ConnectionTarget): boolean => !this.#staleNodes.has(nodeId)
+    const inTouch = this.#shuffle(known.filter(isFresh))
+    const outOfTouch = this.#shuffle(known.filter((target) => !isFresh(target)))
     const seen = new Set<string>()
-    return [...this.#shuffle(known), ...this.#shuffle(seeds)].filter((target) => {
+    return [...inTouch, ...this.#shuffle(seeds), ...outOfTouch].filter((target) => {
       const address = showAddress(target)
       return seen.size !== seen.add(address).size
     })
@@ -144,14 +158,15 @@ export class Control {
     if (!this.#running || this.#connection !== null || this.#retryTimer !== null) return
     if (this.#round.length === 0) {
       const all = this.#candidates()
+      this.#candidateCount = all.length
       this.#round = [
         ...all.filter((target) => showAddress(target) !== avoid),
         ...all.filter((target) => showAddress(target) === avoid),
       ]
     }
     const target = this.#round.shift()!
-    const { environment, clientId, connectTimeoutMs, bootstrap } = this.#owner
-    const shares = Math.min(MAX_ATTEMPTS_AT_ONCE, bootstrap.length)
+    const { environment, clientId, connectTimeoutMs } = this.#owner
+    const shares = Math.min(MAX_ATTEMPTS_AT_ONCE, this.#candidateCount)
     const openTimeoutMs = Math.min(connectTimeoutMs, Math.max(MIN_ATTEMPT_MS, Math.floor(connectTimeoutMs / shares)))
     const connection: Connection = new Connection(
       environment,
@@ -189,7 +204,7 @@ export class Control {
   #subscribe(connection: Connection): void {
     this.#subscriptionId = connection.nextId()
     this.#refreshing = true
-    this.#confirmedAtMs = this.#owner.environment.monotonicMs()
+    this.#subscribedAtMs = this.#owner.environment.monotonicMs()
     connection.send([encodeFrame(mapSubscribe, {}, { id: this.#subscriptionId })])
     this.#watch(connection)
   }
@@ -200,18 +215,22 @@ export class Control {
     if (kind !== mapSnapshot.kind && kind !== mapDelta.kind && kind !== mapHeartbeat.kind) {
       throw new ProtocolError('UNKNOWN_KIND', `${messageName(kind)} on the control connection`)
     }
-    // Pushes of a subscription that was replaced by a newer one are late, not wrong.
-    if (header.id !== this.#subscriptionId || connection !== this.#connection) return
+    if (connection !== this.#connection) return
     const reader = new Reader(payload)
+    // Pushes of a subscription that was replaced by a newer one are late, not wrong.
+    if (header.id !== this.#subscriptionId) {
+      if (kind === mapDelta.kind) this.#takeRoutes(mapDelta.decode(reader).routes)
+      else if (kind === mapSnapshot.kind) this.#takeRoutes(routesOf(mapSnapshot.decode(reader)))
+      return
+    }
     if (kind === mapSnapshot.kind) this.#takeSnapshot(connection, reader)
     else if (kind === mapDelta.kind) this.#takeDelta(connection, reader)
-    else this.#takeHeartbeat(reader)
+    else this.#takeHeartbeat(connection, reader)
   }
 
   #takeSnapshot(connection: Connection, reader: Reader): void {
     const snapshot = mapSnapshot.decode(reader)
     this.#owner.map.applySnapshot(snapshot)
-    this.#confirm()
     this.#refreshing = false
     const first = !this.#subscribed
     this.#subscribed = true
@@ -219,12 +238,8 @@ export class Control {
       this.#backoff.reset()
       this.#attempts.clear()
       this.#round = []
-      this.#owner.controlStatus(
-        'connected',
-        `following the cluster map of ${connection.address}`,
-        undefined,
-        connection.nodeId,
-      )
+      this.#owner.controlUp(connection.nodeId)
+      this.#sayConnected(connection)
     }
     this.#owner.mapChanged(true)
     if (this.#refreshAgain && this.#connection === connection) {
@@ -235,29 +250,47 @@ export class Control {
 
   #takeDelta(connection: Connection, reader: Reader): void {
     const delta = mapDelta.decode(reader)
-    if (this.#refreshing) return
-    if (!this.#owner.map.applyDelta(delta)) {
+    if (this.#refreshing) {
+      this.#takeRoutes(delta.routes)
+    } else if (this.#owner.map.applyDelta(delta)) {
+      this.#owner.mapChanged(false)
+    } else {
       this.#subscribe(connection)
+      this.#takeRoutes(delta.routes)
+    }
+  }
+
+  /** A whole map is on its way, but news of a leader need not wait for it: routes carry their own versions. */
+  #takeRoutes(routes: readonly RouteChange[]): void {
+    const { map } = this.#owner
+    const news = routes.filter((change) => map.applyRoute(change))
+    if (news.length > 0) this.#owner.mapChanged(false)
+  }
+
+  #sayConnected({ address, nodeId }: Connection): void {
+    this.#owner.controlStatus('connected', `following the cluster map of ${address}`, undefined, nodeId)
+  }
+
+  #takeHeartbeat(connection: Connection, reader: Reader): void {
+    const { metadataAgeMs } = mapHeartbeat.decode(reader)
+    if (metadataAgeMs > MAP_STALE_MS) {
+      this.#lostTouch(connection, metadataAgeMs)
       return
     }
-    this.#confirm()
-    this.#owner.mapChanged(false)
+    this.#staleNodes.clear()
+    this.#patienceMs = STALE_PATIENCE_MS
+    if (!this.#isStale) return
+    this.#isStale = false
+    this.#sayConnected(connection)
   }
 
-  #takeHeartbeat(reader: Reader): void {
-    const { metadataAgeMs } = mapHeartbeat.decode(reader)
-    const nowMs = this.#owner.environment.monotonicMs()
-    this.#confirmedAtMs = Math.max(this.#confirmedAtMs, nowMs - metadataAgeMs)
-  }
-
-  #confirm(): void {
-    this.#confirmedAtMs = this.#owner.environment.monotonicMs()
-  }
+  // The watch.
 
   #watch(connection: Connection): void {
     if (this.#watchTimer !== null) return
     const { environment } = this.#owner
-    this.#watchTimer = environment.timer(WATCH_MS, () => {
+    const delayMs = Math.max(1, Math.ceil(HEARTBEAT_MISSING_MS - this.#silentMs(connection)))
+    this.#watchTimer = environment.timer(delayMs, () => {
       this.#watchTimer = null
       // Timers run before input after the loop was blocked: read what has arrived before judging.
       environment.defer(() => this.#judge(connection))
@@ -266,23 +299,60 @@ export class Control {
 
   #judge(connection: Connection): void {
     if (this.#connection !== connection || this.#watchTimer !== null) return
-    const ageMs = this.#owner.environment.monotonicMs() - this.#confirmedAtMs
-    if (ageMs <= MAP_STALE_MS) {
-      this.#watch(connection)
+    const silentMs = this.#silentMs(connection)
+    if (silentMs < HEARTBEAT_MISSING_MS) this.#watch(connection)
+    else this.#leave(connection, `${connection.address} was silent for ${Math.round(silentMs)} ms`)
+  }
+
+  /** Since bytes arrived: a large map takes its time. */
+  #silentMs(connection: Connection): number {
+    const heardAtMs = Math.max(this.#subscribedAtMs, connection.lastReceivedMs)
+    return this.#owner.environment.monotonicMs() - heardAtMs
+  }
+
+  /**
+   * The node is there, but it has not heard from the metadata leader for long: others may know more. When they know no
+   * more either, the client stays: records flow on without metadata, and going round would only cost everybody maps.
+   */
+  #lostTouch(connection: Connection, ageMs: number): void {
+    const nowMs = this.#owner.environment.monotonicMs()
+    const { map } = this.#owner
+    const detail = `${connection.address} has not heard from the metadata leader for ${Math.round(ageMs)} ms`
+    this.#staleNodes.add(connection.nodeId)
+    if (this.#isStale) {
+      if (nowMs < this.#patientUntilMs) return
+      this.#staleNodes.clear()
+      this.#staleNodes.add(connection.nodeId)
+    }
+    if (map.nodes().some(({ nodeId }) => !this.#staleNodes.has(nodeId))) {
+      this.#isStale = false
+      this.#leave(connection, detail)
       return
     }
-    const error = new MillraceError(
-      'ERR_MILLRACE_TIMEOUT',
-      `the map of ${connection.address} is ${Math.round(ageMs)} ms old`,
-    )
+    const wasStale = this.#isStale
+    this.#isStale = true
+    this.#patientUntilMs = nowMs + this.#patienceMs
+    this.#patienceMs = Math.min(MAX_STALE_PATIENCE_MS, this.#patienceMs * 2)
+    if (!wasStale) this.#sayStale(connection, `${detail}, nor has any other node`)
+  }
+
+  #leave(connection: Connection, detail: string): void {
     const wasUp = this.#subscribed
+    const error = new MillraceError('ERR_MILLRACE_TIMEOUT', detail)
     this.#drop(error)
     this.#attempts.set(connection.address, error)
-    if (wasUp) this.#owner.controlStatus('control-stale', error.message, error, connection.nodeId)
+    if (wasUp) this.#sayStale(connection, detail, error)
     this.#round = []
     this.#tryNext(connection.address)
   }
+
+  #sayStale(connection: Connection, detail: string, error = new MillraceError('ERR_MILLRACE_TIMEOUT', detail)): void {
+    this.#owner.controlStatus('control-stale', error.message, error, connection.nodeId)
+  }
 }
+
+const routesOf = ({ topics }: MapSnapshot): RouteChange[] =>
+  topics.flatMap(({ topicId, routes }) => routes.map((route, partition) => ({ topicId, partition, route })))
 
 /** What everything pending gets when the first contact fails. */
 export function noContact(timeoutMs: number, attempts: readonly FailedAttempt[]): ConnectionError {

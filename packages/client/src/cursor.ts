@@ -16,6 +16,7 @@ import {
   offsetsReply,
   ProtocolError,
   Reader,
+  type RouteVersion,
 } from '@millrace/protocol'
 import type { Backoff } from './backoff.js'
 import type { BrokerLink, CursorFrames, LinkUser } from './broker-link.js'
@@ -39,6 +40,8 @@ export interface CursorOwner {
 
 /** Names under which a partition is elsewhere now. */
 const MOVED: ReadonlySet<string | null> = new Set(['MOVED', 'NOT_LEADER'])
+/** The map names the topic: a broker that does not has yet to catch up, or the map will soon say that the topic is gone. */
+const NOT_YET_KNOWN: ReadonlySet<string | null> = new Set(['UNKNOWN_TOPIC', 'UNKNOWN_PARTITION'])
 
 export class Cursor implements LinkUser, CursorFrames {
   readonly #owner: CursorOwner
@@ -49,6 +52,10 @@ export class Cursor implements LinkUser, CursorFrames {
   #state: 'waiting' | 'asking' | 'opening' | 'open' | 'closed' = 'waiting'
   #id = 0
   #retryTimer: ClientTimer | null = null
+  /** Term of the route that was followed last. */
+  #placedTerm = 0
+  /** Version of the route under which the broker was asked last. */
+  #asked: RouteVersion = { term: 0, placement: 0 }
   #opened = 0
   #receivedBytes = 0
   #credit = 0
@@ -74,21 +81,34 @@ export class Cursor implements LinkUser, CursorFrames {
 
   /** Goes where the partition lives now, as far as that is known. */
   place(): void {
-    if (this.#state === 'closed' || this.#retryTimer !== null) return
+    if (this.#state === 'closed') return
     const { cluster, topicName } = this.#owner
-    const topic = cluster.map.topicById(this.#inbox.topicId)
+    const { topicId, partition } = this.#inbox
+    const topic = cluster.map.topicById(topicId)
     if (topic === undefined) {
       this.#fatal(new MillraceError('ERR_MILLRACE_TOPIC_DELETED', `${topicName} was deleted`, this.#context()))
       return
     }
-    const route = topic.routes[this.#inbox.partition]
-    const link = route === undefined ? null : cluster.linkOf(route)
+    const link = cluster.router.linkOf(topicId, partition)
+    const term = topic.routes[partition]?.term ?? 0
     if (link !== this.#link) {
       this.#leave()
+      this.#stopRetry()
       this.#link = link
       link?.use(this)
+    } else if (term > this.#placedTerm) {
+      // The same broker leads anew: what it refused before, it may serve now.
+      this.#stopRetry()
+      link?.nodeIsUp()
     }
-    if (this.#state === 'waiting' && link?.ready) this.#begin(link)
+    this.#placedTerm = term
+    if (link === null) cluster.router.awaitLeader()
+    if (this.#state === 'waiting' && this.#retryTimer === null && link?.ready) this.#begin(link)
+  }
+
+  #stopRetry(): void {
+    this.#retryTimer?.cancel()
+    this.#retryTimer = null
   }
 
   onLinkReady(): void {
@@ -147,8 +167,7 @@ export class Cursor implements LinkUser, CursorFrames {
 
   close(): void {
     if (this.#state === 'closed') return
-    this.#retryTimer?.cancel()
-    this.#retryTimer = null
+    this.#stopRetry()
     this.#leave()
     this.#state = 'closed'
   }
@@ -186,11 +205,12 @@ export class Cursor implements LinkUser, CursorFrames {
     this.#receivedBytes = 0
     this.#credit = this.#creditNow()
     this.#id = link.addCursor(this)
+    this.#takeVersion()
     const message = {
       topicId,
       partition,
       lane: LANE,
-      routeVersion: cluster.map.route(topicId, partition) ?? { term: 0, placement: 0 },
+      routeVersion: this.#asked,
       start: started ? ('offset' as const) : this.#start.start,
       position: started ? fetchOffset : this.#start.position,
       lastTerm,
@@ -199,9 +219,15 @@ export class Cursor implements LinkUser, CursorFrames {
     link.post(encodeFrame(cursorOpen, message, { id: this.#id, timeMs: cluster.requestTimeoutMs }))
   }
 
+  #takeVersion(): void {
+    const { topicId, partition } = this.#inbox
+    this.#asked = this.#owner.cluster.map.route(topicId, partition) ?? { term: 0, placement: 0 }
+  }
+
   /** Finds the offset where `until: { timestamp }` ends this partition. */
   #askEnd(link: BrokerLink, timestamp: number): void {
     this.#state = 'asking'
+    this.#takeVersion()
     const { topicId, partition } = this.#inbox
     const query = { topicId, partition, lane: LANE, kind: 'timestamp' as const, timestamp }
     const current = (): boolean => this.#state === 'asking' && this.#link === link
@@ -211,7 +237,7 @@ export class Cursor implements LinkUser, CursorFrames {
         if (answer === undefined) throw new ProtocolError('CORRUPT_FRAME', 'an answer without an offset')
         if (!current()) return
         this.#state = 'waiting'
-        if (answer.code !== 0) return this.#refused({ ...answer, detail: '' })
+        if (answer.code !== 0) return this.#refused(link, { ...answer, detail: '' })
         this.#inbox.endOffset = answer.offset
         this.place()
       },
@@ -246,17 +272,13 @@ export class Cursor implements LinkUser, CursorFrames {
     this.highWatermark = highWatermark
     const inbox = this.#inbox
     const { cluster, until } = this.#owner
-    const { nodeId, shard } = this.#link!
     if (inbox.fetchOffset < 0) inbox.startAt(startOffset)
     else this.#reopened()
     if (until === 'end' && inbox.endOffset === Number.POSITIVE_INFINITY) inbox.endOffset = highWatermark
     this.#opened++
     if (inbox.done) this.#owner.onNews(inbox.partition)
-    if (route.nodeId !== 0 && (route.nodeId !== nodeId || route.shard !== shard)) {
-      // Served by a hop between cores: right, but not where the partition lives. The map change moves the cursor.
-      cluster.statistics.misroutes++
-      cluster.learnRoute(inbox.topicId, inbox.partition, route)
-    }
+    // Served by a hop between cores: right, but not where the partition lives. The map change moves the cursor.
+    cluster.router.served(inbox.topicId, inbox.partition, this.#link!, route)
   }
 
   #reopened(): void {
@@ -289,8 +311,9 @@ export class Cursor implements LinkUser, CursorFrames {
   }
 
   #takeClosed(closed: CursorClosed): void {
+    const link = this.#link!
     this.#ended()
-    this.#refused(closed)
+    this.#refused(link, closed)
   }
 
   /** The broker has closed the cursor. */
@@ -299,21 +322,26 @@ export class Cursor implements LinkUser, CursorFrames {
     this.#notOpen()
   }
 
-  #refused(closed: Pick<CursorClosed, 'code' | 'detail' | 'route'> & Partial<CursorClosed>): void {
-    const { cluster } = this.#owner
+  #refused(link: BrokerLink, closed: Pick<CursorClosed, 'code' | 'detail' | 'route'> & Partial<CursorClosed>): void {
+    const { router } = this.#owner.cluster
     const { topicId, partition } = this.#inbox
     const name = errorName(closed.code)
-    const learned = cluster.learnRoute(topicId, partition, closed.route)
-    if (MOVED.has(name)) {
-      cluster.statistics.refusals++
-      if (learned) {
-        this.place()
-        return
-      }
-      cluster.refresh()
+    const mayGoOn = MOVED.has(name)
+      ? router.refused(topicId, partition, this.#asked, link, closed.route)
+      : router.learn(topicId, partition, closed.route)
+    // A broker that no longer leads the partition knows no better than that it does not; the next one is asked.
+    if (mayGoOn) {
+      this.place()
+      return
+    }
+    const error = errorOfCode(closed.code, closed.detail, this.#context())
+    if (NOT_YET_KNOWN.has(name)) {
+      router.suspect()
+      this.#retry(error, this.#backoff.next())
+      return
     }
     if (name !== 'OFFSET_OUT_OF_RANGE') {
-      this.#failed(errorOfCode(closed.code, closed.detail, this.#context()))
+      this.#failed(error)
       return
     }
     // What is gone is gone: skipping it silently would be loss, so the application hears where the log begins now.

@@ -11,8 +11,23 @@ export const MAX_BOOTSTRAP_ADDRESSES = 1_000
 export const PING_AFTER_MS = 2_000
 /** So long without a byte after PING, and the link is dead. */
 export const PING_TIMEOUT_MS = 5_000
-/** A map not confirmed for so long is stale: the control connection moves to another broker. */
+/** A node that has not heard from the metadata leader for so long has lost touch: the control connection leaves it. */
 export const MAP_STALE_MS = 5_000
+/**
+ * A control connection without a heartbeat for so long is given up. Two may be late; with a third the client would learn
+ * too late who leads the partitions of a node that has fallen silent.
+ */
+export const HEARTBEAT_MISSING_MS = 2_500
+/** When every node has lost touch, the control connection stays where it is, and looks round again after so long. */
+export const STALE_PATIENCE_MS = 10_000
+export const MAX_STALE_PATIENCE_MS = 60_000
+/** Doubts about routes make the client ask for the map at most once in so long. */
+export const REFRESH_INTERVAL_MS = 100
+/** While a partition that is in use has no leader, the map is asked for after so long, then seldom. */
+export const LEADER_WAIT_MS = 250
+export const MAX_LEADER_WAIT_MS = 4_000
+/** So long a refusal stands against a map that names the same leader still. */
+export const REFUSAL_DOUBT_MS = 2_000
 /** No produce frame carries more batch bytes than this unless one batch alone does: replies come per frame. */
 export const FRAME_TARGET_BYTES = 1024 * 1024
 /** A batch of so many bytes for a partition with nothing on its way is sent at the end of the call that filled it. */
@@ -45,5 +60,7 @@ export const LANE = 0
 
 assert(FRAME_TARGET_BYTES < MAX_FRAME_BYTES, 'a frame holds its target')
 assert(PING_AFTER_MS > HEARTBEAT_INTERVAL_MS, 'heartbeats come before anybody asks')
-assert(MAP_STALE_MS >= 2 * HEARTBEAT_INTERVAL_MS, 'one lost heartbeat makes no stale map')
+assert(HEARTBEAT_MISSING_MS > 2 * HEARTBEAT_INTERVAL_MS, 'one lost heartbeat is no silence')
+assert(MAP_STALE_MS > HEARTBEAT_MISSING_MS, 'silence is noticed before the age of what was said last')
+assert(REFUSAL_DOUBT_MS > LEADER_WAIT_MS, 'the map is asked for before a refusal is doubted')
 assert(DELIVERY_CLOCK_RECORDS <= DELIVERY_TURN_RECORDS && MAX_IN_FLIGHT_BATCHES >= 5, 'defaults respect the protocol')

@@ -21,6 +21,15 @@ import { MillraceError } from './errors.js'
 import { FRAME_TARGET_BYTES, LANE, UNSENT_LIMIT_BYTES } from './limits.js'
 import type { PendingBatch } from './pending-batch.js'
 
+/** One time that a batch was handed to a link. */
+export interface Attempt {
+  /** Which one of the batch. */
+  readonly number: number
+  /** The version of the route that led here. */
+  readonly asked: RouteVersion
+  readonly link: BrokerLink
+}
+
 /** Where batches come from: the queue of one partition of one producer. */
 export interface BatchSource {
   readonly acks: Acks
@@ -33,9 +42,9 @@ export interface BatchSource {
   take(): PendingBatch
   /** For acks `none`: the batch was handed to the socket. */
   onHandedOver(batch: PendingBatch): void
-  onResult(batch: PendingBatch, result: ProduceResult, link: BrokerLink, throttleMs: number): void
+  onResult(batch: PendingBatch, attempt: Attempt, result: ProduceResult, throttleMs: number): void
   /** The frame was refused as a whole, not answered in time, or lost with the link. */
-  onUnanswered(batch: PendingBatch, error: MillraceError, why: 'refused' | 'timeout' | 'lost'): void
+  onUnanswered(batch: PendingBatch, attempt: Attempt, error: MillraceError, why: 'refused' | 'timeout' | 'lost'): void
   onLinkLost(error: MillraceError): void
 }
 
@@ -46,6 +55,8 @@ interface Frame {
   readonly acks: Acks
   readonly sources: BatchSource[]
   readonly batches: PendingBatch[]
+  /** Of each batch, the one that this frame makes. */
+  readonly attempts: Attempt[]
   readonly entries: ProduceEntry[]
   byteLength: number
 }
@@ -54,6 +65,7 @@ const newFrame = (acks: Acks): Frame => ({
   acks,
   sources: [],
   batches: [],
+  attempts: [],
   entries: [],
   byteLength: FRAME_OVERHEAD_BYTES,
 })
@@ -150,16 +162,18 @@ export class Outbox implements LinkUser {
     // Asked for before the batch is taken, since the last one of a partition moves it to the end of the line.
     const { topicId, partition, routeVersion } = source
     const batch = source.take()
+    const attempt = { number: batch.attempts, asked: routeVersion, link: this.link }
     this.#waiting.delete(source)
     if (source.nextBytes > 0) this.#waiting.add(source)
     const batchLength = batch.bytes.length
     if (batchLength + PRODUCE_ENTRY_BYTES + FRAME_OVERHEAD_BYTES > this.link.maxFrameBytes) {
       const detail = `a batch of ${batchLength} bytes, the broker takes frames of ${this.link.maxFrameBytes}`
-      source.onUnanswered(batch, new MillraceError('ERR_MILLRACE_BATCH_TOO_LARGE', detail), 'refused')
+      source.onUnanswered(batch, attempt, new MillraceError('ERR_MILLRACE_BATCH_TOO_LARGE', detail), 'refused')
       return
     }
     frame.sources.push(source)
     frame.batches.push(batch)
+    frame.attempts.push(attempt)
     frame.entries.push({ topicId, partition, lane: LANE, routeVersion, batchLength })
     frame.byteLength += batchLength + PRODUCE_ENTRY_BYTES
   }
@@ -182,7 +196,7 @@ export class Outbox implements LinkUser {
     this.link.request(id, chunks, produceReply.kind, this.#replyHandler(frame))
   }
 
-  #replyHandler({ sources, batches }: Frame): ReplyHandler {
+  #replyHandler({ sources, batches, attempts }: Frame): ReplyHandler {
     return {
       onReply: (header: FrameHeader, payload: Uint8Array) => {
         const { results } = produceReply.decode(new Reader(payload))
@@ -190,12 +204,12 @@ export class Outbox implements LinkUser {
           throw new ProtocolError('CORRUPT_FRAME', `${results.length} results for ${batches.length} batches`)
         }
         results.forEach((result, i) => {
-          sources[i]!.onResult(batches[i]!, result, this.link, header.timeMs)
+          sources[i]!.onResult(batches[i]!, attempts[i]!, result, header.timeMs)
         })
       },
       onFailed: (error, why) => {
         batches.forEach((batch, i) => {
-          sources[i]!.onUnanswered(batch, error, why)
+          sources[i]!.onUnanswered(batch, attempts[i]!, error, why)
         })
       },
     }

@@ -1,17 +1,16 @@
 // The records of one producer for one partition: batches that fill, batches in flight, and what happens when one is
 // refused or lost, so that each record is in the log at most once and in the order it was sent.
 //
-// Invariant: sequences of an epoch are given out in order, one a batch, and a batch keeps its sequence through retries
-// unless every attempt was refused before anything was appended. After a refusal nothing is sent until every batch in
-// flight has an outcome; then the lowest unresolved one goes first. An epoch ends when a sequence in it can no longer
-// be filled, and never while an attempt is on the wire.
+// Invariant: after a refusal nothing is sent until every batch in flight has an answer, or a newer leader is known;
+// then the lowest unresolved one goes first, and the others after it in their order. An epoch ends when a sequence in it
+// can no longer be filled, and never while an answer to an attempt is awaited.
 import {
   type Acks,
   type BatchIdentity,
+  type ErrorName,
   errorName,
   type ProduceResult,
   type Route,
-  type RouteVersion,
 } from '@millrace/protocol'
 import type { Backoff } from './backoff.js'
 import type { BatchBuffers } from './batch-buffers.js'
@@ -20,10 +19,12 @@ import type { Cluster } from './cluster.js'
 import type { RecordWaiter } from './delivery.js'
 import type { ClientTimer } from './environment.js'
 import { errorOfCode, MillraceError, protocolName } from './errors.js'
+import { InFlightBatches } from './in-flight-batches.js'
 import { AT_ONCE_BYTES, LANE } from './limits.js'
 import type { ProducerOptions } from './options.js'
-import type { BatchSource, Outbox } from './outbox.js'
+import type { Attempt, BatchSource, Outbox } from './outbox.js'
 import { PendingBatch } from './pending-batch.js'
+import { outcomeError, timedOut } from './produce-errors.js'
 import { judgeRefusal, type Verdict } from './produce-verdict.js'
 
 /** What a queue needs of its producer. */
@@ -52,15 +53,13 @@ export class PartitionQueue implements BatchSource {
   #open: PendingBatch | null = null
   /** Full batches, oldest first. */
   readonly #full: PendingBatch[] = []
-  /** Batches with a sequence of the present epoch and no outcome yet, by sequence. */
-  #inFlight: PendingBatch[] = []
+  readonly #inFlight = new InFlightBatches()
   #draining = false
-  #sequenceHasGap = false
   #retryTimer: ClientTimer | null = null
   #retryDelayMs = 0
-  #epoch = 0
-  #nextSequence = 0
   #outbox: Outbox | null = null
+  /** The route that led to the present outbox. */
+  #placed: Route = NO_ROUTE
   #lastError: MillraceError | null = null
   #closed = false
 
@@ -78,12 +77,8 @@ export class PartitionQueue implements BatchSource {
     return this.#owner.options.acks
   }
 
-  get #route(): Route {
+  get routeVersion(): Route {
     return this.#owner.cluster.map.route(this.topicId, this.partition) ?? NO_ROUTE
-  }
-
-  get routeVersion(): RouteVersion {
-    return this.#route
   }
 
   /** Takes records that have not been sealed yet. */
@@ -114,14 +109,15 @@ export class PartitionQueue implements BatchSource {
     const grownBytes = batch.builder.byteLength - before
     batch.heldBytes += grownBytes
     this.#owner.onTaken(grownBytes)
-    this.#outbox?.mark(this)
-    if (batch.builder.byteLength >= AT_ONCE_BYTES && this.#inFlight.length === 0) this.#owner.onRipe(this)
+    if (this.#outbox === null) this.#owner.cluster.router.awaitLeader()
+    else this.#outbox.mark(this)
+    if (batch.builder.byteLength >= AT_ONCE_BYTES && this.#inFlight.size === 0) this.#owner.onRipe(this)
     return batch
   }
 
   /** Nothing of the partition is on its way and its batch is worth a frame: it does not wait for the end of the turn. */
   sendRipe(): void {
-    if (this.#inFlight.length === 0) this.#outbox?.sendAtOnce(this)
+    if (this.#inFlight.size === 0) this.#outbox?.sendAtOnce(this)
   }
 
   #openBatch(): PendingBatch {
@@ -132,24 +128,22 @@ export class PartitionQueue implements BatchSource {
 
   /** Batches without an outcome, oldest first. */
   unresolved(): PendingBatch[] {
-    return [...this.#inFlight, ...this.#full, ...(this.#open === null ? [] : [this.#open])]
+    return [...this.#inFlight.all, ...this.#full, ...(this.#open === null ? [] : [this.#open])]
   }
 
   // What the outbox asks.
 
   get nextBytes(): number {
     if (this.#draining || this.#closed) return 0
-    const again = this.#inFlight.find((batch) => !batch.onWire)
+    const { again } = this.#inFlight
     if (again !== undefined) return again.frameBytes
-    if (this.#inFlight.length >= this.#owner.options.inFlightBatches) return 0
+    if (this.#inFlight.size >= this.#owner.options.inFlightBatches) return 0
     return (this.#full[0] ?? this.#open)?.frameBytes ?? 0
   }
 
   take(): PendingBatch {
-    const batch = this.#inFlight.find((candidate) => !candidate.onWire) ?? this.#stampNext()
-    batch.onWire = true
-    batch.attempts++
-    batch.missesEarlier = false
+    const batch = this.#inFlight.again ?? this.#stampNext()
+    batch.beginAttempt()
     return batch
   }
 
@@ -167,20 +161,14 @@ export class PartitionQueue implements BatchSource {
       lane: LANE,
       control: false,
       producer: producerId,
-      epoch: this.#epoch,
-      sequence: this.#nextSequence++,
+      ...this.#inFlight.nextIdentity(),
     }
     this.#expectedBytes = Math.min(batch.builder.byteLength, options.batchBytes)
     batch.stamp(identity, environment.checksum, options.codec, environment.codec.gzip)
-    this.#inFlight.push(batch)
-    if (options.acks === 'none') this.#beginEpochOfNext()
+    this.#inFlight.add(batch)
+    // Without answers a lost batch would leave a hole that nothing after it gets past: each is an epoch of its own.
+    if (options.acks === 'none') this.#inFlight.beginNextEpoch()
     return batch
-  }
-
-  /** Without answers a lost batch would leave a hole that nothing after it gets past: each is an epoch of its own. */
-  #beginEpochOfNext(): void {
-    this.#epoch++
-    this.#nextSequence = 0
   }
 
   // Outcomes.
@@ -189,75 +177,76 @@ export class PartitionQueue implements BatchSource {
     this.#acknowledge(batch, null)
   }
 
-  onResult(batch: PendingBatch, result: ProduceResult, link: BrokerLink, throttleMs: number): void {
-    batch.onWire = false
-    const { cluster } = this.#owner
-    const { route } = result
-    cluster.learnRoute(this.topicId, this.partition, route)
-    if (result.code === 0) {
-      const moved = route.nodeId !== link.nodeId || route.shard !== link.shard
-      if (moved && route.nodeId !== 0) cluster.statistics.misroutes++
+  onResult(batch: PendingBatch, attempt: Attempt, result: ProduceResult, throttleMs: number): void {
+    const { router } = this.#owner.cluster
+    const { route, code } = result
+    const { asked, link } = attempt
+    // The answer to an attempt that is not waited for any more is news of the partition all the same, and an
+    // acknowledgement of the batch: whichever attempt was appended, the batch is.
+    const awaited = batch.answered(attempt.number)
+    if (code === 0) {
+      router.served(this.topicId, this.partition, link, route)
       this.#backoff.reset()
       if (!batch.done) this.#acknowledge(batch, result.baseOffset)
       this.#settleDrain()
       return
     }
-    const name = errorName(result.code)
-    const verdict = judgeRefusal(name)
-    const error = errorOfCode(result.code, result.detail, { topic: this.#owner.topicName, partition: this.partition })
-    batch.missesEarlier = verdict.missesEarlier
-    let atOnce = verdict.missesEarlier && batch.sequence > 0
-    if (name === 'NOT_LEADER') {
-      cluster.statistics.refusals++
-      // Once the route leads elsewhere there is nothing to wait for; of several refusals only the first brings news.
-      atOnce = cluster.linkOf(this.#route) !== link
-      if (!atOnce) cluster.refresh()
-    }
-    this.#refused(batch, error, verdict, atOnce ? 0 : Math.max(this.#backoff.next(), throttleMs))
+    const name = errorName(code)
+    const context = { topic: this.#owner.topicName, partition: this.partition }
+    if (awaited) this.#refused(batch, errorOfCode(code, result.detail, context), judgeRefusal(name))
+    const mayGoOn =
+      name === 'NOT_LEADER'
+        ? router.refused(this.topicId, this.partition, asked, link, route)
+        : router.learn(this.topicId, this.partition, route)
+    if (awaited) this.#retryAfter(this.#delayMs(batch, name, mayGoOn, throttleMs))
   }
 
-  onUnanswered(batch: PendingBatch, error: MillraceError, why: 'refused' | 'timeout' | 'lost'): void {
-    batch.onWire = false
+  /** How long to wait after a refusal before the batch is sent again. */
+  #delayMs(batch: PendingBatch, name: ErrorName | null, mayGoOn: boolean, throttleMs: number): number {
+    // Only batches before this one, which are sent first now, were in the way.
+    if (mayGoOn || (batch.missesEarlier && batch.sequence > 0)) return 0
+    // The map names the topic: the broker has yet to hear of it, or it was deleted a moment ago.
+    if (name === 'UNKNOWN_TOPIC' || name === 'UNKNOWN_PARTITION') this.#owner.cluster.router.suspect()
+    return Math.max(this.#backoff.next(), throttleMs)
+  }
+
+  onUnanswered(batch: PendingBatch, attempt: Attempt, error: MillraceError, why: 'refused' | 'timeout' | 'lost'): void {
+    if (!batch.answered(attempt.number)) return
     if (why === 'refused') {
-      this.#refused(batch, error, judgeRefusal(protocolName(error)), this.#backoff.next())
+      this.#refused(batch, error, judgeRefusal(protocolName(error)))
+      this.#retryAfter(this.#backoff.next())
       return
     }
+    this.#refused(batch, error, { retry: true, ambiguous: true, missesEarlier: false })
     // After a loss the link waits by itself before it is there again; a time-out may mean that the route is stale.
-    if (why === 'timeout') this.#owner.cluster.refresh()
-    this.#refused(batch, error, { retry: true, ambiguous: true }, why === 'timeout' ? this.#backoff.next() : 0)
+    if (why === 'timeout') this.#owner.cluster.router.suspect()
+    this.#retryAfter(why === 'timeout' ? this.#backoff.next() : 0)
   }
 
   onLinkLost(error: MillraceError): void {
     this.#lastError = error
   }
 
-  #refused(
-    batch: PendingBatch,
-    error: MillraceError,
-    verdict: Pick<Verdict, 'retry' | 'ambiguous'>,
-    delayMs: number,
-  ): void {
+  /** Takes down what an attempt has come to; nothing more is sent before `#retryAfter`. */
+  #refused(batch: PendingBatch, error: MillraceError, { retry, ambiguous, missesEarlier }: Verdict): void {
     this.#lastError = error
-    this.#beginDrain(delayMs)
-    if (!batch.done) {
-      batch.lastError = error
-      if (verdict.ambiguous) batch.ambiguous = true
-      if (!verdict.retry) this.#giveUp(batch, error)
-    }
-    this.#settleDrain()
+    this.#draining = true
+    batch.missesEarlier = missesEarlier
+    if (batch.done) return
+    batch.lastError = error
+    if (ambiguous) batch.ambiguous = true
+    if (!retry) this.#giveUp(batch, error)
   }
 
   /** Ends a batch that has a sequence: those after it need another epoch. */
   #giveUp(batch: PendingBatch, error: MillraceError): void {
-    this.#sequenceHasGap = true
-    this.#inFlight = this.#inFlight.filter((other) => other !== batch)
+    this.#inFlight.giveUp(batch)
     this.#fail(batch, error, batch.ambiguous ? 'unknown' : 'failed')
   }
 
   #acknowledge(batch: PendingBatch, baseOffset: number | null): void {
     batch.onWire = false
-    if (this.#inFlight[0] === batch) this.#inFlight.shift()
-    else this.#inFlight = this.#inFlight.filter((other) => other !== batch)
+    this.#inFlight.remove(batch)
     const buffer = this.acks === 'none' ? null : batch.reusableBuffer
     batch.acknowledge(this.partition, baseOffset)
     if (buffer !== null) this.#owner.buffers.giveBack(buffer)
@@ -266,27 +255,24 @@ export class PartitionQueue implements BatchSource {
   }
 
   #fail(batch: PendingBatch, error: MillraceError, outcome: 'failed' | 'unknown'): void {
-    const context = { topic: this.#owner.topicName, partition: this.partition, outcome, cause: error }
-    const detail = `${batch.recordCount} records for ${context.topic}/${context.partition}: ${error.detail}`
-    const code = outcome === 'unknown' ? 'ERR_MILLRACE_DELIVERY_UNKNOWN' : error.code
-    const final = new MillraceError(code, detail, context)
+    const final = outcomeError(this.#owner.topicName, this.partition, batch, error, outcome)
     batch.fail(this.partition, final)
     this.#owner.onDone(batch, this.partition, final)
   }
 
-  // Draining: nothing is sent until every batch in flight has an outcome.
+  // Draining: nothing is sent until every batch in flight has an answer.
 
-  #beginDrain(delayMs: number): void {
-    this.#retryDelayMs = this.#draining ? Math.max(this.#retryDelayMs, delayMs) : delayMs
-    this.#draining = true
+  /** Sends what is unresolved again after `delayMs`, once all answers are there. */
+  #retryAfter(delayMs: number): void {
+    // A newer route may have been learned with the refusal, and everything be on its way there.
+    if (!this.#draining) return
+    this.#retryDelayMs = Math.max(this.#retryDelayMs, delayMs)
+    this.#settleDrain()
   }
 
   #settleDrain(): void {
-    if (!this.#draining || this.#closed || this.#retryTimer !== null) return
-    if (this.#inFlight.some((batch) => batch.onWire)) return
-    const lowest = this.#inFlight[0]
-    // What stood before the lowest was acknowledged, yet the broker misses it: this epoch cannot go on.
-    if (this.#sequenceHasGap || lowest?.missesEarlier === true) this.#beginEpoch()
+    if (!this.#draining || this.#closed || this.#retryTimer !== null || this.#inFlight.anyOnWire) return
+    if (this.#inFlight.epochIsOver) this.#beginEpoch()
     const delayMs = this.#retryDelayMs
     if (delayMs === 0) {
       this.#resume()
@@ -301,14 +287,17 @@ export class PartitionQueue implements BatchSource {
   }
 
   #beginEpoch(): void {
-    const unresolved = this.#inFlight
-    this.#inFlight = []
-    this.#sequenceHasGap = false
-    this.#beginEpochOfNext()
+    const unresolved = this.#inFlight.takeAll()
+    this.#inFlight.beginNextEpoch()
     const again: PendingBatch[] = []
     for (const batch of unresolved) {
       // An attempt that may be in the log must not get another sequence: the broker could not tell it is the same.
-      if (batch.ambiguous) this.#fail(batch, batch.lastError ?? this.#unknownError(), 'unknown')
+      if (batch.ambiguous)
+        this.#fail(
+          batch,
+          batch.lastError ?? this.#lastError ?? new MillraceError('ERR_MILLRACE_TIMEOUT', 'no answer'),
+          'unknown',
+        )
       else again.push(batch)
     }
     this.#full.unshift(...again)
@@ -321,33 +310,48 @@ export class PartitionQueue implements BatchSource {
     this.#outbox?.mark(this)
   }
 
-  #unknownError(): MillraceError {
-    return this.#lastError ?? new MillraceError('ERR_MILLRACE_TIMEOUT', 'no answer')
-  }
-
   // Where to send.
 
-  /** The map has changed: nothing more goes to an old leader, and what is in flight there is waited for first. */
+  /** The map has changed: nothing more goes to an old leader, and nothing that is on its way there is waited for. */
   routeChanged(): void {
     if (this.#closed) return
-    const { cluster } = this.#owner
-    const link = cluster.linkOf(this.#route)
-    if (link === (this.#outbox?.link ?? null)) return
-    if (this.#inFlight.some((batch) => batch.onWire)) {
+    const { router } = this.#owner.cluster
+    const route = this.routeVersion
+    const link = router.linkOf(this.topicId, this.partition)
+    const before = this.#placed
+    if (link === (this.#outbox?.link ?? null)) {
+      if (link === null && this.unresolved().length > 0) router.awaitLeader()
+      else if (route.term > before.term) link?.nodeIsUp()
+      this.#placed = route
+      return
+    }
+    const sameReign = route.term === before.term && route.nodeId === before.nodeId
+    if (sameReign && link !== null && this.#inFlight.anyOnWire) {
+      // Another core of the same leader: its answers come, and the batches are not there yet for all they know.
       this.#outbox?.detach(this)
-      this.#beginDrain(0)
-    } else if (!this.#draining) this.#resume()
+      this.#draining = true
+      return
+    }
+    this.#inFlight.abandonAttempts()
+    this.#retryTimer?.cancel()
+    this.#retryTimer = null
+    this.#retryDelayMs = 0
+    this.#draining = true
+    this.#settleDrain()
   }
 
   #place(): void {
-    const link = this.#owner.cluster.linkOf(this.#route)
+    const { router } = this.#owner.cluster
+    const link = router.linkOf(this.topicId, this.partition)
+    this.#placed = this.routeVersion
     if (link === (this.#outbox?.link ?? null)) {
       if (this.#outbox !== null) this.#outbox.attach(this)
-      return
+    } else {
+      this.#outbox?.detach(this)
+      this.#outbox = link === null ? null : this.#owner.outboxOf(link)
+      this.#outbox?.attach(this)
     }
-    this.#outbox?.detach(this)
-    this.#outbox = link === null ? null : this.#owner.outboxOf(link)
-    this.#outbox?.attach(this)
+    if (link === null && this.unresolved().length > 0) router.awaitLeader()
   }
 
   // Time.
@@ -355,31 +359,25 @@ export class PartitionQueue implements BatchSource {
   /** Ends what is older than `deliveryTimeoutMs`; returns whether anything is still unresolved. */
   sweep(nowMs: number): boolean {
     const latestMs = nowMs - this.#owner.options.deliveryTimeoutMs
-    for (const batch of [...this.#inFlight]) {
+    for (const batch of [...this.#inFlight.all]) {
       if (batch.createdMs > latestMs) break
       if (batch.onWire) batch.ambiguous = true
       batch.onWire = false
-      this.#beginDrain(0)
+      this.#draining = true
       this.#giveUp(batch, this.#timedOut(batch))
     }
     this.#settleDrain()
-    while (this.#full[0] !== undefined && this.#full[0].createdMs <= latestMs) {
-      const batch = this.#full.shift()!
+    for (;;) {
+      const batch = this.#full[0] ?? this.#open
+      if (batch === null || batch.createdMs > latestMs) break
+      if (this.#full.shift() === undefined) this.#open = null
       this.#fail(batch, this.#timedOut(batch), 'failed')
     }
-    if (this.#open !== null && this.#open.createdMs <= latestMs) {
-      const batch = this.#open
-      this.#open = null
-      this.#fail(batch, this.#timedOut(batch), 'failed')
-    }
-    return this.#inFlight.length > 0 || this.#full.length > 0 || this.#open !== null
+    return this.#inFlight.size > 0 || this.#full.length > 0 || this.#open !== null
   }
 
   #timedOut(batch: PendingBatch): MillraceError {
-    const detail = `not acknowledged within ${this.#owner.options.deliveryTimeoutMs} ms`
-    const cause = batch.lastError ?? this.#lastError ?? undefined
-    const why = cause === undefined ? detail : `${detail}: ${cause.detail}`
-    return new MillraceError('ERR_MILLRACE_DELIVERY_TIMEOUT', why, { cause })
+    return timedOut(this.#owner.options.deliveryTimeoutMs, batch.lastError ?? this.#lastError)
   }
 
   /** Ends everything at once: what was never sent has failed, what was sent is unknown. */
@@ -388,9 +386,8 @@ export class PartitionQueue implements BatchSource {
     this.#closed = true
     this.#retryTimer?.cancel()
     this.#outbox?.detach(this)
-    const sent = this.#inFlight
+    const sent = this.#inFlight.takeAll()
     const unsent = [...this.#full, ...(this.#open === null ? [] : [this.#open])]
-    this.#inFlight = []
     this.#full.length = 0
     this.#open = null
     for (const batch of sent) this.#fail(batch, error, batch.onWire || batch.ambiguous ? 'unknown' : 'failed')

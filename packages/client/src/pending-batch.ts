@@ -95,6 +95,20 @@ export class PendingBatch {
     this.#bytes = bytes
   }
 
+  /** It is handed to a link. */
+  beginAttempt(): void {
+    this.onWire = true
+    this.attempts++
+    this.missesEarlier = false
+  }
+
+  /** An answer to that attempt has come, or will not. @returns whether it is still waited for. */
+  answered(attempt: number): boolean {
+    if (!this.onWire || attempt !== this.attempts) return false
+    this.onWire = false
+    return true
+  }
+
   onDone(listener: () => void): void {
     this.#doneListeners.push(listener)
   }

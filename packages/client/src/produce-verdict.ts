@@ -24,6 +24,12 @@ const NOTHING_APPENDED: ReadonlySet<ErrorName> = new Set<ErrorName>([
   'INVALID_REQUEST',
 ])
 
+/**
+ * The map that led to the broker names the topic, so a broker that does not know it has yet to catch up with the
+ * metadata. When the topic is really gone, the map says so soon, and that ends its batches.
+ */
+const NOT_YET_KNOWN: ReadonlySet<ErrorName> = new Set<ErrorName>(['UNKNOWN_TOPIC', 'UNKNOWN_PARTITION'])
+
 export interface Verdict {
   /** Send the same batch again, with the same sequence. */
   readonly retry: boolean
@@ -41,6 +47,6 @@ export function judgeRefusal(name: ErrorName | null): Verdict {
   if (name === null) return { retry: false, ambiguous: true, missesEarlier: false }
   // A producer is also unknown to a partition that has just refused its first batch.
   const missesEarlier = name === 'UNKNOWN_PRODUCER' || name === 'OUT_OF_ORDER_SEQUENCE'
-  const retry = ERROR_TABLE[name].retriable || missesEarlier
+  const retry = ERROR_TABLE[name].retriable || missesEarlier || NOT_YET_KNOWN.has(name)
   return { retry, ambiguous: !NOTHING_APPENDED.has(name), missesEarlier }
 }

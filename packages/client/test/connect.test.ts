@@ -174,14 +174,14 @@ describe('the control connection', () => {
     expect(statuses[2]).toMatchObject({ nodeId: first.nodeId, error: { code: 'ERR_MILLRACE_CONNECTION' } })
   })
 
-  test('moves when heartbeats stop for more than 5 s', async () => {
+  test('moves when heartbeats are missing', async () => {
     const { world, cluster, mill, statuses } = begin({ brokers: 2 })
     await world.result(mill.ready())
     const first = cluster.brokers.find(({ control }) => control.length > 0)!
     first.heartbeats = false
-    await world.run(4_900)
+    await world.run(1_900)
     expect(first.control.length).toBe(1)
-    await world.run(3_000)
+    await world.run(1_000)
     expect(first.control.length).toBe(0)
     expect(statuses.map(({ kind }) => kind)).toContain('control-stale')
   })

@@ -2,7 +2,7 @@
 import { ProtocolError } from './errors.js'
 import { type PartitionerName, partitionOfKey } from './partitioner.js'
 import type { CodecName } from './record-batch.js'
-import { compareRouteVersions, type Route } from './route.js'
+import { type Route, supersedes } from './route.js'
 
 /** What a replica does before it counts: `flushed` survives power loss, `buffered` survives the end of the process. */
 export type Durability = 'flushed' | 'buffered'
@@ -139,7 +139,7 @@ export class ClusterMap {
   applyRoute({ topicId, partition, route }: RouteChange): boolean {
     const topic = this.#byId.get(topicId)
     const known = topic?.routes[partition]
-    if (topic === undefined || known === undefined || compareRouteVersions(route, known) <= 0) return false
+    if (topic === undefined || known === undefined || !supersedes(route, known)) return false
     const routes = topic.routes.slice()
     routes[partition] = route
     this.#put({ ...topic, routes })
@@ -157,7 +157,7 @@ export class ClusterMap {
     for (const { topicId, partition, route } of changes) {
       const routes = copies.get(topicId) ?? this.#byId.get(topicId)?.routes
       const known = routes?.[partition]
-      if (routes === undefined || known === undefined || compareRouteVersions(route, known) <= 0) continue
+      if (routes === undefined || known === undefined || !supersedes(route, known)) continue
       const copy = copies.get(topicId) ?? routes.slice()
       copy[partition] = route
       copies.set(topicId, copy)
@@ -194,7 +194,7 @@ function newerRoutes(topic: TopicInfo, known: TopicInfo | undefined): TopicInfo 
   if (known === undefined) return topic
   const routes = topic.routes.map((route, partition) => {
     const old = known.routes[partition]
-    return old !== undefined && compareRouteVersions(old, route) > 0 ? old : route
+    return old !== undefined && !supersedes(route, old) ? old : route
   })
   return { ...topic, routes }
 }

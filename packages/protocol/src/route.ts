@@ -23,6 +23,15 @@ export function compareRouteVersions(a: RouteVersion, b: RouteVersion): number {
   return a.term !== b.term ? a.term - b.term : a.placement - b.placement
 }
 
+/**
+ * Whether what is known of a partition gives way to `route`: it is of a newer version, or of the same one and names a
+ * leader where none was known. A broker that is deposed knows the term of the next leader before it knows who that is.
+ */
+export function supersedes(route: Route, known: Route): boolean {
+  const newer = compareRouteVersions(route, known)
+  return newer > 0 || (newer === 0 && known.nodeId === 0 && route.nodeId !== 0)
+}
+
 export function writeRoute(writer: Writer, route: Route): void {
   writer.u32(route.nodeId).u16(route.shard).u16(route.placement).u32(route.term)
 }

@@ -65,6 +65,18 @@ describe('a snapshot', () => {
     expect(map.partitionOf(map.topic('topic-1')!, bytesOf('key'))).toBe(partitionOfKey(bytesOf('key'), 2))
   })
 
+  it('that names a leader where none was known in that term brings it, and never takes one away', () => {
+    const none = { nodeId: 0, shard: 0, placement: 0, term: 7 }
+    const led = { ...none, nodeId: 2 }
+    const map = mapOf(snapshot(5, [topic(1, [route(3)])]))
+    expect(map.applyRoute({ topicId: 1, partition: 0, route: none })).toBe(true)
+    expect(map.applyRoute({ topicId: 1, partition: 0, route: led })).toBe(true)
+    expect(map.applyRoute({ topicId: 1, partition: 0, route: none })).toBe(false)
+    expect(map.applyRoute({ topicId: 1, partition: 0, route: { ...led, nodeId: 3 } })).toBe(false)
+    map.applySnapshot(snapshot(6, [topic(1, [none])]))
+    expect(map.route(1, 0)).toEqual(led)
+  })
+
   it('of another cluster is refused and changes nothing', () => {
     const map = mapOf(snapshot(5, [topic(1, [route(1)])]))
     const before = map.snapshot()
