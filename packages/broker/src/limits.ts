@@ -169,6 +169,8 @@ export const SLOW_ROLL_MS = 10 * 60_000
 /** The scrubber reads so much of what is flushed a second, and rests so long before it begins anew. */
 export const SCRUB_BYTES_PER_SECOND = 8 * 1024 * 1024
 export const SCRUB_REST_MS = 60_000
+/** Each of the four places a snapshot of all terms and votes may stand in; it takes half of it at most. */
+export const VOTE_AREA_BYTES = 1024 * 1024
 /** How often a full disk is looked at again. */
 export const SPACE_RETRY_MS = 1_000
 

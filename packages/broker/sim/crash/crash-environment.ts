@@ -131,6 +131,7 @@ const nowhere = (): never => {
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} }
 
 export interface CrashEnvironment extends Environment {
+  bootId: string
   readonly memory: CrashMemory
   readonly clock: CrashClock
 }

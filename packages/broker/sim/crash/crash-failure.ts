@@ -17,6 +17,8 @@ export const CRASH_INVARIANTS = [
   'not idempotent',
   /** What was recovered counts as flushed before a flush, or not after it. */
   'not flushed',
+  /** A saved term or vote is not there, or one is there that nobody gave. */
+  'vote',
   /** Recovery reads more than tail and index. */
   'reads too much',
   'exception',

@@ -9,6 +9,7 @@ import { checkOwed, type RecoveredLogs } from './owed-check.js'
 import type { VolumeImage } from './page-image.js'
 import { type Recovered, type RecoverOptions, recoverAndCheck } from './recovered-check.js'
 import { drawTrace, SHORT_TRACES } from './traces.js'
+import { checkVote, type FoundVote, type OwedVotes } from './vote-history.js'
 import { Workload, type WorkloadResult } from './workload.js'
 
 /** Each visit of a short trace takes one in so many of its states; as many visits take them all. */
@@ -73,10 +74,15 @@ async function runWorkload(trace: number, random: SeededRandom): Promise<Workloa
   return workload.run(logs, steps)
 }
 
+interface Judged {
+  readonly logs: RecoveredLogs
+  readonly votes: ReadonlyMap<number, FoundVote>
+}
+
 class TraceSearch {
   private readonly images: number[] = []
   /** What recovery made of an image: the same image owes something else later. */
-  private readonly judged = new Map<number, RecoveredLogs | null>()
+  private readonly judged = new Map<number, Judged | null>()
   private duplicates = 0
   private number = 0
   private readonly trace: number
@@ -156,7 +162,9 @@ class TraceSearch {
     const known = this.judged.get(image.hash())
     if (known !== undefined) {
       this.duplicates++
-      if (known !== null) checkOwed(owed, known)
+      if (known === null) return
+      checkOwed(owed, known.logs)
+      for (const { topicId, votes } of owed) checkVote(topicId, votes, known.votes.get(topicId) ?? null)
       return
     }
     const second = random.integer(0, 11)
@@ -188,7 +196,7 @@ class TraceSearch {
 
   /** A power cut some time after a recovery, while its logs go on: it has promised what it found. */
   private async crashLater(
-    { trace, logs, wentOn }: Recovered,
+    { trace, logs, wentOn, votesAfter }: Recovered,
     durable: DurableState,
     owed: readonly Owed[],
     random: SeededRandom,
@@ -197,13 +205,15 @@ class TraceSearch {
     const least = opened < 0 ? 1 : opened / trace!.events.length
     const part = random.chance(0.5) ? 1 : random.between(least, 1)
     const image = crashed(durable, trace!, part, random)
-    const absent = owed.filter(({ topicId }) => !logs.has(topicId)).map(({ topicId }) => nothingOwed(topicId))
+    const absent = owed
+      .filter(({ topicId }) => !logs.has(topicId))
+      .map(({ topicId }) => nothingOwed(topicId, votesAfter.get(topicId)!))
     await this.judgeNew(image, [...wentOn.map(owedBy), ...absent])
   }
 
   private async judge(image: VolumeImage, owed: readonly Owed[], options: RecoverOptions = {}) {
     const recovered = await recoverAndCheck(image, owed, options)
-    this.judged.set(image.hash(), recovered.logs)
+    this.judged.set(image.hash(), recovered)
     this.images.push(image.hash())
     return recovered
   }
@@ -222,11 +232,12 @@ class TraceSearch {
 
 function owedBy(log: TracedLog): Owed {
   const { key, history, given, kept, givenWhenFlushed, committed, dropAsked, dropped } = log
-  return { topicId: key.topicId, history, given, kept, givenWhenFlushed, committed, dropAsked, dropped }
+  const votes = { ...log.votes }
+  return { topicId: key.topicId, history, given, kept, givenWhenFlushed, committed, dropAsked, dropped, votes }
 }
 
 /** A log that was not there: it may come up empty, and nothing else. */
-function nothingOwed(topicId: number): Owed {
+function nothingOwed(topicId: number, votes: OwedVotes): Owed {
   return {
     topicId,
     history: [],
@@ -236,6 +247,7 @@ function nothingOwed(topicId: number): Owed {
     committed: 0,
     dropAsked: true,
     dropped: false,
+    votes,
   }
 }
 

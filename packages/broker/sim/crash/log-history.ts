@@ -4,6 +4,7 @@ import { type BatchHeader, type LogPart, Writer } from '@millrace/protocol'
 import { PartitionState } from '#src/partition/partition-state.js'
 import { FIRST_LOG_START, type LogStart } from '#src/storage/log-start.js'
 import type { LogKey, LogState } from '#src/storage/log-store.js'
+import { type OwedVotes, TracedVotes } from './vote-history.js'
 
 export interface AppendedBatch {
   readonly bytes: Uint8Array
@@ -102,7 +103,10 @@ export class TracedLog {
   dropAsked = false
   dropped = false
 
-  constructor(readonly key: LogKey) {}
+  constructor(
+    readonly key: LogKey,
+    readonly votes = new TracedVotes(),
+  ) {}
 }
 
 /** What a log owes at the moment of a crash. */
@@ -119,4 +123,6 @@ export interface Owed {
   readonly dropAsked: boolean
   /** It has to be gone. */
   readonly dropped: boolean
+  /** Those of its group, which stay when it is dropped. */
+  readonly votes: OwedVotes
 }

@@ -13,6 +13,7 @@ import { type AppendedBatch, LogContent, type LogOperation, type Owed, TracedLog
 import { batchesByIndex, checkOwed, type RecoveredContent, type RecoveredLogs } from './owed-check.js'
 import type { VolumeImage } from './page-image.js'
 import { AT_ONCE, TracedVolume } from './traced-volume.js'
+import { checkVote, type FoundVote, TracedVotes } from './vote-history.js'
 import { CRASH_LIMITS, IDENTITY, keyName } from './workload.js'
 
 /** A log may read so much to be recovered however long it is: some windows, checkpoints apart, and a look-ahead. */
@@ -23,6 +24,9 @@ export interface Recovered {
   /** The image as it is now, and how it came to be so. */
   readonly image: VolumeImage
   readonly trace: DiskTrace | null
+  readonly votes: ReadonlyMap<number, FoundVote>
+  /** What the votes owe from now on, of every log that was asked for. */
+  readonly votesAfter: ReadonlyMap<number, TracedVotes>
   /** The logs that went on, as they were followed from there. */
   readonly wentOn: readonly TracedLog[]
 }
@@ -63,7 +67,8 @@ export async function recoverAndCheck(
     if (options.goOn !== undefined) await run.goOn(options.goOn.batches, options.goOn.random)
     // What goes on in the background has to be over before the memory serves another store.
     await turn()
-    return { logs: run.contents, image: volume.image, trace, wentOn: run.wentOn }
+    const { contents: logs, votes, votesAfter, wentOn } = run
+    return { logs, votes, votesAfter, image: volume.image, trace, wentOn }
   } catch (error) {
     for (let turns = 0; turns < TURNS_AFTER_FAILURE; turns++) await turn()
     if (error instanceof CrashFailure) throw error
@@ -80,6 +85,8 @@ interface OpenedLog {
 
 class RecoveryRun {
   readonly contents = new Map<number, RecoveredContent>()
+  readonly votes = new Map<number, FoundVote>()
+  readonly votesAfter = new Map<number, TracedVotes>()
   private held: ReadonlyMap<number, LogContent> = new Map()
   readonly wentOn: TracedLog[] = []
   private readonly logs: OpenedLog[] = []
@@ -94,6 +101,11 @@ class RecoveryRun {
 
   async open(): Promise<void> {
     const { store } = this
+    for (const { topicId, votes } of this.owed) {
+      const found = store.votes.find({ topicId, partition: 0, lane: 0 })
+      this.votes.set(topicId, found)
+      this.votesAfter.set(topicId, TracedVotes.found(votes, checkVote(topicId, votes, found)))
+    }
     const found = new Map(store.found.map((key) => [key.topicId, key]))
     for (const [topicId, key] of found) {
       const owed = this.owed.find((one) => one.topicId === topicId)
@@ -189,6 +201,7 @@ class RecoveryRun {
 
   /** Others take the place of what was lost; now and then a suffix is cut off before. */
   async goOn(count: number, random: SeededRandom): Promise<void> {
+    if (random.chance(0.5)) await this.voteOn(random)
     for (const { owed, state, log } of this.logs) {
       const driver = this.drive(owed, state, log)
       const { traced, content } = driver
@@ -214,9 +227,22 @@ class RecoveryRun {
     }
   }
 
+  private async voteOn(random: SeededRandom): Promise<void> {
+    const saves = [...this.votesAfter].map(async ([topicId, votes]) => {
+      const given = votes.history.push(votes.draw(random))
+      votes.given = given
+      await this.store.votes.save({ topicId, partition: 0, lane: 0 }, votes.history[given - 1]!)
+      this.volume.trace?.note(() => {
+        votes.kept = given
+      })
+    })
+    await Promise.all(saves)
+  }
+
   /** What the log holds now is what it owes from now on. */
   private drive(owed: Owed, state: TracedState, log: PartitionLog): LogDriver {
-    const traced = new TracedLog({ topicId: owed.topicId, partition: 0, lane: 0 })
+    const { topicId } = owed
+    const traced = new TracedLog({ topicId, partition: 0, lane: 0 }, this.votesAfter.get(topicId))
     const content = new LogContent()
     for (const batch of this.held.get(owed.topicId)!.batches) {
       const operation: LogOperation = { kind: 'append', batch }

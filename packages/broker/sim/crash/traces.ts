@@ -13,6 +13,7 @@ const SHORT_STEPS: readonly Step[] = [
   { kind: 'truncate', log: 0, share: 0.5 },
   { kind: 'expire', log: 0, bytes: null },
   { kind: 'commit', log: 0, share: 1 },
+  { kind: 'vote', log: 0, wait: true },
 ]
 
 /** All sequences of at most three steps. */
@@ -31,7 +32,8 @@ export interface DrawnTrace {
 export function drawTrace(random: SeededRandom): DrawnTrace {
   const draw = random.fraction()
   if (draw < 0.15) return { logs: 1, steps: recyclingSteps(random) }
-  if (draw < 0.4) return { logs: random.pick([1, 2]), steps: patientSteps(random) }
+  if (draw < 0.25) return { logs: 3, steps: votingSteps(random) }
+  if (draw < 0.45) return { logs: random.pick([1, 2]), steps: patientSteps(random) }
   return { logs: random.pick([1, 1, 2, 3]), steps: drawSteps(random) }
 }
 
@@ -66,6 +68,22 @@ function patientSteps(random: SeededRandom): Step[] {
   return steps
 }
 
+/** Elections, several at once, while some logs are written to. */
+function votingSteps(random: SeededRandom): Step[] {
+  const steps: Step[] = []
+  const count = random.integer(3, 20)
+  for (let i = 0; i < count; i++) {
+    const log = random.integer(0, 2)
+    steps.push({ kind: 'vote', log, wait: random.chance(0.4) })
+    if (random.chance(0.3)) steps.push({ kind: 'append', log, bytes: random.integer(1, 3000), mode: 'flush' })
+    if (random.chance(0.3)) steps.push({ kind: 'settle', log })
+    if (random.chance(0.03)) steps.push({ kind: 'drop', log })
+  }
+  if (random.chance(0.1)) steps.push({ kind: 'failFlush' }, { kind: 'vote', log: 0, wait: true })
+  if (random.chance(0.2)) steps.push({ kind: 'close' })
+  return steps
+}
+
 export function drawSteps(random: SeededRandom): Step[] {
   const steps: Step[] = []
   // A long log shows whether recovery reads more than its tail.
@@ -89,13 +107,15 @@ export function drawSteps(random: SeededRandom): Step[] {
 }
 
 function rareStep(random: SeededRandom, log: number): Step {
-  switch (random.integer(0, 3)) {
+  switch (random.integer(0, 4)) {
     case 0:
       return { kind: 'flush', log }
     case 1:
       return { kind: 'truncate', log, share: random.pick([0, 0.3, 0.7, 1]) }
     case 2:
       return { kind: 'expire', log, bytes: random.pick([null, 1, 64 * 1024]) }
+    case 3:
+      return { kind: 'vote', log, wait: random.chance(0.5) }
     default:
       return { kind: 'commit', log, share: random.pick([0.5, 1]) }
   }

@@ -26,6 +26,7 @@ export const CRASH_LIMITS: Partial<StorageLimits> = {
   cacheBytes: 256 * 1024,
   frameBytes: 32 * 1024,
   checkpointBytes: 16 * 1024,
+  voteAreaBytes: 8 * 1024,
 }
 
 export const keyName = ({ topicId, partition }: LogKey): string => `${topicId}/${partition}`
@@ -54,6 +55,8 @@ export type Step =
   | { readonly kind: 'commit' | 'truncate'; readonly log: number; readonly share: number }
   /** The log is to keep so many bytes; null cuts off everything there is. */
   | { readonly kind: 'expire'; readonly log: number; readonly bytes: number | null }
+  /** Whether to wait until the vote is saved. */
+  | { readonly kind: 'vote'; readonly log: number; readonly wait: boolean }
   | { readonly kind: 'close' }
   /** The next flush answers an error. */
   | { readonly kind: 'failFlush' }
@@ -141,6 +144,10 @@ export class Workload {
         const batch = driver.expire(step.bytes)
         return batch === null ? undefined : this.append(driver, () => batch, 'flush')
       }
+      case 'vote': {
+        const saved = this.vote(traced)
+        return step.wait ? this.until(saved) : undefined
+      }
       case 'settle':
         return this.settleSome(this.random.integer(1, 6))
       case 'flush':
@@ -156,6 +163,22 @@ export class Workload {
           traced.dropped = true
         })
       }
+    }
+  }
+
+  private async vote({ key, votes }: TracedLog): Promise<void> {
+    const given = votes.history.push(votes.draw(this.random))
+    this.trace.note(() => {
+      votes.given = given
+    })
+    try {
+      await this.store.votes.save(key, votes.history[given - 1]!)
+      this.trace.note(() => {
+        votes.kept = Math.max(votes.kept, given)
+      })
+    } catch (cause) {
+      // The disk failed, as it was made to, or the store was closed.
+      if (!(cause instanceof StorageError)) this.failed = cause as Error
     }
   }
 

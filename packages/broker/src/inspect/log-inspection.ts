@@ -66,6 +66,7 @@ export class LogInspection {
     const walk = new LogWalk(source, memory, segments, watermark, (group) => this.visit(group))
     try {
       const end = await walk.run()
+      if (this.isTornStart(segments[0]!, walk, watermark)) return this.nothing(segments, walk)
       const damage = [...this.missingAtStart(segments[0]!, walk), ...walk.damage]
       const isDamaged = damage.length > 0 || this.undecodable.length > 0
       const details = this.wish === null ? {} : this.details(this.wish)
@@ -127,6 +128,36 @@ export class LogInspection {
         nextIndex: baseIndex,
       },
     ]
+  }
+
+  /** The first segments are missing, and nothing on disk proves that anything was ever flushed: recovery begins anew. */
+  private isTornStart({ basePosition }: Segment, { durableTo, damage }: LogWalk, watermark: number): boolean {
+    const isProven = watermark > 0 || durableTo > 0 || damage.length > 0
+    return basePosition > 0 && !isProven
+  }
+
+  private nothing(segments: readonly Segment[], walk: LogWalk): Omit<LogReport, 'topic'> {
+    const reason = 'the first segments are missing; they were never flushed'
+    return {
+      ...this.log.key,
+      state: 'torn',
+      logStart: { index: 1, offset: 0 },
+      nextOffset: 0,
+      lastIndex: 0,
+      lastTerm: 0,
+      maxTimestamp: 0,
+      batches: 0,
+      records: 0,
+      groups: { batches: 0, checkpoints: 0, indexes: 0 },
+      groupBytes: 0,
+      batchBytes: 0,
+      checkpoints: [],
+      segments: segments.map((segment) => this.segmentReport(segment, walk)),
+      deadRanges: [],
+      damage: [],
+      undecodable: [],
+      end: { kind: 'torn', position: 0, reason },
+    }
   }
 
   private segmentReport(segment: Segment, { groupsOf }: LogWalk) {

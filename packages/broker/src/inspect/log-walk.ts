@@ -50,7 +50,8 @@ export class LogWalk {
   private current = 0
   private previous: number
   private session = 0
-  private durableTo = 0
+  /** By the word of the last group that holds. */
+  durableTo = 0
   /** Position and first index of every group with batches that still counts: where a cut suffix begins. */
   private readonly live: { readonly position: number; readonly firstIndex: number }[] = []
 

@@ -1,8 +1,16 @@
 // One flush at a time for the whole volume: it covers every write of every log that had completed when it began.
 import type { Clock, DiskFile, Timer, Volume } from '../environment.js'
 import type { Latch } from './latch.js'
-import type { Slot } from './slot.js'
 import type { StorageCounters } from './storage-counters.js'
+
+/** A file of the volume that a flush covers. */
+export interface FlushedFile {
+  readonly file: DiskFile
+  /** Every block was written once: flushed by `Volume.flush`, otherwise by `DiskFile.sync`. */
+  readonly writtenThrough: boolean
+  /** Whether the file's name may still be lost in a power failure. */
+  needsDirectorySync: boolean
+}
 
 /** A log with bytes that are written and not flushed. */
 export interface FlushClient {
@@ -14,8 +22,8 @@ export interface FlushClient {
 
 export class Flusher {
   private clients = new Set<FlushClient>()
-  /** Slots with completed writes that no flush has covered. */
-  private dirty = new Set<Slot>()
+  /** Files with completed writes that no flush has covered. */
+  private dirty = new Set<FlushedFile>()
   private timer: Timer | null = null
   private scheduled = false
   private flushing = false
@@ -29,9 +37,9 @@ export class Flusher {
     private readonly counters: StorageCounters,
   ) {}
 
-  /** A write to the slot has completed. */
-  wrote(slot: Slot): void {
-    this.dirty.add(slot)
+  /** A write to the file has completed. */
+  wrote(file: FlushedFile): void {
+    this.dirty.add(file)
   }
 
   /** The client has written bytes without a gap that wait for a flush: now, or within the interval. */
@@ -102,20 +110,20 @@ export class Flusher {
   }
 
   /** Invariant: submitted only for writes that have completed, hence one flush covers all of them. */
-  private async flush(slots: ReadonlySet<Slot>): Promise<void> {
+  private async flush(files: ReadonlySet<FlushedFile>): Promise<void> {
     const writtenThrough: DiskFile[] = []
     const grown: DiskFile[] = []
     const flushes: Promise<void>[] = []
-    const unnamed: Slot[] = []
-    for (const slot of slots) {
-      if (slot.writtenThrough) writtenThrough.push(slot.file)
-      else grown.push(slot.file)
-      if (slot.needsDirectorySync) unnamed.push(slot)
+    const unnamed: FlushedFile[] = []
+    for (const flushed of files) {
+      if (flushed.writtenThrough) writtenThrough.push(flushed.file)
+      else grown.push(flushed.file)
+      if (flushed.needsDirectorySync) unnamed.push(flushed)
     }
     if (writtenThrough.length > 0) flushes.push(this.volume.flush(writtenThrough))
     if (grown.length > 0) flushes.push(this.volume.flushGrown(grown))
     if (unnamed.length > 0) flushes.push(this.volume.syncDirectory())
     await Promise.all(flushes)
-    for (const slot of unnamed) slot.needsDirectorySync = false
+    for (const flushed of unnamed) flushed.needsDirectorySync = false
   }
 }

@@ -2,6 +2,7 @@
 import type { BatchHeader, LogPart } from '@millrace/protocol'
 import type { Block } from '../environment.js'
 import type { PoolStatistics } from '../memory/page-pool.js'
+import type { HardState } from '../raft/raft-types.js'
 import type { LogStart } from './log-start.js'
 
 /** Names one log: a lane of a partition. Topic 0 is the metadata topic. */
@@ -168,8 +169,34 @@ export interface PartitionLog {
   truncateTo(lastIndex: number): Promise<void>
   /** Resolves when everything appended so far is flushed. @throws StorageError. */
   flush(): Promise<void>
+  /**
+   * This replica may lack batches that it had acknowledged: recovery met damage. Stays so, over restarts and repairs, until
+   * `noteWhole`.
+   */
+  readonly lostAcknowledged: boolean
+  /** As `lostAcknowledged` for batches appended with mode 'write': the power failed since the replica was last whole. */
+  readonly wasPowerLost: boolean
+  /** The owner knows that this replica holds everything it ever acknowledged. Resolves when that is durable. */
+  noteWhole(): Promise<void>
   /** Bytes of slots this log occupies. */
   readonly bytesOnDisk: number
+}
+
+/** Term and vote of every group that this store keeps the log of, apart from the logs. */
+export interface VoteStore {
+  /**
+   * What was last saved durably; null when nothing ever was. 'lost' when there may have been something that cannot be read
+   * any more: the group may not vote before it has been repaired.
+   */
+  find(key: LogKey): HardState | 'lost' | null
+  /**
+   * Resolves when term and vote are durable. What is saved in one turn becomes one write and takes part in the next flush;
+   * terms never go back, and a vote is never changed within a term.
+   * @throws StorageError STORAGE_FAILED after a latch; DISK_FULL, CLOSED.
+   */
+  save(key: LogKey, hardState: HardState): Promise<void>
+  /** The group is gone, its key never used again. Written with whatever is saved next. */
+  forget(key: LogKey): void
 }
 
 export interface LogStoreOptions {
@@ -202,6 +229,12 @@ export interface LogStore {
   readonly recovery: RecoveryReport
   /** Logs found at recovery whose state has not been asked for yet: their owner must call `open` or `drop`. */
   readonly found: readonly LogKey[]
+  readonly votes: VoteStore
+  /**
+   * The machine was started anew since this store was last open, and the store was not closed in order: what was not flushed
+   * is gone.
+   */
+  readonly wasPowerLost: boolean
   /** Opens a log found at recovery, or creates an empty one, replaying into `state`. */
   open(key: LogKey, state: LogState): Promise<PartitionLog>
   /** Frees a log and its slots; a key is never used again. */

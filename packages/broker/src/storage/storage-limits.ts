@@ -20,6 +20,7 @@ import {
   SLOT_BYTES,
   SLOW_ROLL_MS,
   SPACE_RETRY_MS,
+  VOTE_AREA_BYTES,
   WRITES_IN_FLIGHT,
 } from '../limits.js'
 import { maxGroupBytesOf, SLOT_DATA_START } from './slot-layout.js'
@@ -48,6 +49,7 @@ export interface StorageLimits {
   /** 0: nothing is scrubbed. */
   readonly scrubBytesPerSecond: number
   readonly scrubRestMs: number
+  readonly voteAreaBytes: number
 }
 
 export const DEFAULT_STORAGE_LIMITS: StorageLimits = {
@@ -70,6 +72,7 @@ export const DEFAULT_STORAGE_LIMITS: StorageLimits = {
   spaceRetryMs: SPACE_RETRY_MS,
   scrubBytesPerSecond: SCRUB_BYTES_PER_SECOND,
   scrubRestMs: SCRUB_REST_MS,
+  voteAreaBytes: VOTE_AREA_BYTES,
 }
 
 /** The defaults with some of them replaced. @throws AssertionError when they do not go together. */
@@ -91,6 +94,7 @@ export function storageLimits(replaced: Partial<StorageLimits> = {}): StorageLim
   assert(limits.appendMemoryBytes >= 2 * (maxGroupBytes + limits.extentBytes), 'the largest group finds append memory')
   assert(frameBytes % BLOCK_BYTES === 0, 'frames are made of blocks')
   assert(limits.cacheBytes >= 2 * maxGroupBytes + 4 * frameBytes, 'the largest batch can be read')
+  assert(limits.voteAreaBytes % BLOCK_BYTES === 0 && limits.voteAreaBytes >= 2 * BLOCK_BYTES, 'votes can be journaled')
   assert(limits.writesInFlight >= 1 && limits.reserveSlots >= 1, 'work can go on')
   return limits
 }

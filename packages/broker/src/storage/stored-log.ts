@@ -19,6 +19,7 @@ import {
 import { type TimedOffset, TimeSearch } from './log-times.js'
 import { rewindState } from './log-truncation.js'
 import { LogWriter } from './log-writer.js'
+import type { ReplicaMarks } from './replica-marks.js'
 import { expiredOf } from './retention.js'
 import { SlotRecycler } from './slot-recycler.js'
 import type { StorageContext } from './storage-context.js'
@@ -55,6 +56,7 @@ export class StoredLog implements PartitionLog {
     readonly key: LogKey,
     private readonly state: LogState,
     recovered: RecoveredLog | null,
+    private readonly marks: ReplicaMarks,
   ) {
     const start = recovered ?? {
       filled: { index: 0, nextOffset: 0, term: 0 },
@@ -101,6 +103,19 @@ export class StoredLog implements PartitionLog {
 
   get startOffset(): number {
     return this.start.offset
+  }
+
+  get lostAcknowledged(): boolean {
+    return this.marks.lostAcknowledged
+  }
+
+  get wasPowerLost(): boolean {
+    return this.marks.wasPowerLost
+  }
+
+  async noteWhole(): Promise<void> {
+    assert(this.failure?.code !== 'DAMAGED', 'a damaged log is not whole before it is repaired')
+    await this.marks.noteWhole()
   }
 
   get unflushedBytes(): number {

@@ -12,12 +12,15 @@ import {
   StorageError,
   type StorageStatistics,
 } from './log-store.js'
+import { ReplicaMarks } from './replica-marks.js'
 import { Scrubber } from './scrubber.js'
 import type { Slot } from './slot.js'
 import type { OwnedSlot } from './slot-scan.js'
 import type { StorageContext } from './storage-context.js'
 import { StoredLog } from './stored-log.js'
 import type { VolumeRecord } from './volume-record.js'
+import { VoteJournal } from './vote-journal.js'
+import { VOTE_MARKS } from './vote-record.js'
 
 interface FoundLog {
   readonly key: LogKey
@@ -41,6 +44,8 @@ class Report implements RecoveryReport {
 
 export class StoredLogs implements LogStore {
   readonly recovery = new Report()
+  readonly votes: VoteJournal
+  wasPowerLost = false
   private readonly foundLogs = new Map<string, FoundLog>()
   private readonly opening = new Map<string, Promise<PartitionLog>>()
   private readonly logs = new Map<string, OpenLog>()
@@ -56,6 +61,10 @@ export class StoredLogs implements LogStore {
     private readonly startedMs: number,
   ) {
     this.wasClean = record.clean
+    this.votes = new VoteJournal(context, async () => {
+      record.hasVotes = true
+      await record.save()
+    })
     this.scrubber = new Scrubber(context, {
       all: () => [...this.logs.values()].map(({ log }) => log),
       has: (log) => this.logs.get(keyText(log.key))?.log === log,
@@ -76,6 +85,13 @@ export class StoredLogs implements LogStore {
   /** Finishes drops that a crash interrupted, notes that the volume is in use, and begins to fill the reserve. */
   async begin(): Promise<void> {
     if (!this.wasClean) await this.flushFree()
+    const { bootId } = this.context.environment
+    // Where no record is left nobody knows; where there are no logs either, this is the first start.
+    const wasUsed = this.record.exists || this.foundLogs.size > 0
+    this.wasPowerLost = wasUsed && !this.wasClean && this.record.bootId !== bootId
+    // Durable before the record says which start of the machine this is: after that nobody would know any more.
+    await this.votes.recover(this.record.hasVotes, this.wasPowerLost ? VOTE_MARKS.powerLost : 0)
+    this.record.bootId = bootId
     for (const name of this.record.dropped.keys()) {
       const slots = this.foundLogs.get(name)?.slots ?? []
       this.foundLogs.delete(name)
@@ -132,13 +148,14 @@ export class StoredLogs implements LogStore {
     const found = this.foundLogs.get(name)
     if (found === undefined) {
       state.restoreState(null)
-      const log = new StoredLog(this.context, key, state, null)
+      const log = new StoredLog(this.context, key, state, null, new ReplicaMarks(this.votes, key, false, false))
       this.logs.set(name, { log, keptSlots: [] })
       return log
     }
     const volume = { clean: this.wasClean, refusesSlots: this.recovery.unreadable.length > 0 }
     const recovered = await recoverLog(this.context, key, found.slots, state, volume)
-    const log = new StoredLog(this.context, key, state, recovered)
+    const marks = new ReplicaMarks(this.votes, key, recovered.damage !== null, this.wasPowerLost)
+    const log = new StoredLog(this.context, key, state, recovered, marks)
     if (recovered.damage === null) await this.settle(log, found, recovered)
     this.report(key, recovered)
     const used = new Set(recovered.segments.map(({ slot }) => slot))
@@ -231,6 +248,7 @@ export class StoredLogs implements LogStore {
     await this.scrubber.stop()
     await Promise.allSettled([...this.opening.values(), ...this.dropping])
     const closed = await Promise.allSettled([...this.logs.values()].map(({ log }) => log.close()))
+    await this.votes.close()
     await pool.close()
     if (closed.every(({ status }) => status === 'fulfilled') && latch.failure === null) await this.noteClosed()
     while (appendMemory.forgetOldest()) {

@@ -13,6 +13,7 @@ import {
   writeLogPart,
 } from '@millrace/protocol'
 import type { Block, Environment } from '#src/environment.js'
+import type { HardState } from '#src/raft/raft-types.js'
 import { type LogStart, LogStarts, logStartOf } from '#src/storage/log-start.js'
 import {
   type LogEnd,
@@ -25,6 +26,7 @@ import {
   StorageError,
   type StorageStatistics,
   type TermRun,
+  type VoteStore,
 } from '#src/storage/log-store.js'
 
 interface StoredBatch {
@@ -39,9 +41,10 @@ export interface MemoryDisk {
     string,
     { key: LogKey; batches: StoredBatch[]; state: { index: number; bytes: Uint8Array } | null }
   >
+  readonly votes: Map<string, HardState>
 }
 
-export const newMemoryDisk = (): MemoryDisk => ({ logs: new Map() })
+export const newMemoryDisk = (): MemoryDisk => ({ logs: new Map(), votes: new Map() })
 
 const nameOf = (key: LogKey): string => `${key.topicId}/${key.partition}/${key.lane}`
 
@@ -53,13 +56,22 @@ export interface MemoryStoreOptions {
 export class MemoryLogStore implements LogStore {
   readonly recovery = { logs: 0, replayedBytes: 0, torn: [], damaged: [], unreadable: [], durationMs: 0 }
   readonly logs = new Map<string, MemoryLog>()
+  readonly votes: VoteStore
+  readonly wasPowerLost = false
   closed = false
 
   constructor(
     readonly environment: Pick<Environment, 'clock'>,
     readonly disk: MemoryDisk = newMemoryDisk(),
     readonly options: MemoryStoreOptions = { flush: 'turn' },
-  ) {}
+  ) {
+    const { votes } = disk
+    this.votes = {
+      find: (key) => votes.get(nameOf(key)) ?? null,
+      save: async (key, hardState) => void votes.set(nameOf(key), hardState),
+      forget: (key) => void votes.delete(nameOf(key)),
+    }
+  }
 
   get found(): readonly LogKey[] {
     return [...this.disk.logs.values()].map((log) => log.key).filter((key) => !this.logs.has(nameOf(key)))
@@ -134,6 +146,8 @@ export class MemoryLog implements PartitionLog {
   flushedIndex: number
   readonly starts = new LogStarts()
   failure: StorageError | null = null
+  lostAcknowledged = false
+  wasPowerLost = false
   closed = false
   onAdvance: () => void = () => {}
   /** Set to make `hasRoom` refuse. */
@@ -327,6 +341,10 @@ export class MemoryLog implements PartitionLog {
     this.starts.truncateTo(lastIndex)
     this.state.restoreState(null)
     for (const { part, header } of this.batches) this.state.replay(part, header)
+  }
+
+  async noteWhole(): Promise<void> {
+    this.lostAcknowledged = this.wasPowerLost = false
   }
 
   async flush(): Promise<void> {

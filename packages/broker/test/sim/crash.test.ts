@@ -12,6 +12,7 @@ import { PAGE_BYTES, PageFile, VolumeImage } from '../../sim/crash/page-image.js
 import { recoverAndCheck } from '../../sim/crash/recovered-check.js'
 import { AT_ONCE, TracedVolume } from '../../sim/crash/traced-volume.js'
 import { SHORT_TRACES } from '../../sim/crash/traces.js'
+import { TracedVotes } from '../../sim/crash/vote-history.js'
 import { type Step, Workload, type WorkloadResult } from '../../sim/crash/workload.js'
 import { SeededRandom } from '../../sim/random.js'
 
@@ -219,6 +220,7 @@ describe('the harness', () => {
       committed: 0,
       dropAsked: false,
       dropped: false,
+      votes: new TracedVotes(),
     }
     return { image: durable.build([], () => false), owed }
   }
