@@ -8,6 +8,7 @@ const REAL_SIDES = [
   'packages/broker/src/dev/',
   'packages/broker/src/main.ts',
   'packages/broker/src/testing.ts',
+  'packages/broker/src/testing/',
   'packages/client/src/links/',
   'packages/client/src/cli/',
 ]

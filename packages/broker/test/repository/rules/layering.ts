@@ -23,7 +23,7 @@ const LAYERS: readonly Layer[] = [
   { prefix: 'packages/native/', inside: ['packages/native/'], packages: [...DEVELOPMENT, '@millrace/native'] },
 
   { prefix: 'packages/broker/src/', inside: ['packages/broker/src/'], packages: ['@millrace/protocol'] },
-  ...['io/', 'dev/', 'main.ts', 'testing.ts'].map((entry) => ({
+  ...['io/', 'dev/', 'main.ts', 'testing.ts', 'testing/'].map((entry) => ({
     prefix: `packages/broker/src/${entry}`,
     inside: ['packages/broker/src/'],
     packages: ['@millrace/protocol', '@millrace/native', 'node:'],
