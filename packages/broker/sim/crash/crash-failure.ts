@@ -30,7 +30,8 @@ export class CrashFailure extends Error {
   constructor(
     readonly invariant: CrashInvariant,
     message: string,
+    options?: { readonly cause: unknown },
   ) {
-    super(message)
+    super(message, options)
   }
 }

@@ -72,7 +72,8 @@ export async function recoverAndCheck(
   } catch (error) {
     for (let turns = 0; turns < TURNS_AFTER_FAILURE; turns++) await turn()
     if (error instanceof CrashFailure) throw error
-    throw new CrashFailure('exception', error instanceof Error ? (error.stack ?? error.message) : String(error))
+    const what = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    throw new CrashFailure('exception', what, { cause: error })
   }
 }
 

@@ -1,9 +1,9 @@
 // One log from its first byte to its last, as a report.
 import { producerName } from '@millrace/protocol'
 import type { Clock, Memory } from '../environment.js'
+import { checkpointOf } from '../storage/checkpoint.js'
 import { ENVELOPE_BYTES, GROUP_KINDS } from '../storage/group-envelope.js'
 import { GroupSource } from '../storage/group-source.js'
-import { checkpointOf } from '../storage/log-recovery.js'
 import { LogStarts, logStartOf } from '../storage/log-start.js'
 import { Segment } from '../storage/segment.js'
 import { padded } from '../storage/slot-layout.js'

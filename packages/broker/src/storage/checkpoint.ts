@@ -9,8 +9,11 @@
 //   u32 count of the term table; each: u32 term, u64 first index, u64 first offset
 //   u32 count of the slot's index so far; each: u64 position, u64 first index, u64 first offset, u64 last timestamp
 //   u32 length of the owner's state, then the state
-import { Reader, Writer } from '@millrace/protocol'
+import { ProtocolError, Reader, Writer } from '@millrace/protocol'
+import type { GroupEnvelope } from './group-envelope.js'
 import { LogStarts } from './log-start.js'
+import type { Segment } from './segment.js'
+import { indexIntervalOf } from './slot-layout.js'
 import { SparseIndex } from './sparse-index.js'
 import { TermTable } from './term-table.js'
 import { Truncations } from './truncations.js'
@@ -62,5 +65,17 @@ export function decodeCheckpoint(bytes: Uint8Array, indexIntervalBytes: number):
     terms: TermTable.decode(reader),
     slotIndex: SparseIndex.decode(reader, indexIntervalBytes),
     state: reader.bytes(reader.u32()),
+  }
+}
+
+/** What a checkpoint group says, or null when it does not fit its place. */
+export function checkpointOf(segment: Segment, content: Uint8Array, envelope: GroupEnvelope): Checkpoint | null {
+  try {
+    const checkpoint = decodeCheckpoint(content, indexIntervalOf(segment.slot.byteLength))
+    const fits = checkpoint.slotIndex.isWithin(segment.basePosition, envelope.position)
+    return fits && checkpoint.index === envelope.firstIndex - 1 ? checkpoint : null
+  } catch (cause) {
+    if (cause instanceof ProtocolError) return null
+    throw cause
   }
 }

@@ -1,7 +1,6 @@
 // Finds out where a log ends: walks its groups from the last checkpoint, and tells a torn end from damage.
-import { ProtocolError } from '@millrace/protocol'
 import { DiskError } from '../environment.js'
-import { type Checkpoint, decodeCheckpoint } from './checkpoint.js'
+import { type Checkpoint, checkpointOf } from './checkpoint.js'
 import { checkGroup } from './group-check.js'
 import { ENVELOPE_BYTES, GROUP_KINDS, type GroupEnvelope } from './group-envelope.js'
 import { type FoundGroup, GroupSource } from './group-source.js'
@@ -92,6 +91,10 @@ class LogRecovery {
   private truncations = new Truncations()
   private checkpointEnd = 0
   private damage: Damage | null = null
+  /** Number of the first segment that all behind it follow without a gap. */
+  private wholeFrom = 0
+  /** Given back, as the log start proves; the headers that said so are lost. */
+  private leftBehind: readonly Segment[] = []
   private tornAt: number | null = null
 
   constructor(
@@ -108,27 +111,26 @@ class LogRecovery {
     if (found !== null) this.beginAt(found)
     else if (await this.hasTornStart()) return this.nothing()
     else this.beginAtStart()
-    const firstWalked = this.current
+    const walked = this.segments[this.current]!
     this.checkOlderSegments()
     await this.walk()
     this.checkStart()
     if (this.damage === null) await this.judgeEnd()
     this.leaveOutDead()
-    const count = this.current + 1
-    return this.result(this.segments.slice(0, count), this.segments.slice(count), firstWalked)
+    return this.result(this.current + 1, this.segments.indexOf(walked))
   }
 
   /** Nothing that the log is known by was flushed: it begins anew. */
   private nothing(): RecoveredLog {
     this.tornAt = 0
     this.state.restoreState(null)
-    return this.result([], this.segments, 0)
+    return this.result(0, 0)
   }
 
-  private result(segments: readonly Segment[], rest: readonly Segment[], firstWalked: number): RecoveredLog {
+  private result(count: number, firstWalked: number): RecoveredLog {
     return {
-      segments,
-      surplus: this.damage === null ? rest : [],
+      segments: this.segments.slice(0, count),
+      surplus: this.damage === null ? [...this.leftBehind, ...this.segments.slice(count)] : [],
       firstWalked,
       filled: { index: this.index, nextOffset: this.nextOffset, term: this.term },
       position: this.position,
@@ -240,15 +242,26 @@ class LogRecovery {
     for (let i = 0; i < this.current; i++) {
       const segment = this.segments[i]!
       const { basePosition } = this.segments[i + 1]!
-      if (basePosition > segment.basePosition && basePosition <= segment.limit) continue
-      this.damage ??= { position: segment.basePosition, reason: `the segment behind ${slotText(segment)} is missing` }
+      if (basePosition <= segment.basePosition || basePosition > segment.limit) this.wholeFrom = i + 1
     }
   }
 
-  /** Slots are given back only once the log start that allows it is flushed, so it was met by now. */
+  /**
+   * Slots are given back, the oldest first, only once the log start that allows it is flushed, so it was met by now.
+   */
   private checkStart(): void {
-    const first = this.segments[0]!
     for (const truncation of this.truncations.all()) for (const segment of this.segments) segment.truncate(truncation)
+    if (this.wholeFrom > 0 && this.starts.cover(this.segments[this.wholeFrom]!.firstIndex)) {
+      this.leftBehind = this.segments.splice(0, this.wholeFrom)
+      this.current -= this.wholeFrom
+    } else if (this.wholeFrom > 0) {
+      const before = this.segments[this.wholeFrom - 1]!
+      this.damage ??= {
+        position: before.basePosition,
+        reason: `the segment behind ${before.slot.file.name} is missing`,
+      }
+    }
+    const first = this.segments[0]!
     if (first.basePosition === 0 || this.starts.cover(first.firstIndex)) return
     this.damage ??= { position: 0, reason: `the first segments, before position ${first.basePosition}, are missing` }
   }
@@ -372,22 +385,6 @@ class LogRecovery {
   }
 }
 
-/** What a checkpoint group says, or null when it does not fit its place. */
-export function checkpointOf(segment: Segment, content: Uint8Array, envelope: GroupEnvelope): Checkpoint | null {
-  try {
-    const checkpoint = decodeCheckpoint(content, indexIntervalOf(segment.slot.byteLength))
-    const fits = checkpoint.slotIndex.isWithin(segment.basePosition, envelope.position)
-    return fits && checkpoint.index === envelope.firstIndex - 1 ? checkpoint : null
-  } catch (cause) {
-    if (cause instanceof ProtocolError) return null
-    throw cause
-  }
-}
-
 function newIndex(segment: Segment): SparseIndex {
   return new SparseIndex(indexIntervalOf(segment.slot.byteLength))
-}
-
-function slotText(segment: Segment): string {
-  return `${segment.slot.file.name} (position ${segment.basePosition})`
 }

@@ -60,11 +60,18 @@ export class TimeSearch {
   }
 
   private async searchDisk(from: number, to: number): Promise<Answer> {
-    const { chain } = this.writer
+    const { chain, starts } = this.writer
+    const first = chain.segments[0]
+    if (first !== undefined && first.firstOffset > starts.current.offset) {
+      throw new StorageError('DAMAGED', `log ${keyText(this.key)} has nothing before offset ${first.firstOffset}`)
+    }
     for (const [i, segment] of [...chain.segments].entries()) {
       const next = chain.segments[i + 1]
       const latest = next?.owner.maxTimestampBefore ?? chain.maxTimestamp
-      const end = Math.min(segment.endPosition ?? to, to)
+      // The index of the segment, where it has one, is its last group and holds no record.
+      const indexPosition = next?.owner.indexPosition ?? 0
+      const dataEnd = indexPosition > segment.basePosition ? indexPosition : (segment.endPosition ?? to)
+      const end = Math.min(dataEnd, to)
       const isGone = next !== undefined && next.firstIndex <= this.writer.starts.current.index
       if (latest < this.timestamp || end <= from || isGone) continue
       const found = await this.searchSegment(segment, from, end)

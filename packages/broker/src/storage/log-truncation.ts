@@ -1,10 +1,10 @@
 // Makes the owner's state anew as it was at an earlier batch: from the last checkpoint before, by replay.
 import { DiskError } from '../environment.js'
 import type { Checkpoint } from './checkpoint.js'
+import { checkpointOf } from './checkpoint.js'
 import { checkGroup } from './group-check.js'
 import { ENVELOPE_BYTES, GROUP_KINDS, keyText } from './group-envelope.js'
 import { type FoundGroup, GroupSource } from './group-source.js'
-import { checkpointOf } from './log-recovery.js'
 import { type LogEnd, type LogKey, type LogState, StorageError } from './log-store.js'
 import type { LogWriter } from './log-writer.js'
 import { endOffsetOf } from './read-selection.js'

@@ -72,7 +72,9 @@ async function loadIndex(
       if (stored?.isWithin(segment.basePosition, end)) return stored
     }
     window.releaseAll()
-    return await rebuildIndex(walk, segment, end, truncations)
+    // The index is the last group of its slot: it may be what is damaged, and has nothing behind it.
+    const dataEnd = position > segment.basePosition && position < end ? position : end
+    return await rebuildIndex(walk, segment, dataEnd, truncations)
   } finally {
     window.releaseAll()
   }
@@ -101,8 +103,8 @@ async function readIndexGroup(
 }
 
 /**
- * From the envelopes alone. Where one is damaged the index ends; reading on from there finds the damage again. Groups
- * that were cut off make no entries: those that came instead would hide in them, and go with them.
+ * From the envelopes alone. Where one is damaged the index ends, and says of no time that it is not behind that place:
+ * reading on from there finds the damage again. Groups that were cut off make no entries: those that came instead would hide in them, and go with them.
  */
 async function rebuildIndex(
   walk: SegmentWalk,
@@ -121,6 +123,7 @@ async function rebuildIndex(
     })
   } catch (cause) {
     if (!(cause instanceof StorageError)) throw cause
+    index.breakOff(segment.basePosition, segment.firstOffset)
   }
   return index
 }

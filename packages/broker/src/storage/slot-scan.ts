@@ -139,7 +139,8 @@ function adoptFromFirstGroup(
       basePosition: envelope.position,
       baseIndex: envelope.firstIndex,
       baseOffset: envelope.firstOffset,
-      maxTimestampBefore: 0,
+      // Nobody knows: it may have been any, unless there was nothing before.
+      maxTimestampBefore: envelope.position === 0 ? 0 : Number.MAX_SAFE_INTEGER,
       lastAppendTimeBefore: 0,
       indexPosition: 0,
       checkpointPosition: null,

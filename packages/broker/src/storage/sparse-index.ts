@@ -45,6 +45,16 @@ export class SparseIndex {
     } else if (group.lastTimestamp > last.lastTimestamp) last.lastTimestamp = group.lastTimestamp
   }
 
+  /**
+   * Nothing is known of the rest of the slot, which begins at a position and an offset: whoever looks for a time that was
+   * not met before has to look there. No truncation makes that untrue, so it stands for no batch that one could cut off.
+   */
+  breakOff(position: number, firstOffset: number): void {
+    const last = this.entries.at(-1)
+    if (last !== undefined) last.lastTimestamp = Number.MAX_SAFE_INTEGER
+    else this.entries.push({ position, firstIndex: 0, firstOffset, lastTimestamp: Number.MAX_SAFE_INTEGER })
+  }
+
   /** Keeps the entries that are good; those of dead groups would be out of order among the others. */
   drop(isDead: (entry: IndexEntry) => boolean): void {
     this.entries = this.entries.filter((entry) => !isDead(entry))

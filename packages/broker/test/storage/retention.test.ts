@@ -3,12 +3,12 @@ import { LOG_PART_BYTES } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import { sealLogStart } from '#src/storage/log-start.js'
 import type { PartitionLog, RetentionLimits } from '#src/storage/log-store.js'
-import { CHECKPOINT_HEADER_POSITIONS } from '#src/storage/slot-layout.js'
+import { CHECKPOINT_HEADER_POSITIONS, FREE_HEADER_POSITION } from '#src/storage/slot-layout.js'
 import { DurableState } from '../../sim/crash/durable-state.js'
 import { PAGE_BYTES, type VolumeImage } from '../../sim/crash/page-image.js'
 import { type Step, Workload } from '../../sim/crash/workload.js'
 import { SeededRandom } from '../../sim/random.js'
-import { batchOf, clientPartsOf, KEY, RecordingState, SMALL, slotFiles, TestStore } from './fixture.js'
+import { batchOf, clientPartsOf, damage, KEY, RecordingState, SMALL, slotFiles, TestStore, turn } from './fixture.js'
 
 const bySize = (bytes: number): RetentionLimits => ({ bytes, appendedBefore: null })
 const byTime = (appendedBefore: number): RetentionLimits => ({ bytes: null, appendedBefore })
@@ -285,6 +285,26 @@ describe('after a restart', () => {
       }
     }
     expect(headers).toBeGreaterThan(50)
+  })
+
+  it('a slot that lost the header which gave it back is given back again', async () => {
+    const { test, log } = await filled()
+    expect(await moveStart(test, log, bySize(200 * 1024))).toBe(true)
+    await test.until(() => log.bytesOnDisk <= 5 * 64 * 1024, 'the slots come back')
+    await turn()
+    const { freeSlots } = test.store.statistics
+    // Of each slot in turn; those of the log lose a header that says nothing any more.
+    for (const name of slotFiles(test.image)) {
+      const image = test.image.copy()
+      damage(image, name, FREE_HEADER_POSITION, (page) => page.fill(0))
+      const again = await TestStore.open(image, ONE_SIZE)
+      const reopened = await again.open()
+      expect(again.store.recovery.damaged).toEqual([])
+      expect(reopened.startOffset).toBe(log.startOffset)
+      expect(reopened.filled).toEqual(log.filled)
+      // The one next to the start is kept until the start moves again.
+      await again.until(() => again.store.statistics.freeSlots >= freeSlots - 1, 'what was left over comes back')
+    }
   })
 
   it('a log whose beginning is missing without a start that says so is damaged', async () => {
