@@ -139,10 +139,12 @@ function drawSteps(random: SeededRandom, logs: number): Step[] {
   return steps
 }
 
+/** Everything, as it stood when the workload ended. */
 function owedBy(log: TracedLog): Owed {
-  const { key, history, givenWhenFlushed, committed, dropAsked, dropped } = log
+  const { key, history, givenWhenFlushed, committed, votes, dropAsked, dropped } = log
   const { length } = history
-  return { topicId: key.topicId, history, given: length, kept: length, givenWhenFlushed, committed, dropAsked, dropped }
+  const kept = { history, given: length, kept: length, givenWhenFlushed, committed }
+  return { topicId: key.topicId, ...kept, votes: { ...votes }, dropAsked, dropped }
 }
 
 /** The headers and the groups of an image, left over ones included. */
