@@ -4,6 +4,7 @@ import { assert, unreachable } from '@millrace/protocol'
 import {
   electionTimeout,
   hearsLeader,
+  leaderLost,
   receivePreVote,
   receiveTimeoutNow,
   receiveVote,
@@ -209,8 +210,7 @@ export class RaftCore<E extends Entry> {
   unreachable(nodeId: NodeId): void {
     const { state } = this
     if (state.leading !== null) followerLost(state, state.leading, nodeId)
-    // Connections to a process that has died break at once: no need to wait for the rest of a timeout.
-    else if (nodeId === state.leader) state.hurry(state.limits.electionMinTicks >> 1)
+    else if (nodeId !== 0 && nodeId === state.leader) leaderLost(state)
   }
 
   /** Of an older term: the sender learns of the newer one where it may wait for an answer. */

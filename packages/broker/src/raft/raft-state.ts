@@ -137,9 +137,9 @@ export class RaftState<E extends Entry> {
     this.timeoutTicks = electionMinTicks + this.random(electionMaxTicks - electionMinTicks + 1)
   }
 
-  /** Ends the wait for a leader after at most `ticks`. */
+  /** The leader is thought to be gone: its silence counts as long enough, and the wait for another ends in `ticks` or one more. */
   hurry(ticks: number): void {
     this.elapsedTicks = Math.max(this.elapsedTicks, this.limits.electionMinTicks)
-    this.timeoutTicks = this.elapsedTicks + 1 + this.random(ticks)
+    this.timeoutTicks = this.elapsedTicks + ticks + this.random(2)
   }
 }
