@@ -40,6 +40,18 @@ export function text(fields: AdminFields, name: string): string {
   return value
 }
 
+export function flag(fields: AdminFields, name: string): boolean {
+  const value = field(fields, name)
+  if (typeof value !== 'boolean') throw corrupt(`${name} is neither true nor false`)
+  return value
+}
+
+/** An entry of a list, or a field, that is a map itself. */
+export function map(value: unknown): AdminFields {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw corrupt('a map is missing in it')
+  return value as AdminFields
+}
+
 export function choice<T extends string>(fields: AdminFields, name: string, choices: readonly T[]): T {
   const value = text(fields, name)
   const found = choices.find((candidate) => candidate === value)
@@ -53,10 +65,7 @@ export function list<T>(fields: AdminFields, name: string, read: (value: unknown
   return value.map(read)
 }
 
-function field(fields: unknown, name: string): unknown {
-  if (typeof fields !== 'object' || fields === null) throw corrupt(`there is no map around ${name}`)
-  return (fields as AdminFields)[name]
-}
+const field = (fields: AdminFields, name: string): unknown => fields[name]
 
 const corrupt = (detail: string, cause?: unknown): MillraceError =>
   new MillraceError('ERR_MILLRACE_CORRUPT_FRAME', `the answer of the broker cannot be read: ${detail}`, { cause })

@@ -1,5 +1,5 @@
-// Administration: topics and the state of brokers. Apart from the main entry, so that who only produces and consumes
-// does not load MessagePack.
+// Administration: topics, brokers, and the state of the cluster. Apart from the main entry, so that who only produces and
+// consumes does not load MessagePack.
 import {
   ADMIN_OPERATIONS,
   type AdminOperation,
@@ -11,96 +11,69 @@ import {
   type Durability,
   Reader,
 } from '@millrace/protocol'
-import {
-  type AdminFields,
-  choice,
-  decodeFields,
-  encodeFields,
-  list,
-  number,
-  numberOrNull,
-  text,
-} from './admin-fields.js'
+import { type AdminFields, decodeFields, encodeFields, number, text } from './admin-fields.js'
+import { readBrokerStatus, readClusterStatus, readDescription, readSummaries } from './admin-replies.js'
+import type {
+  BrokerStatus,
+  ClusterStatus,
+  CreatedTopic,
+  CreateTopicOptions,
+  NodeStatus,
+  PartitionDescription,
+  ReplicaDescription,
+  TopicDescription,
+  TopicRetention,
+  TopicSummary,
+} from './admin-types.js'
 import type { Cluster } from './cluster.js'
 import { type Connection, sendRequest } from './connection.js'
-import { ConnectionError, errorOfCode, MillraceError, toMillraceError } from './errors.js'
+import { ConnectionError, errorOfCode, MillraceError, type MillraceErrorCode, toMillraceError } from './errors.js'
 import type { Lifeline } from './lifeline.js'
 import { internalsOf, type Mill } from './mill.js'
 import { integer, onlyKnown } from './options.js'
 import { bytesTopic } from './topic.js'
 
-export type { CodecName, Durability }
-
-export interface CreateTopicOptions {
-  /** Default 1. Cannot be changed later. */
-  readonly partitions?: number
-  /** `flushed` (default) survives power loss; `buffered` survives the end of the process. */
-  readonly durability?: Durability
-  /** What producers may compress with. Default `none` and `gzip`, which every client can read. */
-  readonly codecs?: readonly CodecName[]
-  /**
-   * Records go this many milliseconds after they were appended, in whole segments. Default null: they are kept.
-   */
-  readonly retentionMs?: number | null
-  /**
-   * Of each partition this many bytes are kept at least, as they stand on disk; what is older goes in whole segments.
-   * Default null: all are kept.
-   */
-  readonly retentionBytes?: number | null
+export type {
+  BrokerStatus,
+  ClusterStatus,
+  CodecName,
+  CreatedTopic,
+  CreateTopicOptions,
+  Durability,
+  NodeStatus,
+  PartitionDescription,
+  ReplicaDescription,
+  TopicDescription,
+  TopicRetention,
+  TopicSummary,
 }
 
-/** What a topic keeps; null for no limit. */
-export interface TopicRetention {
-  readonly retentionMs: number | null
-  readonly retentionBytes: number | null
-}
+const CREATE_KEYS = [
+  'partitions',
+  'replicas',
+  'durability',
+  'codecs',
+  'retentionMs',
+  'retentionBytes',
+] as const satisfies readonly (keyof CreateTopicOptions)[]
 
-export interface CreatedTopic {
-  readonly topicId: number
-  readonly name: string
-  readonly partitions: number
-}
-
-export interface TopicSummary extends CreatedTopic, TopicRetention {
-  readonly durability: Durability
-  readonly codecs: readonly CodecName[]
-}
-
-export interface PartitionDescription {
-  readonly partition: number
-  /** 0 while there is no leader. */
-  readonly nodeId: number
-  readonly shard: number
-  readonly term: number
-  readonly logStartOffset: number
-  /** The offset that the next committed record will have. */
-  readonly highWatermark: number
-  readonly bytesOnDisk: number
-}
-
-export interface TopicDescription extends TopicRetention {
-  readonly topicId: number
-  readonly name: string
-  readonly durability: Durability
-  readonly codecs: readonly CodecName[]
-  readonly partitions: readonly PartitionDescription[]
-}
-
-/** What a broker says of itself; brokers may say more. */
-export interface BrokerStatus {
-  readonly nodeId: number
-  readonly clusterId: string
-  readonly environment: string
-  readonly uptimeMs: number
-  readonly version: string
-  readonly [name: string]: unknown
-}
-
-const DURABILITIES = ['flushed', 'buffered'] as const satisfies readonly Durability[]
-const CODECS = ['none', 'gzip'] as const satisfies readonly CodecName[]
+/** Operations that change nothing may be asked again whatever became of the first time. */
+const READS: ReadonlySet<AdminOperation> = new Set(['describeTopic', 'listTopics', 'brokerStatus', 'clusterStatus'])
+/** Refusals after which nothing was done: another broker, or the same a moment later, may do it. */
+const NOTHING_DONE: ReadonlySet<MillraceErrorCode> = new Set([
+  'ERR_MILLRACE_NOT_LEADER',
+  'ERR_MILLRACE_OVERLOADED',
+  'ERR_MILLRACE_DEADLINE_EXCEEDED',
+])
+/** What says nothing about whether the operation was done. */
+const LOST: ReadonlySet<MillraceErrorCode> = new Set([
+  'ERR_MILLRACE_CONNECTION',
+  'ERR_MILLRACE_SHUTTING_DOWN',
+  'ERR_MILLRACE_TIMEOUT',
+])
 
 /**
- * Administration through the control connection of a client.
+ * Administration through the control connection of a client: any broker takes it, and knows whom to ask.
  * @throws MillraceError INVALID_ARGUMENT for anything but what `connect` returns.
  */
 export function admin(mill: Mill): Admin {
@@ -124,11 +97,20 @@ export class Admin {
    */
   async createTopic(name: string, options: CreateTopicOptions = {}): Promise<CreatedTopic> {
     bytesTopic(name)
-    onlyKnown('createTopic()', options, ['partitions', 'durability', 'codecs', 'retentionMs', 'retentionBytes'])
+    onlyKnown('createTopic()', options, CREATE_KEYS)
     const partitions = integer('partitions', options.partitions ?? 1, 1, Number.MAX_SAFE_INTEGER)
     const { durability, codecs } = options
-    const retention = { ...limit('retentionMs', options), ...limit('retentionBytes', options) }
-    const fields = { name, partitions, ...(durability && { durability }), ...(codecs && { codecs }), ...retention }
+    const fields = {
+      name,
+      partitions,
+      ...(options.replicas !== undefined && {
+        replicas: integer('replicas', options.replicas, 1, Number.MAX_SAFE_INTEGER),
+      }),
+      ...(durability && { durability }),
+      ...(codecs && { codecs }),
+      ...limit('retentionMs', options),
+      ...limit('retentionBytes', options),
+    }
     const { reply, mapVersion } = await this.#ask('createTopic', fields)
     const created = {
       topicId: number(reply, 'topicId'),
@@ -151,57 +133,58 @@ export class Admin {
     return { topicId }
   }
 
-  /** @throws MillraceError UNKNOWN_TOPIC. */
+  /** Settings, leaders, replicas and offsets of a topic. @throws MillraceError UNKNOWN_TOPIC. */
   async describeTopic(name: string): Promise<TopicDescription> {
     const { reply } = await this.#ask('describeTopic', { name })
-    return {
-      topicId: number(reply, 'topicId'),
-      name: text(reply, 'name'),
-      durability: choice(reply, 'durability', DURABILITIES),
-      codecs: list(reply, 'codecs', (value) => choice({ codec: value }, 'codec', CODECS)),
-      ...retentionOf(reply),
-      partitions: list(reply, 'partitions', describePartition),
-    }
+    return readDescription(reply, this.#cluster.map)
   }
 
   async listTopics(): Promise<readonly TopicSummary[]> {
-    const { reply } = await this.#ask('listTopics', {})
-    return list(reply, 'topics', (value) => {
-      const topic = value as AdminFields
-      return {
-        topicId: number(topic, 'topicId'),
-        name: text(topic, 'name'),
-        partitions: number(topic, 'partitions'),
-        durability: choice(topic, 'durability', DURABILITIES),
-        codecs: list(topic, 'codecs', (codec) => choice({ codec }, 'codec', CODECS)),
-        ...retentionOf(topic),
-      }
-    })
+    return readSummaries((await this.#ask('listTopics', {})).reply)
   }
 
   /** Of the broker that the control connection goes to. */
   async brokerStatus(): Promise<BrokerStatus> {
-    const { reply } = await this.#ask('brokerStatus', {})
-    return {
-      ...reply,
-      nodeId: number(reply, 'nodeId'),
-      clusterId: text(reply, 'clusterId'),
-      environment: text(reply, 'environment'),
-      uptimeMs: number(reply, 'uptimeMs'),
-      version: text(reply, 'version'),
-    }
+    return readBrokerStatus((await this.#ask('brokerStatus', {})).reply)
   }
 
+  /** The nodes and what is missing, as the broker that the control connection goes to sees it. */
+  async clusterStatus(): Promise<ClusterStatus> {
+    return readClusterStatus((await this.#ask('clusterStatus', {})).reply)
+  }
+
+  /** Asks until there is an answer, a refusal that is final, or no time left. */
   async #ask(operation: AdminOperation, fields: object): Promise<{ reply: AdminFields; mapVersion: number }> {
+    const { environment, requestTimeoutMs } = this.#cluster
+    const backoff = this.#cluster.newBackoff()
+    const endMs = environment.monotonicMs() + requestTimeoutMs
     this.#lifeline.hold()
     try {
-      const connection = await this.#connection()
-      const answer = await this.#request(connection, operation, fields)
-      if (answer.code !== CODE_OK) throw errorOfCode(answer.code, answer.detail)
-      return { reply: decodeFields(answer.payload), mapVersion: answer.mapVersion }
+      for (;;) {
+        try {
+          return await this.#askOnce(operation, fields, Math.max(1, Math.ceil(endMs - environment.monotonicMs())))
+        } catch (cause) {
+          const error = toMillraceError(cause)
+          const delayMs = backoff.next()
+          const again = NOTHING_DONE.has(error.code) || (READS.has(operation) && LOST.has(error.code))
+          if (!again || !this.#cluster.hasMap || environment.monotonicMs() + delayMs >= endMs) throw error
+          await new Promise<void>((resolve) => environment.timer(delayMs, resolve))
+        }
+      }
     } finally {
       this.#lifeline.release()
     }
+  }
+
+  async #askOnce(
+    operation: AdminOperation,
+    fields: object,
+    timeoutMs: number,
+  ): Promise<{ reply: AdminFields; mapVersion: number }> {
+    const connection = await this.#connection()
+    const answer = await this.#request(connection, operation, fields, timeoutMs)
+    if (answer.code !== CODE_OK) throw errorOfCode(answer.code, answer.detail)
+    return { reply: decodeFields(answer.payload), mapVersion: answer.mapVersion }
   }
 
   /** The control connection, once it is up. */
@@ -213,17 +196,17 @@ export class Admin {
     return connection
   }
 
-  #request(connection: Connection, operation: AdminOperation, fields: object): Promise<AdminReply> {
-    const { map, requestTimeoutMs } = this.#cluster
+  #request(connection: Connection, operation: AdminOperation, fields: object, timeoutMs: number): Promise<AdminReply> {
+    const { map } = this.#cluster
     const message = {
       operation: ADMIN_OPERATIONS[operation],
       mapVersion: map.version,
       payload: encodeFields(fields),
     }
     return new Promise((resolve, reject) => {
-      sendRequest(connection, adminRequest, message, adminReply.kind, requestTimeoutMs, {
+      sendRequest(connection, adminRequest, message, adminReply.kind, timeoutMs, {
         onReply: (_header, payload) => resolve(adminReply.decode(new Reader(payload))),
-        onFailed: (error) => reject(toMillraceError(error)),
+        onFailed: (error, why) => reject(why === 'refused' ? error : lostOn(operation, error)),
       })
     })
   }
@@ -271,20 +254,9 @@ function limit(name: keyof TopicRetention, options: CreateTopicOptions): Partial
   return value === null ? {} : { [name]: integer(name, value, 1, Number.MAX_SAFE_INTEGER) }
 }
 
-const retentionOf = (fields: AdminFields): TopicRetention => ({
-  retentionMs: numberOrNull(fields, 'retentionMs'),
-  retentionBytes: numberOrNull(fields, 'retentionBytes'),
-})
-
-function describePartition(value: unknown): PartitionDescription {
-  const partition = value as AdminFields
-  return {
-    partition: number(partition, 'partition'),
-    nodeId: number(partition, 'nodeId'),
-    shard: number(partition, 'shard'),
-    term: number(partition, 'term'),
-    logStartOffset: number(partition, 'logStartOffset'),
-    highWatermark: number(partition, 'highWatermark'),
-    bytesOnDisk: number(partition, 'bytesOnDisk'),
-  }
+/** What to say of a change whose answer did not come. */
+function lostOn(operation: AdminOperation, error: MillraceError): MillraceError {
+  if (READS.has(operation)) return error
+  const detail = `${error.detail}; whether ${operation} was done is unknown`
+  return new MillraceError(error.code, detail, { outcome: 'unknown', cause: error })
 }

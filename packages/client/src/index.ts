@@ -1,4 +1,5 @@
 // The public face of @millrace/client.
+export type { ClusterMapView, ClusterView, MapNode, MapPartition, MapTopic, Whereabouts } from './cluster-view.js'
 export { connect } from './connect.js'
 export { Consumer } from './consumer.js'
 export type { BatchDelivery, Delivery, RecordOutcome } from './delivery.js'
@@ -17,7 +18,7 @@ export {
   MillraceError,
   type MillraceErrorCode,
 } from './errors.js'
-export { type ClusterView, Mill, type Whereabouts } from './mill.js'
+export { Mill } from './mill.js'
 export type { ConnectOptions, ConsumerOptions, ProducerOptions, RetryOptions } from './options.js'
 export { type CloseOptions, Producer, type SendOptions, type SendRecord } from './producer.js'
 export { ConsumerRecord } from './record.js'

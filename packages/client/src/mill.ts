@@ -1,10 +1,9 @@
 // The client as users see it: one per cluster, from which producers and consumers are made.
-import { partitionOfKey } from '@millrace/protocol'
 import { onAbort } from './abort.js'
-import { showAddress } from './address.js'
 import { BatchBuffers } from './batch-buffers.js'
 import { BufferBudget } from './buffer-budget.js'
 import { Cluster } from './cluster.js'
+import { type ClusterView, viewCluster } from './cluster-view.js'
 import { Consumer } from './consumer.js'
 import type { ClientEnvironment } from './environment.js'
 import { closedError, DeliveryError, type DeliveryFailure, MillraceError } from './errors.js'
@@ -19,35 +18,10 @@ import {
 } from './options.js'
 import { type CloseOptions, closeTimeout, Producer } from './producer.js'
 import { ProducerCore, type ProducerSurroundings } from './producer-core.js'
-import { Scratch } from './scratch.js'
 import type { ClientStatistics, MillStatus } from './status.js'
 import { type Observable, type ObservedNotifier, observe } from './streams/observe.js'
 import { bytesTopic, type Topic } from './topic.js'
 import { Warnings } from './warnings.js'
-
-/** Where a record with this key goes, as far as it is known. */
-export interface Whereabouts {
-  readonly topic: string
-  readonly partition: number
-  /** 0 while the partition has no leader. */
-  readonly nodeId: number
-  /** The core of that node. */
-  readonly shard: number
-  /** Of the leader. */
-  readonly term: number
-  /** `host:port`; null when the node is not in the map. */
-  readonly address: string | null
-}
-
-/** Looks into the cluster map. */
-export interface ClusterView {
-  /**
-   * Explains the route of a key; `null` stands for partition 0.
-   * @throws MillraceError CONNECTION, UNKNOWN_TOPIC, SERIALIZATION.
-   */
-  whereIs<K, V>(topic: Topic<K, V>, key: K | null): Promise<Whereabouts>
-  whereIs(topic: string, key: Uint8Array | null): Promise<Whereabouts>
-}
 
 /** Of the time for closing, what records being worked on may take; the rest is kept for sends. */
 const CONSUMERS_SHARE = 0.8
@@ -75,6 +49,7 @@ export function internalsOf(mill: Mill): MillInternals {
 export class Mill {
   /** What happens to connections and subscriptions; a late subscriber gets the latest. Completes on close. */
   readonly status$: Observable<MillStatus>
+  /** The cluster map, and where keys go. */
   readonly cluster: ClusterView
   readonly #environment: ClientEnvironment
   readonly #cluster: Cluster
@@ -106,12 +81,7 @@ export class Mill {
       warnings: this.#warnings,
       outboxes: new WeakMap(),
     }
-    this.cluster = {
-      whereIs: <K, V>(topic: Topic<K, V> | string, key: K | Uint8Array | null) =>
-        typeof topic === 'string'
-          ? this.#whereIs(bytesTopic(topic), key as Uint8Array | null)
-          : this.#whereIs(topic, key as K | null),
-    }
+    this.cluster = viewCluster(this.#cluster, this.#lifeline)
     INTERNALS.set(this, { cluster: this.#cluster, lifeline: this.#lifeline })
     this.#cluster.status.listen((status) => this.#tell(status))
     this.#stopSignal =
@@ -207,19 +177,6 @@ export class Mill {
   #tell({ kind, message, ...fields }: MillStatus): void {
     if (kind === 'unreachable') this.#warnings.warn('MILLRACE_UNREACHABLE', message, fields)
     else if (kind !== 'stalled') this.#warnings.info(message, { kind, ...fields })
-  }
-
-  async #whereIs<K, V>(topic: Topic<K, V>, key: K | null): Promise<Whereabouts> {
-    await this.ready()
-    const info = this.#cluster.topic(topic.name)
-    if (info === undefined) {
-      throw new MillraceError('ERR_MILLRACE_UNKNOWN_TOPIC', `there is no topic ${topic.name}`, { topic: topic.name })
-    }
-    const partition = key === null ? 0 : partitionOfKey(topic.key.encode(key, new Scratch()), info.routes.length)
-    const { nodeId, shard, term } = info.routes[partition]!
-    const node = this.#cluster.map.node(nodeId)
-    const address = node === undefined ? null : showAddress(node)
-    return { topic: topic.name, partition, nodeId, shard, term, address }
   }
 }
 

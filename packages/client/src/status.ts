@@ -4,7 +4,9 @@ import type { MillraceError } from './errors.js'
 /**
  * - `connecting`: looking for a broker
  * - `connected`: the control connection is up and the cluster map is fresh
- * - `control-lost`, `control-stale`: the control connection broke, or its map was not confirmed for 5 s; another is sought
+ * - `control-lost`: the control connection broke; another is sought
+ * - `control-stale`: its broker was silent for 2.5 s, or had not heard from the metadata leader for 5 s; another is sought,
+ *   unless no broker knows more, and then `connected` follows when one does
  * - `unreachable`: no broker answered the first contact within `connectTimeoutMs`; everything pending has failed
  * - `link-up`, `link-lost`: a data connection to one core of one broker
  * - `cursor-retry`: a partition of a subscription is not to be had at the moment; it is tried again
@@ -42,11 +44,11 @@ export interface MillStatus {
 
 /** Counts since `connect()`. */
 export interface ClientStatistics {
-  /** Requests served by another core than the one they were sent to. 0 in the steady state. */
+  /** Requests served by another core of the node than the one they were sent to. 0 in the steady state. */
   readonly misroutes: number
-  /** Batches and cursors refused because the partition is led elsewhere. */
+  /** Batches and cursors refused because another node leads the partition. 0 while leaders stay. */
   readonly refusals: number
-  /** Times the cluster map was asked for anew. */
+  /** Times the cluster map was asked for anew, in doubt about it. 0 while connections hold and leaders stay. */
   readonly refreshes: number
   /** Connections opened again after a loss. */
   readonly reconnects: number

@@ -1,7 +1,7 @@
 // Administration over the control connection.
 import { type Mill, MillraceError } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
-import { ADMIN_OPERATIONS, adminReply, admin as adminRequest, Reader } from '@millrace/protocol'
+import { ADMIN_OPERATIONS, adminReply, admin as adminRequest, ERROR_TABLE, Reader } from '@millrace/protocol'
 import { Packr } from 'msgpackr'
 import { describe, expect, test } from 'vitest'
 import { begin, Orders } from './support/setting.js'
@@ -30,6 +30,21 @@ describe('topics', () => {
     expect(cluster.topics[0]!.routes.length).toBe(4)
     await world.result(mill.producer(Orders).send('a', { n: 1 }), 20)
     expect(mill.statistics().refreshes).toBe(0)
+  })
+
+  test('createTopic asks for as many replicas as it is told, or leaves it to the cluster', async () => {
+    const { world, cluster, mill } = begin({ partitions: 0 })
+    const asked: unknown[] = []
+    cluster.brokers[0]!.intercept = (_connection, header, payload) => {
+      if (header.kind === adminRequest.kind) asked.push(packer.unpack(adminRequest.decode(new Reader(payload)).payload))
+      return false
+    }
+    await world.result(admin(mill).createTopic('three', { replicas: 3 }))
+    await world.result(admin(mill).createTopic('default'))
+    expect(asked).toEqual([
+      { name: 'three', partitions: 1, replicas: 3 },
+      { name: 'default', partitions: 1 },
+    ])
   })
 
   test('createTopic waits for leaders', async () => {
@@ -75,15 +90,22 @@ describe('topics', () => {
         code: 'ERR_MILLRACE_INVALID_ARGUMENT',
       })
     }
-    expect(await world.failure(admin(mill).createTopic('t', { replicas: 3 } as object))).toMatchObject({
-      code: 'ERR_MILLRACE_INVALID_ARGUMENT',
-    })
+    for (const wrong of [{ replicas: 0 }, { replicas: 1.5 }, { copies: 3 } as object]) {
+      expect(await world.failure(admin(mill).createTopic('t', wrong))).toMatchObject({
+        code: 'ERR_MILLRACE_INVALID_ARGUMENT',
+      })
+    }
     expect(() => admin({} as Mill)).toThrow('connect()')
   })
 })
 
 describe('answers', () => {
-  const partition = { partition: 0, nodeId: 1, shard: 0, term: 2, logStartOffset: 3, highWatermark: 4, bytesOnDisk: 5 }
+  const offsets = { logStartOffset: 3, highWatermark: 4 }
+  const replicas = [
+    { nodeId: 1, matchIndex: 9, lagBatches: 0, isLearner: false },
+    { nodeId: 2, matchIndex: null, lagBatches: null, isLearner: true },
+  ]
+  const partition = { partition: 0, leader: 1, term: 1, replicas, ...offsets }
   const retention = { retentionMs: 5, retentionBytes: null }
   const topic = { topicId: 1, name: 'orders', durability: 'flushed', codecs: ['none', 'gzip'], ...retention }
 
@@ -91,7 +113,8 @@ describe('answers', () => {
     const described = answering({ ...topic, partitions: [partition], later: 'more' })
     expect(await described.world.result(admin(described.mill).describeTopic('orders'))).toEqual({
       ...topic,
-      partitions: [partition],
+      // Core and placement stand in the map of this client, when it knows the route that the broker means.
+      partitions: [{ ...partition, shard: 0, placement: 0, bytesOnDisk: null }],
     })
     const listed = answering({ topics: [{ ...topic, partitions: 6 }] })
     expect(await listed.world.result(admin(listed.mill).listTopics())).toEqual([{ ...topic, partitions: 6 }])
@@ -105,6 +128,31 @@ describe('answers', () => {
     }
     const stated = answering(status)
     expect(await stated.world.result(admin(stated.mill).brokerStatus())).toEqual(status)
+  })
+
+  test('clusterStatus', async () => {
+    const status = {
+      clusterId: 'c',
+      nodes: [
+        { nodeId: 1, host: 'a', port: 1, alive: true, heardMsAgo: 0, partitionsLed: 3 },
+        { nodeId: 2, host: 'b', port: 2, alive: false, heardMsAgo: null, partitionsLed: 0 },
+      ],
+      metadata: { leader: 1, term: 4, version: 17 },
+      underReplicated: 3,
+      leaderless: 0,
+    }
+    const stated = answering({ ...status, later: 'more' })
+    expect(await stated.world.result(admin(stated.mill).clusterStatus())).toEqual(status)
+    for (const wrong of [
+      { ...status, metadata: 7 },
+      { ...status, leaderless: [] },
+      { ...status, nodes: [{}] },
+    ]) {
+      const odd = answering(wrong)
+      expect(await odd.world.failure(admin(odd.mill).clusterStatus())).toMatchObject({
+        code: 'ERR_MILLRACE_CORRUPT_FRAME',
+      })
+    }
   })
 
   test.each([
@@ -134,12 +182,42 @@ describe('trouble', () => {
       connection.cut()
       return true
     }
-    expect(await world.failure(admin(mill).createTopic('new'))).toMatchObject({
-      code: 'ERR_MILLRACE_CONNECTION',
-      retriable: true,
-    })
+    const lost = await world.failure(admin(mill).createTopic('new'))
+    expect(lost).toMatchObject({ code: 'ERR_MILLRACE_CONNECTION', retriable: true, outcome: 'unknown' })
+    expect(String(lost)).toContain('whether createTopic was done is unknown')
     // The next one waits until the connection is back.
     await world.result(admin(mill).createTopic('new'))
+  })
+
+  test('what was surely not done is asked again, of whichever broker the control connection goes to then', async () => {
+    const { world, cluster, mill } = begin({ brokers: 2, partitions: 0 })
+    let asked = 0
+    for (const broker of cluster.brokers) {
+      broker.intercept = (connection, header) => {
+        if (header.kind !== adminRequest.kind || ++asked > 3) return false
+        const codes = ['NOT_LEADER', 'OVERLOADED', 'DEADLINE_EXCEEDED'] as const
+        const code = ERROR_TABLE[codes[asked - 1]!].code
+        const payload = new Uint8Array(0)
+        connection.send(adminReply, { code, mapVersion: 1, detail: 'not now', payload }, header.id)
+        return true
+      }
+    }
+    expect(await world.result(admin(mill).createTopic('new'))).toMatchObject({ name: 'new' })
+    expect(asked).toBe(4)
+  })
+
+  test('what only looks is asked again after a loss', async () => {
+    const setting = answering({ topics: [] })
+    const [broker] = setting.cluster.brokers
+    const answer = broker!.intercept
+    let cuts = 0
+    broker!.intercept = (connection, header, payload) => {
+      if (header.kind !== adminRequest.kind || ++cuts > 2) return answer(connection, header, payload)
+      connection.cut()
+      return true
+    }
+    expect(await setting.world.result(admin(setting.mill).listTopics())).toEqual([])
+    expect(cuts).toBe(3)
   })
 
   test('no answer in time', async () => {

@@ -24,6 +24,7 @@ export const COMMANDS = {
   'topic create': {
     options: {
       partitions: { type: 'string', short: 'p' },
+      replicas: { type: 'string', short: 'r' },
       durability: { type: 'string' },
       codecs: { type: 'string' },
       retention: { type: 'string' },
@@ -53,6 +54,8 @@ export const COMMANDS = {
     },
     arguments: ['TOPIC'],
   },
+  'cluster status': { options: {}, arguments: [] },
+  'cluster health': { options: {}, arguments: [] },
   version: { options: {}, arguments: [] },
 } as const satisfies Record<string, CommandShape>
 export type CommandName = keyof typeof COMMANDS
@@ -117,9 +120,11 @@ function parse(words: readonly string[], shape: CommandShape, name: CommandName 
 
 function unknownCommand(positionals: readonly string[]): string {
   if (positionals[0] === undefined) return 'no command was given'
-  if (positionals[0] === 'topic') {
-    const verb = positionals[1] === undefined ? 'topic needs a verb' : `topic has no verb ${positionals[1]}`
-    return `${verb}: create, list, describe or delete`
+  const [noun, verb] = positionals
+  const verbs = Object.keys(COMMANDS).flatMap((name) => (name.startsWith(`${noun} `) ? [name.split(' ')[1]] : []))
+  if (verbs.length > 0) {
+    const mistake = verb === undefined ? `${noun} needs a verb` : `${noun} has no verb ${verb}`
+    return `${mistake}: ${verbs.slice(0, -1).join(', ')} or ${verbs.at(-1)}`
   }
   return `there is no command ${positionals[0]}`
 }

@@ -8,6 +8,7 @@ export const EXIT = {
   exists: 4,
   unreachable: 6,
   partialFailure: 7,
+  unhealthy: 8,
   interrupted: 130,
 } as const
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT]

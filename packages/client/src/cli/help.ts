@@ -7,23 +7,25 @@ const GLOBAL = `
   -h, --help                       this page
 `
 
-const OVERVIEW = `millrace: topics and records from the command line
+const OVERVIEW = `millrace: topics, records and the cluster from the command line
 
 Usage: millrace COMMAND [options]
 
   topic create TOPIC     make a topic
   topic list             the topics there are
-  topic describe TOPIC   settings and partitions of a topic
+  topic describe TOPIC   settings, leaders and replicas of a topic
   topic delete TOPIC     delete a topic and all its records
   produce TOPIC          send the lines of standard input
   consume TOPIC          print records
+  cluster status         the brokers, and what each leads
+  cluster health         whether every partition has a leader and all its replicas
   version                versions of this program and of the protocol
 
 Options of every command:
 ${GLOBAL.slice(1)}
 'millrace COMMAND --help' explains one. Data goes to standard output, everything else
 to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 exists
-already, 6 no broker reached, 7 some records failed, 130 interrupted.
+already, 6 no broker reached, 7 some records failed, 8 unhealthy, 130 interrupted.
 `
 
 const PAGES: Readonly<Record<CommandName, string>> = {
@@ -32,13 +34,14 @@ const PAGES: Readonly<Record<CommandName, string>> = {
 Makes a topic. Names have 1 to 249 characters of A-Z a-z 0-9 . _ -
 
   -p, --partitions COUNT     partitions the keys are spread over  [1]
+  -r, --replicas COUNT       brokers that keep each partition  [3, or all if there are fewer]
       --durability LEVEL     flushed: acknowledged records survive a power cut
                              buffered: faster; they survive a crash of the broker  [flushed]
       --codecs LIST          compressions producers may use  [none,gzip]
       --retention TIME       how long records are kept: 30s, 15m, 12h, 7d  [for ever]
       --retention-bytes SIZE how much of each partition is kept: 512m, 10g  [everything]
 ${GLOBAL}
-  millrace topic create orders --partitions 6 --retention 7d --retention-bytes 10g
+  millrace topic create orders --partitions 6 --replicas 3 --retention 7d --retention-bytes 10g
 `,
   'topic list': `Usage: millrace topic list [options]
 
@@ -49,7 +52,9 @@ ${GLOBAL}
 `,
   'topic describe': `Usage: millrace topic describe TOPIC [options]
 
-Settings of a topic and, for each partition, where it is and which offsets it holds.
+Settings of a topic and, for each partition: its leader and core, the version of the route
+to it (term and placement), the brokers that keep it, by how many batches the slowest of them
+is behind, and the offsets it holds. A pipe gets the same columns separated by tabs.
 ${GLOBAL}`,
   'topic delete': `Usage: millrace topic delete TOPIC [options]
 
@@ -83,6 +88,19 @@ Prints records as they come, until it is interrupted, COUNT is reached or --unti
   -o, --output json          one JSON object a line
 ${GLOBAL}
   millrace consume orders --from earliest --until end -f '%p@%o %k=%v\\n'
+`,
+  'cluster status': `Usage: millrace cluster status [options]
+
+The brokers as one of them sees them: address, whether it hears from them, and how many
+partitions each leads. On a terminal also the leader of the metadata and what is missing.
+${GLOBAL}`,
+  'cluster health': `Usage: millrace cluster health [options]
+
+Says 'healthy' and ends with 0 when every partition has a leader and all its replicas, and
+every broker is heard from. Else it says what is wrong and ends with 8; with 6 when no
+broker could be asked.
+${GLOBAL}
+  millrace cluster health --json || page-somebody
 `,
   version: `Usage: millrace version [options]
 

@@ -14,6 +14,8 @@ const RUNNERS: Readonly<Record<CommandName, () => Promise<Runner>>> = {
   'topic list': async () => (await import('./topics.js')).listTopics,
   'topic describe': async () => (await import('./topics.js')).describeTopic,
   'topic delete': async () => (await import('./topics.js')).deleteTopic,
+  'cluster status': async () => (await import('./cluster.js')).clusterStatus,
+  'cluster health': async () => (await import('./cluster.js')).clusterHealth,
   produce: async () => (await import('./produce.js')).produce,
   consume: async () => (await import('./consume.js')).consume,
   version: async () => (await import('./version.js')).version,

@@ -2,13 +2,13 @@
 import { once } from 'node:events'
 import { createInterface } from 'node:readline/promises'
 import { MAX_PARTITIONS_PER_TOPIC } from '@millrace/protocol'
-import { type Admin, admin, type TopicRetention } from '../admin.js'
+import { type Admin, admin, type PartitionDescription, type TopicRetention } from '../admin.js'
 import { readBytes, readDuration, sizeText, timeText } from './amounts.js'
 import { readChoice, readInteger } from './command-line.js'
 import { CommandError, EXIT, type ExitCode, UsageError } from './exit-codes.js'
-import { usesColor } from './output.js'
+import { countOf, printJson, printTable } from './print.js'
 import { type Session, withClient } from './session.js'
-import { type Column, formatTable } from './table.js'
+import type { Column } from './table.js'
 
 const withAdmin = <T>(session: Session, work: (admin: Admin) => Promise<T>): Promise<T> =>
   withClient(session, (mill) => work(admin(mill)))
@@ -19,18 +19,20 @@ export async function createTopic(session: Session): Promise<ExitCode> {
   if (partitions > MAX_PARTITIONS_PER_TOPIC) {
     throw new UsageError(`--partitions is at most ${MAX_PARTITIONS_PER_TOPIC}`, 'topic create')
   }
+  const replicas = readInteger(line, 'replicas', 1)
   const durability = readChoice(line, 'durability', ['flushed', 'buffered'])
   const codecs = line.values.codecs?.split(',').map((name) => readCodec(name.trim()))
   const created = await withAdmin(session, (cluster) =>
     cluster.createTopic(line.topic, {
       partitions,
+      ...(replicas !== undefined && { replicas }),
       ...(durability && { durability }),
       ...(codecs && { codecs }),
       retentionMs: readDuration(line, 'retention'),
       retentionBytes: readBytes(line, 'retention-bytes'),
     }),
   )
-  if (line.json) print(session, created)
+  if (line.json) printJson(session, created)
   else void output.writeText(`created ${created.name} with ${countOf(created.partitions, 'partition')}\n`)
   return EXIT.ok
 }
@@ -43,7 +45,7 @@ function readCodec(name: string): 'none' | 'gzip' {
 export async function listTopics(session: Session): Promise<ExitCode> {
   const topics = [...(await withAdmin(session, (cluster) => cluster.listTopics()))]
   topics.sort((left, right) => (left.name < right.name ? -1 : 1))
-  if (session.line.json) print(session, { topics })
+  if (session.line.json) printJson(session, { topics })
   else {
     const columns = [
       { title: 'topic' },
@@ -51,7 +53,7 @@ export async function listTopics(session: Session): Promise<ExitCode> {
       { title: 'durability' },
       { title: 'codecs' },
     ] as const
-    table(
+    printTable(
       session,
       columns,
       topics.map((topic) => [topic.name, String(topic.partitions), topic.durability, topic.codecs.join(',')]),
@@ -64,7 +66,7 @@ export async function describeTopic(session: Session): Promise<ExitCode> {
   const { line, output } = session
   const topic = await withAdmin(session, (cluster) => cluster.describeTopic(line.topic))
   if (line.json) {
-    print(session, topic)
+    printJson(session, topic)
     return EXIT.ok
   }
   if (output.isTerminal) {
@@ -77,17 +79,37 @@ export async function describeTopic(session: Session): Promise<ExitCode> {
         `${topic.durability}, codecs ${topic.codecs.join(', ')}, ${keptText(topic)}\n\n`,
     )
   }
-  const columns = ['partition', 'node', 'core', 'first offset', 'next offset', 'bytes on disk'].map(
-    (title): Column => ({ title, align: 'right' }),
-  )
-  table(
-    session,
-    columns,
-    topic.partitions.map(({ partition, nodeId, shard, logStartOffset, highWatermark, bytesOnDisk }) =>
-      [partition, nodeId, shard, logStartOffset, highWatermark, bytesOnDisk].map(String),
-    ),
-  )
+  printTable(session, PARTITION_COLUMNS, topic.partitions.map(partitionRow))
   return EXIT.ok
+}
+
+const PARTITION_COLUMNS: readonly Column[] = [
+  { title: 'partition', align: 'right' },
+  { title: 'leader', align: 'right' },
+  { title: 'core', align: 'right' },
+  { title: 'route', align: 'right' },
+  { title: 'replicas' },
+  { title: 'lag', align: 'right' },
+  { title: 'first offset', align: 'right' },
+  { title: 'next offset', align: 'right' },
+  { title: 'bytes on disk', align: 'right' },
+]
+
+function partitionRow(description: PartitionDescription): string[] {
+  const { partition, leader, shard, term, placement, replicas, logStartOffset, highWatermark } = description
+  const lags = replicas.map(({ lagBatches }) => lagBatches)
+  const known = lags.filter((lag) => lag !== null)
+  return [
+    String(partition),
+    leader === 0 ? 'none' : String(leader),
+    leader === 0 ? '-' : String(shard),
+    `${term}.${placement}`,
+    replicas.map(({ nodeId, isLearner }) => `${nodeId}${isLearner ? ' (learner)' : ''}`).join(',') || '-',
+    known.length < lags.length ? 'unknown' : String(Math.max(0, ...known)),
+    String(logStartOffset),
+    String(highWatermark),
+    description.bytesOnDisk === null ? '-' : String(description.bytesOnDisk),
+  ]
 }
 
 /** What a topic keeps, in words. */
@@ -108,7 +130,7 @@ export async function deleteTopic(session: Session): Promise<ExitCode> {
       throw new CommandError(EXIT.failure, 'nothing was deleted')
     }
     await cluster.deleteTopic(topic.name)
-    if (line.json) print(session, { name: topic.name, deleted: true })
+    if (line.json) printJson(session, { name: topic.name, deleted: true })
     else void output.writeText(`deleted ${topic.name}\n`)
     return EXIT.ok
   })
@@ -132,14 +154,3 @@ async function confirm({ interrupted }: Session, question: string): Promise<bool
     terminal.close()
   }
 }
-
-function print({ output }: Session, value: unknown): void {
-  void output.writeText(`${JSON.stringify(value)}\n`)
-}
-
-function table({ output }: Session, columns: readonly Column[], rows: readonly (readonly string[])[]): void {
-  const style = { isTerminal: output.isTerminal, color: usesColor(output.stream, process.env) }
-  void output.writeText(formatTable(columns, rows, style))
-}
-
-const countOf = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`

@@ -1,9 +1,9 @@
 // Turns a notifier of the core into an Observable.
-import { type Observable, ReplaySubject, Subject } from 'rxjs'
+import { Observable, type Observer, ReplaySubject, Subject } from 'rxjs'
 import type { Notifier } from '../notifier.js'
 
 // For files outside this folder, which do not import RxJS.
-export type { Observable } from 'rxjs'
+export type { Observable, Observer } from 'rxjs'
 
 export interface ObservedNotifier<T> {
   readonly stream: Observable<T>
@@ -22,4 +22,9 @@ export function observe<T>(notifier: Notifier<T>, replay = 0): ObservedNotifier<
       subject.complete()
     },
   }
+}
+
+/** A cold stream: `start` runs for each subscriber and returns what stops it. */
+export function observable<T>(start: (observer: Observer<T>) => () => void): Observable<T> {
+  return new Observable((subscriber) => start(subscriber))
 }

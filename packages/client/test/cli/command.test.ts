@@ -107,7 +107,9 @@ describe('millrace topic', () => {
     expect(described).toMatchObject({ name: 'orders', durability: 'buffered' })
     const ends: number[] = described.partitions.map(({ highWatermark }: { highWatermark: number }) => highWatermark)
     expect(ends.sort()).toEqual([0, 0, 1])
-    expect((await run('topic describe orders')).stdout).toMatch(/^0\t1\t0\t0\t\d\t\d+\n1\t1\t0\t0\t\d\t\d+\n2\t/)
+    expect((await run('topic describe orders')).stdout).toMatch(
+      /^0\t1\t0\t\d+\.0\t[-1]\t0\t0\t\d\t\d+\n1\t1\t0\t\d+\.0\t[-1]\t0\t0\t\d\t\d+\n2\t/,
+    )
 
     const unsure = await run('topic delete orders')
     expect(unsure).toMatchObject({ code: 2, stdout: '' })

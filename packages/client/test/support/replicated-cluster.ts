@@ -85,8 +85,14 @@ export class ReplicatedPartition {
   }
 
   append(nodeId: number, bytes: Uint8Array, answer: Answer): void {
+    const result = this.#append(nodeId, bytes, answer)
+    if (result !== null) answer(result)
+  }
+
+  /** Null when the answer comes with the commit. */
+  #append(nodeId: number, bytes: Uint8Array, answer: Answer): Result | null {
     const view = this.view(nodeId)
-    if (!view.leads) return answer({ code: 'NOT_LEADER', baseOffset: null })
+    if (!view.leads) return { code: 'NOT_LEADER', baseOffset: null }
     const header = readBatchHeader(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0)
     const producer = producerName(header.producer)
     const { epoch, sequence } = header
@@ -95,14 +101,15 @@ export class ReplicatedPartition {
     )
     if (waiting !== undefined) {
       waiting.answers.push(answer)
-      return
+      return null
     }
     const verdict = this.#check(view, producer, epoch, sequence)
-    if (typeof verdict === 'string') return answer({ code: verdict, baseOffset: null })
-    if (verdict !== null) return answer({ code: null, baseOffset: verdict })
+    if (typeof verdict === 'string') return { code: verdict, baseOffset: null }
+    if (verdict !== null) return { code: null, baseOffset: verdict }
     view.pending.push({ producer, epoch, sequence, bytes, answers: [answer] })
     const { term } = view.route
     this.cluster.world.at(1 + this.cluster.below(25), () => this.#commit(nodeId, term))
+    return null
   }
 
   /** The offset of a duplicate, a refusal, or null for a batch that is next. */

@@ -1,0 +1,103 @@
+// Replies of brokers to administration, from MessagePack maps to what the public API tells.
+import type { ClusterMap, CodecName, Durability } from '@millrace/protocol'
+import { type AdminFields, choice, flag, list, map, number, numberOrNull, text } from './admin-fields.js'
+import type {
+  BrokerStatus,
+  ClusterStatus,
+  PartitionDescription,
+  TopicDescription,
+  TopicRetention,
+  TopicSummary,
+} from './admin-types.js'
+
+const DURABILITIES = ['flushed', 'buffered'] as const satisfies readonly Durability[]
+const CODECS = ['none', 'gzip'] as const satisfies readonly CodecName[]
+
+const settingsOf = (fields: AdminFields): Pick<TopicSummary, 'durability' | 'codecs'> & TopicRetention => ({
+  durability: choice(fields, 'durability', DURABILITIES),
+  codecs: list(fields, 'codecs', (value) => choice({ codec: value }, 'codec', CODECS)),
+  retentionMs: numberOrNull(fields, 'retentionMs'),
+  retentionBytes: numberOrNull(fields, 'retentionBytes'),
+})
+
+/** @param known the cluster map of this client: the core and the placement of each route stand there. */
+export function readDescription(reply: AdminFields, known: ClusterMap): TopicDescription {
+  const topicId = number(reply, 'topicId')
+  return {
+    topicId,
+    name: text(reply, 'name'),
+    ...settingsOf(reply),
+    partitions: list(reply, 'partitions', (value) => readPartition(map(value), topicId, known)),
+  }
+}
+
+function readPartition(fields: AdminFields, topicId: number, known: ClusterMap): PartitionDescription {
+  const partition = number(fields, 'partition')
+  const term = number(fields, 'term')
+  const leader = number(fields, 'leader' in fields ? 'leader' : 'nodeId')
+  const route = known.route(topicId, partition)
+  const isRoute = route?.nodeId === leader && route.term === term
+  return {
+    partition,
+    leader,
+    shard: isRoute ? route.shard : 0,
+    term,
+    placement: isRoute ? route.placement : 0,
+    replicas: 'replicas' in fields ? list(fields, 'replicas', (value) => readReplica(map(value))) : [],
+    logStartOffset: number(fields, 'logStartOffset'),
+    highWatermark: number(fields, 'highWatermark'),
+    bytesOnDisk: numberOrNull(fields, 'bytesOnDisk'),
+  }
+}
+
+const readReplica = (fields: AdminFields): PartitionDescription['replicas'][number] => ({
+  nodeId: number(fields, 'nodeId'),
+  matchIndex: numberOrNull(fields, 'matchIndex'),
+  lagBatches: numberOrNull(fields, 'lagBatches'),
+  isLearner: flag(fields, 'isLearner'),
+})
+
+export const readSummaries = (reply: AdminFields): readonly TopicSummary[] =>
+  list(reply, 'topics', (value) => {
+    const topic = map(value)
+    return {
+      topicId: number(topic, 'topicId'),
+      name: text(topic, 'name'),
+      partitions: number(topic, 'partitions'),
+      ...settingsOf(topic),
+    }
+  })
+
+export const readBrokerStatus = (reply: AdminFields): BrokerStatus => ({
+  ...reply,
+  nodeId: number(reply, 'nodeId'),
+  clusterId: text(reply, 'clusterId'),
+  environment: text(reply, 'environment'),
+  uptimeMs: number(reply, 'uptimeMs'),
+  version: text(reply, 'version'),
+})
+
+export function readClusterStatus(reply: AdminFields): ClusterStatus {
+  const metadata = map(reply.metadata)
+  return {
+    clusterId: text(reply, 'clusterId'),
+    nodes: list(reply, 'nodes', (value) => {
+      const node = map(value)
+      return {
+        nodeId: number(node, 'nodeId'),
+        host: text(node, 'host'),
+        port: number(node, 'port'),
+        alive: flag(node, 'alive'),
+        heardMsAgo: numberOrNull(node, 'heardMsAgo'),
+        partitionsLed: number(node, 'partitionsLed'),
+      }
+    }),
+    metadata: {
+      leader: number(metadata, 'leader'),
+      term: number(metadata, 'term'),
+      version: number(metadata, 'version'),
+    },
+    underReplicated: number(reply, 'underReplicated'),
+    leaderless: number(reply, 'leaderless'),
+  }
+}

@@ -1,0 +1,116 @@
+// What administration takes and tells.
+import type { CodecName, Durability } from '@millrace/protocol'
+
+export interface CreateTopicOptions {
+  /** Default 1. Cannot be changed later. */
+  readonly partitions?: number
+  /** On how many nodes each partition is kept. Default: 3, or as many as the cluster has when these are fewer. */
+  readonly replicas?: number
+  /** `flushed` (default) survives power loss; `buffered` survives the end of the process. */
+  readonly durability?: Durability
+  /** What producers may compress with. Default `none` and `gzip`, which every client can read. */
+  readonly codecs?: readonly CodecName[]
+  /**
+   * Records go this many milliseconds after they were appended, in whole segments. Default null: they are kept.
+   */
+  readonly retentionMs?: number | null
+  /**
+   * Of each partition this many bytes are kept at least, as they stand on disk; what is older goes in whole segments.
+   * Default null: all are kept.
+   */
+  readonly retentionBytes?: number | null
+}
+
+/** What a topic keeps; null for no limit. */
+export interface TopicRetention {
+  readonly retentionMs: number | null
+  readonly retentionBytes: number | null
+}
+
+export interface CreatedTopic {
+  readonly topicId: number
+  readonly name: string
+  readonly partitions: number
+}
+
+export interface TopicSummary extends CreatedTopic, TopicRetention {
+  readonly durability: Durability
+  readonly codecs: readonly CodecName[]
+}
+
+/** One copy of a partition, as its leader sees it. */
+export interface ReplicaDescription {
+  readonly nodeId: number
+  /** Index of the last batch that it is known to have as durably as the topic asks; null when nothing is known. */
+  readonly matchIndex: number | null
+  /** Batches of the leader's log that it is not known to have; null when nothing is known. */
+  readonly lagBatches: number | null
+  /** It receives the log and does not count for commits. */
+  readonly isLearner: boolean
+}
+
+export interface PartitionDescription {
+  readonly partition: number
+  /** Node id; 0 while there is no leader. */
+  readonly leader: number
+  /** The core of that node; 0 while there is no leader. */
+  readonly shard: number
+  /** Version of the route: the term of the leader … */
+  readonly term: number
+  /** … and how often the partition moved between its cores. */
+  readonly placement: number
+  /** Empty while there is no leader to tell. */
+  readonly replicas: readonly ReplicaDescription[]
+  readonly logStartOffset: number
+  /** The offset that the next committed record will have. */
+  readonly highWatermark: number
+  /** At the node that answered; null when it does not know. */
+  readonly bytesOnDisk: number | null
+}
+
+export interface TopicDescription extends TopicRetention {
+  readonly topicId: number
+  readonly name: string
+  readonly durability: Durability
+  readonly codecs: readonly CodecName[]
+  readonly partitions: readonly PartitionDescription[]
+}
+
+/** What a broker says of itself; brokers may say more. */
+export interface BrokerStatus {
+  readonly nodeId: number
+  readonly clusterId: string
+  readonly environment: string
+  readonly uptimeMs: number
+  readonly version: string
+  readonly [name: string]: unknown
+}
+
+export interface NodeStatus {
+  readonly nodeId: number
+  readonly host: string
+  readonly port: number
+  /** As the broker that answered sees it. */
+  readonly alive: boolean
+  /** Since that broker heard from it; 0 for itself, null when it never has. */
+  readonly heardMsAgo: number | null
+  /** Partitions it leads. */
+  readonly partitionsLed: number
+}
+
+/** The state of the cluster as one of its brokers sees it. */
+export interface ClusterStatus {
+  readonly clusterId: string
+  readonly nodes: readonly NodeStatus[]
+  readonly metadata: {
+    /** Node id; 0 while there is none: then nothing can be changed, and records flow on. */
+    readonly leader: number
+    readonly term: number
+    /** Of the cluster map. */
+    readonly version: number
+  }
+  /** Partitions with fewer replicas in touch than they should have. */
+  readonly underReplicated: number
+  /** Partitions without a leader: they take and give no records. */
+  readonly leaderless: number
+}
