@@ -1,0 +1,172 @@
+// Failover: the leader of partitions under load is killed (or stopped, which is a black hole) again and again, and the
+// time from the last good acknowledgement of each of its partitions to the next one is what its clients have noticed.
+// `--kills N`, `--freezes N`, `--brokers N`, `--environment ring|portable|auto`.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { connect, type Mill, MillraceError } from '@millrace/client'
+import { admin } from '@millrace/client/admin'
+import { benchOptions, type RunOptions } from './support/bench-options.js'
+import { PacedSends, type Verdict } from './support/paced-sends.js'
+import { type ClusterNode, ProcessCluster } from './support/process-cluster.js'
+import { round } from './support/session.js'
+
+export const name = 'failover'
+
+const TOPIC = 'failover'
+const PARTITIONS = 12
+const KILLS = 50
+/** Between a broker's return and the next fault, besides that everything is acknowledged again. */
+const SETTLE_MS = 1_500
+/** A fault after which there is no acknowledgement for so long is a failure of the bench. */
+const MOST_STALL_MS = 60_000
+
+interface Stall {
+  /** Of the partition that waited longest. */
+  readonly worstMs: number
+  readonly partitions: readonly number[]
+}
+
+export async function run(options: RunOptions): Promise<object> {
+  const { prefer } = benchOptions(options, 1)
+  const { values } = parseArgs({
+    args: [...options.argv],
+    options: { kills: { type: 'string' }, freezes: { type: 'string' }, brokers: { type: 'string' } },
+    strict: false,
+  })
+  const kills = Number(values.kills ?? (options.tiny ? 1 : KILLS))
+  const freezes = Number(values.freezes ?? 0)
+  const brokers = Number(values.brokers ?? (options.tiny ? 1 : 3))
+  if (brokers === 1 && freezes > 0) throw new Error('one broker that is stopped has nobody to take over')
+  const cluster = await ProcessCluster.start({ brokers, prefer, hasProxies: false, flags: ['--log-level=warn'] })
+  const mill = connect({ bootstrap: cluster.bootstrap, retry: { initialMs: 20, maxMs: 200 } })
+  try {
+    return await new Failover(cluster, mill).measure(kills, freezes)
+  } finally {
+    await mill.close()
+    await cluster.stop()
+  }
+}
+
+class Failover {
+  private readonly sends: PacedSends
+
+  constructor(
+    private readonly cluster: ProcessCluster,
+    private readonly mill: Mill,
+  ) {
+    this.sends = new PacedSends(mill, TOPIC, PARTITIONS)
+  }
+
+  async measure(kills: number, freezes: number): Promise<object> {
+    await admin(this.mill).createTopic(TOPIC, { partitions: PARTITIONS })
+    this.sends.begin()
+    await this.untilSteady()
+    const before = this.sends.acknowledged
+    const beganMs = performance.now()
+    await sleep(500)
+    const recordsPerSecond = (this.sends.acknowledged - before) / ((performance.now() - beganMs) / 1000)
+    const killed: Stall[] = []
+    for (let i = 0; i < kills; i++) killed.push(await this.kill())
+    const frozen: Stall[] = []
+    for (let i = 0; i < freezes; i++) frozen.push(await this.freeze())
+    await this.sends.end()
+    const verdict = await this.sends.verify()
+    return { name, ...summaryOf(killed, frozen), ...verdictOf(verdict), recordsPerSecond: round(recordsPerSecond, 0) }
+  }
+
+  private async kill(): Promise<Stall> {
+    const { node, partitions } = await this.leader()
+    const atMs = performance.now()
+    await node.kill()
+    const isAlone = this.cluster.nodes.length === 1
+    if (isAlone) await node.start()
+    const stall = await this.stallOf(partitions, atMs)
+    if (!isAlone) await node.start()
+    await this.untilSteady()
+    return stall
+  }
+
+  private async freeze(): Promise<Stall> {
+    const { node, partitions } = await this.leader()
+    const atMs = performance.now()
+    node.signal('SIGSTOP')
+    try {
+      return await this.stallOf(partitions, atMs)
+    } finally {
+      node.signal('SIGCONT')
+      await this.untilSteady()
+    }
+  }
+
+  /** The node that leads most, and what it leads. */
+  private async leader(): Promise<{ readonly node: ClusterNode; readonly partitions: readonly number[] }> {
+    const { partitions } = await admin(this.mill).describeTopic(TOPIC)
+    const byNode = new Map<number, number[]>()
+    for (const { partition, nodeId } of partitions) {
+      const led = byNode.get(nodeId)
+      if (led === undefined) byNode.set(nodeId, [partition])
+      else led.push(partition)
+    }
+    const [nodeId, led] = [...byNode].sort(([, left], [, right]) => right.length - left.length)[0]!
+    return { node: this.cluster.node(nodeId), partitions: led }
+  }
+
+  /** From the last acknowledgement before the fault, or while it came, to the next one: the longest of all partitions. */
+  private async stallOf(partitions: readonly number[], faultAtMs: number): Promise<Stall> {
+    const stalls = await Promise.all(
+      partitions.map((partition) => this.sends.stallAround(partition, faultAtMs, MOST_STALL_MS)),
+    )
+    return { worstMs: Math.max(...stalls), partitions: stalls }
+  }
+
+  private async untilSteady(): Promise<void> {
+    const deadlineMs = performance.now() + MOST_STALL_MS
+    for (;;) {
+      await sleep(SETTLE_MS)
+      const sinceMs = this.sends.longestSilenceMs()
+      if (sinceMs < SETTLE_MS / 2 && (await this.isWhole())) return
+      if (performance.now() > deadlineMs) throw new Error(`the cluster is not steady: silent for ${sinceMs} ms`)
+    }
+  }
+
+  private async isWhole(): Promise<boolean> {
+    try {
+      const { partitions } = await admin(this.mill).describeTopic(TOPIC)
+      return partitions.every(({ nodeId }) => nodeId !== 0)
+    } catch (error) {
+      if (MillraceError.is(error)) return false
+      throw error
+    }
+  }
+}
+
+function summaryOf(killed: readonly Stall[], frozen: readonly Stall[]): object {
+  const worst = killed.map(({ worstMs }) => worstMs)
+  const all = killed.flatMap(({ partitions }) => partitions)
+  const frozenWorst = frozen.map(({ worstMs }) => worstMs)
+  return {
+    kills: killed.length,
+    p50Ms: percentile(worst, 50),
+    p99Ms: percentile(worst, 99),
+    maxMs: percentile(worst, 100),
+    partitionStalls: all.length,
+    partitionP50Ms: percentile(all, 50),
+    partitionP99Ms: percentile(all, 99),
+    ...(frozen.length > 0 && {
+      freezes: frozen.length,
+      blackHoleP50Ms: percentile(frozenWorst, 50),
+      blackHoleP99Ms: percentile(frozenWorst, 99),
+    }),
+  }
+}
+
+function verdictOf({ acknowledged, lost, duplicated, failed, statistics }: Verdict): object {
+  const { misroutes, refusals, refreshes, reconnects } = statistics
+  return { acknowledged, lost, duplicated, failedSends: failed, misroutes, refusals, refreshes, reconnects }
+}
+
+/** The smallest of the values that so many percent are at most; 0 of none. */
+function percentile(values: readonly number[], percent: number): number {
+  const sorted = [...values].sort((left, right) => left - right)
+  return round(sorted[Math.max(0, Math.ceil((sorted.length * percent) / 100) - 1)] ?? 0, 1)
+}

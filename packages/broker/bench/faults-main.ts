@@ -1,0 +1,75 @@
+// The command `npm run faults`: real broker processes that are killed, stopped, cut off and slowed under load, and the
+// history that clients saw, judged by the simulator's checker.
+import { parseArgs } from 'node:util'
+import { type FaultRunResult, runFaults } from './faults/run-faults.js'
+
+const USAGE =
+  'npm run faults -- [--minutes N] [--brokers 3,5] [--seed N] [--environment ring|portable|auto] [--json] [--quiet]'
+const WRONG_USE = 2
+
+const options = {
+  minutes: { type: 'string', default: '10' },
+  brokers: { type: 'string', default: '3,5' },
+  seed: { type: 'string' },
+  environment: { type: 'string', default: 'auto' },
+  json: { type: 'boolean', default: false },
+  quiet: { type: 'boolean', default: false },
+} as const
+
+process.exitCode = await main()
+
+async function main(): Promise<number> {
+  let values: ReturnType<typeof parseArgs<{ options: typeof options }>>['values']
+  try {
+    values = parseArgs({ options }).values
+  } catch (error) {
+    return wrongUse(error instanceof Error ? error.message : String(error))
+  }
+  const minutes = Number(values.minutes)
+  const sizes = values.brokers.split(',').map(Number)
+  const seed = Number(values.seed ?? Date.now() % 1_000_000)
+  const prefer = values.environment
+  if (!(minutes > 0)) return wrongUse('--minutes takes a number above zero')
+  if (!sizes.every((size) => Number.isInteger(size) && size >= 1 && size <= 9)) {
+    return wrongUse('--brokers takes numbers from 1 to 9, separated by commas')
+  }
+  if (!Number.isSafeInteger(seed)) return wrongUse('--seed takes a whole number')
+  if (prefer !== 'auto' && prefer !== 'ring' && prefer !== 'portable') return wrongUse(`no environment ${prefer}`)
+
+  const beganMs = performance.now()
+  const runs: FaultRunResult[] = []
+  for (const brokers of sizes) {
+    console.log(`${brokers} brokers, seed ${seed}`)
+    const onFault = (words: string): void => {
+      const at = ((performance.now() - beganMs) / 1000).toFixed(1)
+      if (!values.quiet) console.log(`${at.padStart(8)} s  ${words}`)
+    }
+    const run = await runFaults({ brokers, seconds: (minutes * 60) / sizes.length, seed, prefer, onFault })
+    show(run)
+    runs.push(run)
+  }
+  const sum = (of: (run: FaultRunResult) => number) => runs.reduce((total, run) => total + of(run), 0)
+  const [lost, duplicated, anomalies] = [
+    sum((run) => run.lost),
+    sum((run) => run.duplicated),
+    sum((run) => run.anomalies),
+  ]
+  const ok = runs.every((run) => run.ok)
+  console.log(`${lost} lost, ${duplicated} duplicated, ${anomalies} anomalies`)
+  if (!ok) console.log(`again: npm run faults -- --minutes ${minutes} --brokers ${values.brokers} --seed ${seed}`)
+  if (values.json) console.log(JSON.stringify({ name: 'faults', ok, minutes, seed, lost, duplicated, anomalies, runs }))
+  return ok ? 0 : 1
+}
+
+function show(run: FaultRunResult): void {
+  const { faults, violations, ...figures } = run
+  const drawn = Object.entries(faults).map(([kind, count]) => `${kind} ${count}`)
+  console.log(`  ${'faults'.padEnd(16)}${drawn.join(', ')}`)
+  for (const [name, value] of Object.entries(figures)) console.log(`  ${name.padEnd(16)}${String(value)}`)
+  for (const violation of violations) console.log(`  VIOLATED  ${violation}`)
+}
+
+function wrongUse(reason: string): number {
+  process.stderr.write(`${reason}\nusage: ${USAGE}\n`)
+  return WRONG_USE
+}
