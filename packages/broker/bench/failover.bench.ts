@@ -19,6 +19,8 @@ const KILLS = 50
 const SETTLE_MS = 1_500
 /** A fault after which there is no acknowledgement for so long is a failure of the bench. */
 const MOST_STALL_MS = 60_000
+/** Under load a follower is always a little behind. */
+const LAG_BATCHES = 50
 
 interface Stall {
   /** Of the partition that waited longest. */
@@ -102,9 +104,9 @@ class Failover {
   private async leader(): Promise<{ readonly node: ClusterNode; readonly partitions: readonly number[] }> {
     const { partitions } = await admin(this.mill).describeTopic(TOPIC)
     const byNode = new Map<number, number[]>()
-    for (const { partition, nodeId } of partitions) {
-      const led = byNode.get(nodeId)
-      if (led === undefined) byNode.set(nodeId, [partition])
+    for (const { partition, leader } of partitions) {
+      const led = byNode.get(leader)
+      if (led === undefined) byNode.set(leader, [partition])
       else led.push(partition)
     }
     const [nodeId, led] = [...byNode].sort(([, left], [, right]) => right.length - left.length)[0]!
@@ -129,10 +131,14 @@ class Failover {
     }
   }
 
+  /** Every partition has its leader, and everyone who belongs to it has come as far, or is about to. */
   private async isWhole(): Promise<boolean> {
     try {
       const { partitions } = await admin(this.mill).describeTopic(TOPIC)
-      return partitions.every(({ nodeId }) => nodeId !== 0)
+      return partitions.every(
+        ({ leader, replicas }) =>
+          leader !== 0 && replicas.every(({ lagBatches }) => lagBatches !== null && lagBatches < LAG_BATCHES),
+      )
     } catch (error) {
       if (MillraceError.is(error)) return false
       throw error
