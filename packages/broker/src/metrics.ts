@@ -18,7 +18,7 @@ export class Metrics {
   cursorsOpened = 0
   /** Times a connection was not read because of its own or the broker's limits. */
   readsPaused = 0
-  /** Connections with other brokers: made in both directions, and lost. */
+  /** Connections that this broker has dialled to others, made and lost. */
   peersConnected = 0
   peersLost = 0
   peerFramesReceived = 0

@@ -1,10 +1,10 @@
 // Two and three peers over every kind of network there is: who finds whom, what arrives, in which order, and who gives
 // back which memory.
-import { ProtocolError, type RouteChange } from '@millrace/protocol'
+import { encodeFrame, ProtocolError, peerHelloReply, type RouteChange } from '@millrace/protocol'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ForwardError } from '#src/peers/forward-calls.js'
 import { batchesAfter, GROUP, readOf } from './logged-batches.js'
-import { type NodeOptions, PeerNode } from './peer-node.js'
+import { CLUSTER_ID, diskOf, type NodeOptions, PeerNode } from './peer-node.js'
 import { WORLDS, type World } from './peer-world.js'
 
 const OTHER = { topicId: 2, partition: 7, lane: 0 }
@@ -149,10 +149,12 @@ for (const [kind, newWorld] of WORLDS) {
       expected.push('install', 'install')
       await world.until('all have come', () => two!.order.length === expected.length)
       expect(two!.order).toEqual(expected)
-      expect(two!.installs).toEqual([
-        { from: 1, group: OTHER, message: install, state },
-        { from: 1, group: OTHER, message: install, state: new Uint8Array(0) },
+      expect(two!.installs.map(({ from, group, message }) => ({ from, group, message }))).toEqual([
+        { from: 1, group: OTHER, message: install },
+        { from: 1, group: OTHER, message: install },
       ])
+      expect(two!.installs.map(({ state: { length } }) => length)).toEqual([state.length, 0])
+      expect(Buffer.compare(two!.installs[0]!.state, state)).toBe(0)
     })
 
     it('hand operations on and get answers, refusals and timeouts', async () => {
@@ -213,6 +215,29 @@ for (const [kind, newWorld] of WORLDS) {
       expect(world.nowMs() - begun).toBeLessThan(250)
       one!.network.send(2, GROUP, { kind: 'timeoutNow', from: 1, to: 2, term: 1 })
       await world.until('a message comes', () => again.raft.length === 1)
+    })
+
+    it('give up one that accepts and then says nothing', async () => {
+      const place = world.place(2)
+      const mute = await place.environment.network.listen({ host: place.host, port: 0 }, (stream) => ({
+        onBytes(chunk) {
+          if (chunk.length < 60) return
+          const reply = { version: 1, features: 0, clusterId: CLUSTER_ID, nodeId: 2, diskId: diskOf(2), starts: 1 }
+          stream.write(encodeFrame(peerHelloReply, { ...reply, software: 'mute' }, { id: 0 }))
+        },
+        onFilled() {},
+        onClosed() {},
+      }))
+      const one = new PeerNode(1, world.place(1))
+      nodes = [one]
+      one.start([await one.listen(), { nodeId: 2, host: place.host, port: mute.port }])
+      await world.until('it has accepted', () => one.network.isConnected(2))
+      const begun = world.nowMs()
+      await world.until('it is given up', () => one.lost.length === 1)
+      expect(world.nowMs() - begun).toBeGreaterThan(900)
+      expect(world.nowMs() - begun).toBeLessThan(1_500)
+      expect(one.warnings('a peer is silent: its connections are cut')).toHaveLength(1)
+      await mute.close()
     })
   })
 }

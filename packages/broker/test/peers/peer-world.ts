@@ -38,8 +38,16 @@ export interface World {
 /** What only a simulated world can do. */
 export interface SimulatedWorld extends World {
   readonly network: SimulatedNetwork
+  /** Deterministic chance of this world. */
+  readonly random: SeededRandom
+  /** Cuts the way between two nodes in both directions. */
+  split(one: number, other: number): void
   kill(nodeId: number): void
   cutPower(nodeId: number): void
+  /** Nothing of the node runs for so long, as after SIGSTOP. */
+  stall(nodeId: number, ms: number): void
+  /** Bytes of memory that a node has handed out. */
+  usedBytes(nodeId: number): number
 }
 
 function recorder(lines: LoggedLine[]): Logger {
@@ -67,6 +75,16 @@ export function simulatedWorld(seed: number): SimulatedWorld {
     new Promise((resolve) => scheduler.schedule(watcherProcess, ms, 'sleep', resolve))
   return {
     network,
+    random: random.split('test'),
+    split(one, other) {
+      network.cut(`broker-${one}`, `broker-${other}`)
+      network.cut(`broker-${other}`, `broker-${one}`)
+    },
+    stall(nodeId, ms) {
+      const running = machines.get(nodeId)?.machine.environment
+      if (running != null) running.process.stalledUntilMs = scheduler.nowMs + ms
+    },
+    usedBytes: (nodeId) => machines.get(nodeId)?.machine.environment?.memory.usedBytes ?? 0,
     place(nodeId) {
       const host = `broker-${nodeId}`
       let known = machines.get(nodeId)

@@ -18,7 +18,7 @@ import {
 import { MapPublisher } from '#src/cluster/map-publisher.js'
 import { MetadataLog } from '#src/cluster/metadata-log.js'
 import { Topics } from '#src/cluster/topics.js'
-import type { Block, Environment, LogFields, Memory, Stream } from '#src/environment.js'
+import type { Block, Environment, LogFields, Memory, Stream, StreamHandler } from '#src/environment.js'
 import { decodeFields, encodeMessagePack, type Fields } from '#src/message-pack.js'
 import { Metrics } from '#src/metrics.js'
 import { Connection } from '#src/server/connection.js'
@@ -70,6 +70,8 @@ export class TestStream implements Stream {
   readonly frames: ReceivedFrame[] = []
   readonly runs: { block: Block; offset: number; length: number }[] = []
   connection: Connection | null = null
+  /** Who is told of events where that is no connection of a server. */
+  handler: StreamHandler | null = null
   #closed = false
   readonly #held: (() => void)[] = []
   readonly #decoder = new FrameDecoder(MAX_FRAME_BYTES, (header, payload) => {
@@ -124,7 +126,11 @@ export class TestStream implements Stream {
     this.#closed = true
     this.unsentBytes = 0
     for (const release of this.#held.splice(0)) release()
-    this.connection?.onClosed(null)
+    this.#receiver?.onClosed(null)
+  }
+
+  get #receiver(): StreamHandler | null {
+    return this.handler ?? this.connection
   }
 
   /** Bytes arrive, split into pieces of `pieceBytes`; runs asked for are filled first. */
@@ -136,7 +142,7 @@ export class TestStream implements Stream {
         const end = Math.min(bytes.length, at + Math.max(1, pieceBytes))
         // Handed over in memory that is used again, as real sides do.
         const chunk = bytes.slice(at, end)
-        this.connection!.onBytes(chunk)
+        this.#receiver!.onBytes(chunk)
         chunk.fill(0xdd)
         at = end
         continue
@@ -148,7 +154,7 @@ export class TestStream implements Stream {
       run.length -= count
       if (run.length === 0) {
         this.runs.shift()
-        this.connection!.onFilled()
+        this.#receiver!.onFilled()
       }
     }
   }
@@ -194,7 +200,8 @@ export interface InMemoryOptions {
   readonly memoryBytes?: number
   readonly frameBytes?: number
   readonly store?: MemoryStoreOptions
-  readonly peers?: PeerAcceptor
+  /** Who takes connections of other brokers; nobody otherwise. */
+  readonly peers?: (environment: Environment, metrics: Metrics, bugs: unknown[]) => PeerAcceptor
   /** What an earlier server left. */
   readonly disk?: MemoryDisk
 }
@@ -247,7 +254,7 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
     map,
     metrics,
     frameMemory: new FrameMemory(memory, clock, options.frameBytes ?? 64 * 1024 * 1024),
-    peers: options.peers ?? null,
+    peers: options.peers?.(environment, metrics, bugs) ?? null,
     clusterId: CLUSTER_ID,
     nodeId: 1,
     shardCount: 1,
