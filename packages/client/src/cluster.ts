@@ -106,6 +106,10 @@ export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
     this.#laterSnapshotWaiters = this.#laterSnapshotWaiters.filter((other) => other !== waiter)
   }
 
+  get isRefreshing(): boolean {
+    return this.#control.isRefreshing
+  }
+
   /** Asks for the map anew; false when that is under way already or nobody is there to ask. */
   refresh(again = false): boolean {
     const asked = this.#control.refresh(again)

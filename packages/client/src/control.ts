@@ -83,6 +83,10 @@ export class Control {
     return this.#subscribed ? this.#connection : null
   }
 
+  get isRefreshing(): boolean {
+    return this.#refreshing
+  }
+
   /** A snapshot is asked for right after the one on its way. */
   get asksAgain(): boolean {
     return this.#refreshAgain

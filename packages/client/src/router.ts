@@ -16,6 +16,8 @@ export interface RouterOwner {
   readonly statistics: MutableStatistics
   /** The data connection to one core of one node. */
   linkTo(nodeId: number, shard: number): BrokerLink | null
+  /** The map has been asked for and has not come yet. */
+  readonly isRefreshing: boolean
   /** Asks for the map anew; false when that is under way already or nobody is there to ask. */
   refresh(): boolean
   /** A route has changed. */
@@ -87,8 +89,8 @@ export class Router {
 
   /** Something went wrong that a change of leaders would explain: the map is asked for, once for all who say so. */
   suspect(): void {
-    if (this.#refreshTimer !== null) return
-    const { environment } = this.#owner
+    const { environment, isRefreshing } = this.#owner
+    if (this.#refreshTimer !== null || isRefreshing) return
     const waitMs = this.#refreshedAtMs + REFRESH_INTERVAL_MS - environment.monotonicMs()
     if (waitMs <= 0) {
       this.#refresh()
