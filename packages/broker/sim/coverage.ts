@@ -1,5 +1,6 @@
 // Counts how often a run came to states worth coming to: many seeds mean little if they all stay on the lawn.
 
+import { OUTSIDER_STATES } from './outsiders.js'
 import { PARTITION_KINDS } from './partitions.js'
 
 export const RARE_STATES = [
@@ -35,6 +36,8 @@ export const RARE_STATES = [
   'rot met by a reader',
   'every broker struck at once',
   'path clogged',
+  'a majority made progress',
+  ...OUTSIDER_STATES.map((state) => `outsider: ${state}` as const),
   ...PARTITION_KINDS.map((kind) => `partition: ${kind}` as const),
 ] as const
 

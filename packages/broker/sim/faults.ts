@@ -73,7 +73,7 @@ export class Faults {
   /** One broker works again, on a disk that does. */
   repair(node: BrokerNode): void {
     Object.assign(node.machine.diskConditions, healthyDisk())
-    if (node.machine.environment !== null) node.machine.environment.process.stalledUntilMs = 0
+    if (node.machine.environment !== null) this.targets.scheduler.resume(node.machine.environment.process)
     // A volume that has met an error takes no writes until its broker starts anew.
     if (this.failedDisks.has(node)) node.kill()
     node.start()
@@ -252,7 +252,7 @@ export class Faults {
     const process = random.pick(this.targets.nodes).machine.environment?.process
     if (process === undefined) return
     this.targets.coverage.count('event loop stalled')
-    process.stalledUntilMs = this.targets.scheduler.nowMs + random.logBetween(50, 5000)
+    this.targets.scheduler.stall(process, random.logBetween(50, 5000))
   }
 
   private setClock(random: SeededRandom): void {

@@ -112,6 +112,8 @@ export interface SimulationOptions {
   readonly consumers: readonly ConsumerPlan[]
   readonly faults: FaultPlan
   readonly storage: StoragePlan & ScrubPlan
+  /** A majority is made whole and has to make progress while the rest stays broken, before everything heals. */
+  readonly triesLiveness: boolean
   /** When everything else is known, a bit of something flushed turns over. */
   readonly rots: boolean
 }
@@ -140,6 +142,7 @@ export function optionsOf(seed: number, size: number | null = null): SimulationO
     consumers: Array.from({ length: consumers.integer(1, 3) }, () => drawConsumer(consumers, topics, workMs)),
     faults: isCluster ? drawClusterFaults(random.split('faults'), brokers) : drawFaults(random.split('faults')),
     storage: { ...drawStorage(random.split('storage')), ...drawScrub(random.split('scrub')) },
+    triesLiveness: isCluster && random.split('liveness').chance(0.4),
     rots: !isCluster && random.split('rot').chance(0.4),
   }
 }

@@ -13,8 +13,10 @@ const realSetImmediate = setImmediate
 /** A process of the simulated world. Once it is dead, nothing of it runs any more. */
 export class SimulatedProcess {
   alive = true
-  /** Events due before this moment wait for it: a stalled event loop. */
+  /** Events due before this moment wait for it: a stalled event loop. Set by `Scheduler.stall`. */
   stalledUntilMs = 0
+  /** Events that wait. */
+  readonly waiting: Event[] = []
   /** Timers set and neither fired nor cancelled. */
   pendingTimers = 0
 
@@ -73,6 +75,26 @@ export class Scheduler {
     return event
   }
 
+  /** Nothing of the process runs for so long; then everything that came meanwhile does, in order. */
+  stall(process: SimulatedProcess, durationMs: number): void {
+    process.stalledUntilMs = this.nowMs + durationMs
+    this.schedule(null, durationMs, 'go on', () => this.goOn(process))
+  }
+
+  /** Ends a stall early. */
+  resume(process: SimulatedProcess): void {
+    process.stalledUntilMs = 0
+    this.goOn(process)
+  }
+
+  private goOn(process: SimulatedProcess): void {
+    if (process.stalledUntilMs > this.nowMs) return
+    for (const event of process.waiting.splice(0)) {
+      event.atMs = this.nowMs
+      this.push(event)
+    }
+  }
+
   /** Resolves after `delayMs` of virtual time: for the code that drives a simulation. */
   sleep(delayMs: number): Promise<void> {
     return new Promise((resolve) => this.schedule(null, delayMs, 'sleep', resolve))
@@ -106,8 +128,7 @@ export class Scheduler {
     if (callback === null || process?.alive === false) return false
     this.nowMs = Math.max(this.nowMs, event.atMs)
     if (process !== null && process.stalledUntilMs > this.nowMs) {
-      event.atMs = process.stalledUntilMs
-      this.push(event)
+      process.waiting.push(event)
       return false
     }
     this.eventsRun++

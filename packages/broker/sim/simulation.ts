@@ -6,6 +6,7 @@ import { CHURN_TOPIC, churn } from './churn.js'
 import { Coverage } from './coverage.js'
 import { closeClients, readFinalLogs, stopBroker, waitForConsumers, waitForQuiet, waitForSends } from './ending.js'
 import { Faults, type Moment } from './faults.js'
+import { LivenessTrial } from './liveness-trial.js'
 import type { SimulationOptions, TopicOptions } from './options.js'
 import { Partitions } from './partitions.js'
 import { Population } from './population.js'
@@ -157,6 +158,7 @@ class Simulation implements RunContext {
     const churning = options.faults.topicChurnMs === null ? null : churn(this, options.faults.topicChurnMs)
     await scheduler.sleep(options.workMs)
     this.isPeaceful = true
+    if (options.triesLiveness) await new LivenessTrial(this, this.faults).suffer()
     this.faults.heal()
     this.doing = 'the churning topic was to be deleted for the last time'
     await churning

@@ -185,12 +185,19 @@ describe('a path', () => {
 
 it('a paused process hears of nothing until it goes on, and then of everything', async () => {
   const { world, b, atB, say } = await connected()
-  b.environment!.process.stalledUntilMs = world.scheduler.nowMs + 1000
+  world.scheduler.stall(b.environment!.process, 1000)
   say('a', 'knock')
   await world.pass(900)
   expect(atB.text).toBe('')
   await world.pass(200)
   expect(atB.text).toBe('knock')
+  world.scheduler.stall(b.environment!.process, 100_000)
+  say('a', ' again')
+  await world.pass(10)
+  expect(atB.text).toBe('knock')
+  world.scheduler.resume(b.environment!.process)
+  await world.pass(10)
+  expect(atB.text).toBe('knock again')
 })
 
 it('clocks run at their own rates, and no timer is early by its own', async () => {
