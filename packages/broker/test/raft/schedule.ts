@@ -20,6 +20,8 @@ export interface ScheduleOptions {
   /** Disks give back less than was flushed, one at a time; members do not change then. */
   readonly isLossy: boolean
   readonly coreClass?: CoreClass
+  /** Instead of the usual ones. */
+  readonly weights?: Readonly<Partial<Record<EventKind, number>>>
 }
 
 /** A small generator of its own, so that a run is its seed. */
@@ -34,7 +36,7 @@ export function randomFrom(seed: number): (bound: number) => number {
 }
 
 /** What one kind of event is drawn for, out of the sum of all. */
-const WEIGHTS = {
+export const WEIGHTS = {
   deliver: 60,
   tick: 22,
   propose: 8,
@@ -55,9 +57,12 @@ const WEIGHTS = {
   heal: 2,
 } as const
 
-type EventKind = keyof typeof WEIGHTS
+export type EventKind = keyof typeof WEIGHTS
+export const EVENT_KINDS = Object.keys(WEIGHTS) as EventKind[]
 
-const KINDS = (Object.keys(WEIGHTS) as EventKind[]).flatMap((kind) => Array.from({ length: WEIGHTS[kind] }, () => kind))
+function drawnFrom(weights: Readonly<Partial<Record<EventKind, number>>>): EventKind[] {
+  return EVENT_KINDS.flatMap((kind) => Array.from({ length: weights[kind] ?? WEIGHTS[kind] }, () => kind))
+}
 
 export class Schedule {
   readonly cluster: ModelCluster
@@ -69,9 +74,11 @@ export class Schedule {
   private transfers = 0
   private repairs = 0
   private readonly isLossy: boolean
+  private readonly kinds: readonly EventKind[]
   private readonly reads = new Map<string, number>()
 
-  constructor({ seed, voters, spares, isLossy, coreClass }: ScheduleOptions) {
+  constructor({ seed, voters, spares, isLossy, coreClass, weights = {} }: ScheduleOptions) {
+    this.kinds = drawnFrom(weights)
     this.random = randomFrom(seed)
     this.isLossy = isLossy
     const nodes = Array.from({ length: voters + spares }, (_, at) => at + 1)
@@ -108,7 +115,7 @@ export class Schedule {
 
   private event(): void {
     const { cluster } = this
-    const kind = KINDS[this.random(KINDS.length)]!
+    const kind = this.kinds[this.random(this.kinds.length)]!
     const node = cluster.nodes[this.random(cluster.nodes.length)]!
     if (kind === 'deliver' || kind === 'drop' || kind === 'duplicate') {
       this.messageEvent(kind)
