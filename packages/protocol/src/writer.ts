@@ -71,6 +71,8 @@ export class Writer {
   }
 
   u64(value: number): this {
+    // Most are small, and a remainder of floating-point numbers costs more than the rest.
+    if (value >>> 0 === value) return this.u32(value).u32(0)
     if (!(Number.isSafeInteger(value) && value >= 0)) refuse('a position', value)
     const at = this.#room(8)
     this.#view.setUint32(at, value % HIGH, true)
