@@ -84,7 +84,7 @@ function isBehindUs({ kind, topicId, position }: Written, written: readonly Writ
 async function damageAnything(sample: Sample, random: SeededRandom): Promise<void> {
   const image = sample.image.copy()
   for (let damages = random.integer(1, 4); damages > 0; damages--) damage(image, sample, random)
-  const owed = sample.owed.map((one) => ({ ...one, kept: 0, dropAsked: true }))
+  const owed = sample.owed.map((one) => ({ ...one, kept: 0, startOffset: 0, dropAsked: true }))
   try {
     await recoverAndCheck(image, owed, { rotten: true })
   } catch (error) {
@@ -141,9 +141,9 @@ function drawSteps(random: SeededRandom, logs: number): Step[] {
 
 /** Everything, as it stood when the workload ended. */
 function owedBy(log: TracedLog): Owed {
-  const { key, history, givenWhenFlushed, committed, votes, dropAsked, dropped } = log
+  const { key, history, givenWhenFlushed, committed, startOffset, votes, dropAsked, dropped } = log
   const { length } = history
-  const kept = { history, given: length, kept: length, givenWhenFlushed, committed }
+  const kept = { history, given: length, kept: length, givenWhenFlushed, committed, startOffset }
   return { topicId: key.topicId, ...kept, votes: { ...votes }, dropAsked, dropped }
 }
 

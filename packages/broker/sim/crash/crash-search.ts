@@ -231,9 +231,10 @@ class TraceSearch {
 }
 
 function owedBy(log: TracedLog): Owed {
-  const { key, history, given, kept, givenWhenFlushed, committed, dropAsked, dropped } = log
+  const { key, history, given, kept, givenWhenFlushed, committed, startOffset, dropAsked, dropped } = log
   const votes = { ...log.votes }
-  return { topicId: key.topicId, history, given, kept, givenWhenFlushed, committed, dropAsked, dropped, votes }
+  const held = { history, given, kept, givenWhenFlushed, committed, startOffset }
+  return { topicId: key.topicId, ...held, dropAsked, dropped, votes }
 }
 
 /** A log that was not there: it may come up empty, and nothing else. */
@@ -245,6 +246,7 @@ function nothingOwed(topicId: number, votes: OwedVotes): Owed {
     kept: 0,
     givenWhenFlushed: [],
     committed: 0,
+    startOffset: 0,
     dropAsked: true,
     dropped: false,
     votes,

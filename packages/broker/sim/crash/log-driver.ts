@@ -62,7 +62,7 @@ export class LogDriver {
     this.given({ kind: 'append', batch })
   }
 
-  /** Some of what is flushed becomes committed. */
+  /** Some of what is there becomes committed, flushed or not: that is for others to decide. */
   commit(index: number): void {
     const { traced } = this
     this.committed = index
@@ -70,6 +70,7 @@ export class LogDriver {
       traced.committed = index
     })
     this.log.noteCommitted(index)
+    this.noteStart()
   }
 
   /** The control batch that moves the start up to keep so many bytes, or null when nothing is to go. */
@@ -117,6 +118,15 @@ export class LogDriver {
       traced.kept = Math.max(traced.kept, kept)
     })
     if (this.committed > 0) log.noteCommitted(this.committed)
+    this.noteStart()
+  }
+
+  private noteStart(): void {
+    const { traced } = this
+    const { startOffset } = this.log
+    this.trace?.note(() => {
+      traced.startOffset = Math.max(traced.startOffset, startOffset)
+    })
   }
 }
 

@@ -100,6 +100,8 @@ export class TracedLog {
   kept = 0
   /** Everything up to this index is committed: never cut off, and log starts up to there hold. */
   committed = 0
+  /** Where readers were told that the log begins: it never goes back. */
+  startOffset = 0
   dropAsked = false
   dropped = false
 
@@ -119,6 +121,8 @@ export interface Owed {
   readonly kept: number
   readonly givenWhenFlushed: readonly number[]
   readonly committed: number
+  /** It begins there or behind. */
+  readonly startOffset: number
   /** It may be gone altogether. */
   readonly dropAsked: boolean
   /** It has to be gone. */

@@ -43,6 +43,13 @@ function checkContent(name: string, owed: Owed, recovered: RecoveredContent, rot
   for (let count = kept; ; count++) {
     if (isHeldBy(content, recovered)) {
       const { offset } = content.startWhen(recovered.committed)
+      const goesBack = recovered.startOffset < owed.startOffset && recovered.committed >= owed.committed
+      if (goesBack && !rotten) {
+        throw new CrashFailure(
+          'wrong state',
+          `${name} began at offset ${owed.startOffset}, now at ${recovered.startOffset}`,
+        )
+      }
       if (recovered.damaged || recovered.startOffset === offset) return content
       throw new CrashFailure('wrong state', `${name} begins at offset ${recovered.startOffset}, not at ${offset}`)
     }

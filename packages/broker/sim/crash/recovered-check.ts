@@ -129,6 +129,7 @@ class RecoveryRun {
       const { owed, log } = opened
       // Whoever commits knows what was committed, and says it again.
       log.noteCommitted(Math.min(owed.committed, log.filled.index))
+      await checkBelowStart(`log ${owed.topicId}`, log)
       const { batches, damaged } = await this.readAll(`log ${owed.topicId}`, opened)
       this.contents.set(owed.topicId, {
         committed: owed.committed,
@@ -251,11 +252,26 @@ class RecoveryRun {
       content.apply(operation)
     }
     traced.given = traced.kept = traced.history.length
-    traced.committed = owed.committed
+    // What was committed and not flushed may be gone, and something else comes in its place.
+    traced.committed = Math.min(owed.committed, content.batches.length)
+    traced.startOffset = log.startOffset
     const driver = new LogDriver(this.environment, this.volume.trace, traced, content, state, log)
-    driver.committed = owed.committed
+    driver.committed = traced.committed
     return driver
   }
+}
+
+/** @throws CrashFailure 'phantom' when a log serves what was given up. */
+async function checkBelowStart(name: string, log: PartitionLog): Promise<void> {
+  if (log.startOffset === 0) return
+  try {
+    const read = await log.read(log.startOffset - 1, 1, log.filled.index)
+    read.release()
+  } catch (cause) {
+    if (cause instanceof StorageError && cause.code === 'OUT_OF_RANGE') return
+    throw cause
+  }
+  throw new CrashFailure('phantom', `${name} begins at offset ${log.startOffset}, and serves what is below`)
 }
 
 function joined({ pieces }: LogRead): Uint8Array {

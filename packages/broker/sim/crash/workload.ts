@@ -130,7 +130,8 @@ export class Workload {
         // What is being cut off is not committed any more.
         if (driver.truncating !== null) return
         const { committed } = driver
-        return driver.commit(committed + Math.floor((log.flushedIndex - committed) * step.share))
+        const most = this.random.chance(0.3) ? log.filled.index : Math.max(committed, log.flushedIndex)
+        return driver.commit(committed + Math.floor((most - committed) * step.share))
       }
       case 'truncate': {
         if (driver.truncating !== null || log.failure !== null) return

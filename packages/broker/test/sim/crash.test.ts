@@ -218,6 +218,7 @@ describe('the harness', () => {
       kept,
       givenWhenFlushed,
       committed: 0,
+      startOffset: 0,
       dropAsked: false,
       dropped: false,
       votes: new TracedVotes(),
