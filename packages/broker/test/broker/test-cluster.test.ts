@@ -2,9 +2,10 @@
 import { stat } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { admin } from '@millrace/client/admin'
 import { afterEach, describe, expect, it } from 'vitest'
 import { startTestCluster, type TestCluster } from '#src/testing.js'
-import { batchOf } from '../server/batches.js'
+import { client, numbers, readAll, sendAll } from '../server/numbered-records.js'
 import { RawClient } from '../server/raw-client.js'
 import { temporaryDirectory } from '../server/running-broker.js'
 import { ENVIRONMENTS } from './environments.js'
@@ -29,64 +30,48 @@ function refusal(port: number): Promise<string> {
 describe.each(ENVIRONMENTS)('a test cluster on the %s environment', (environment) => {
   it('keeps what was acknowledged over a restart, and cleans up', async () => {
     cluster = await startTestCluster({ environment })
-    const [broker] = cluster.brokers
+    const broker = cluster.broker(1)
     expect(broker).toMatchObject({ environment, nodeId: 1 })
-    const client = await RawClient.open(broker!.address)
-    await client.createTopic('flights', { partitions: 4 })
-    expect((await client.produce([0, 1, 2, 3].map((partition) => batchOf(5, { partition })))).codes).toEqual(
-      Array(4).fill(null),
-    )
-    const { address } = broker!
-    await broker!.restart()
-    expect(broker!.address).toEqual(address)
-    const again = await RawClient.open(broker!.address)
-    const { fields } = await again.admin('describeTopic', { name: 'flights' })
-    expect(fields.partitions).toMatchObject(Array(4).fill({ highWatermark: 5, term: 2 }))
-    const retry = await again.produce([batchOf(5)])
-    expect(retry.results[0]).toMatchObject({ code: 0, baseOffset: 0 })
-    const next = await again.produce([batchOf(1, { sequence: 1 })])
-    expect(next.results[0]).toMatchObject({ code: 0, baseOffset: 5 })
+    const mill = client(cluster)
+    await admin(mill).createTopic('flights', { partitions: 4 })
+    await sendAll(mill, 'flights', 0, 40)
+    const { address } = broker
+    await broker.restart()
+    expect(broker.address).toEqual(address)
+    await sendAll(mill, 'flights', 40, 60)
+    expect(await readAll(mill, 'flights')).toEqual(numbers(0, 60))
     await cluster.stop()
     await cluster.stop()
-    await expect(stat(broker!.dataDirectory)).rejects.toThrow('ENOENT')
+    await expect(stat(broker.dataDirectory)).rejects.toThrow('ENOENT')
   })
 
   it('kills a broker: connections break, nobody listens, and what was acknowledged is there again', async () => {
     cluster = await startTestCluster({ environment })
     const broker = cluster.broker(1)
-    const client = await RawClient.open(broker.address)
-    await client.createTopic('flights')
-    for (let sequence = 0; sequence < 20; sequence++) {
-      expect((await client.produce([batchOf(5, { sequence })])).codes).toEqual([null])
-    }
+    const mill = client(cluster)
+    await admin(mill).createTopic('flights', { partitions: 2 })
+    await sendAll(mill, 'flights', 0, 40)
+    const raw = await RawClient.open(broker.address)
     await cluster.kill(1)
     await cluster.kill(1)
     expect(broker.isRunning).toBe(false)
     expect(() => broker.status()).toThrow('stopped')
-    await client.whenClosed()
+    await raw.whenClosed()
     expect(await refusal(broker.address.port)).toBe('ECONNREFUSED')
     await cluster.restart(1)
-    const again = await RawClient.open(broker.address)
-    const { fields } = await again.admin('describeTopic', { name: 'flights' })
-    expect(fields.partitions).toMatchObject([{ highWatermark: 100, term: 2 }])
     expect(broker.status()).toMatchObject({ starts: 2 })
+    expect(await readAll(mill, 'flights')).toEqual(numbers(0, 40))
   })
 
-  it('loses with a kill what was only in memory, and nothing is told of it', async () => {
+  it('takes what was under way when it was killed, once it is there again', async () => {
     cluster = await startTestCluster({ environment })
-    const client = await RawClient.open(cluster.broker(1).address)
-    await client.createTopic('flights')
-    const heard = client.produce([batchOf(5)]).then(
-      () => 'answered',
-      () => 'closed',
-    )
-    // The request is on its way; nothing that the broker begins from now on happens.
+    const mill = client(cluster)
+    await admin(mill).createTopic('flights', { partitions: 2 })
+    const sent = sendAll(mill, 'flights', 0, 200)
     await cluster.kill(1)
-    await heard
     await cluster.restart(1)
-    const again = await RawClient.open(cluster.broker(1).address)
-    const { results } = await again.produce([batchOf(5)])
-    expect(results[0]).toMatchObject({ code: 0, baseOffset: 0 })
+    await sent
+    expect(await readAll(mill, 'flights')).toEqual(numbers(0, 200))
   })
 
   it('has as many brokers as it is asked for, with a directory each', async () => {
