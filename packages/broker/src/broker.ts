@@ -1,23 +1,29 @@
 // A broker: one data directory, one listener, and everything between them.
-import type { Route } from '@millrace/protocol'
-import { MapPublisher } from './cluster/map-publisher.js'
-import { METADATA_KEY, MetadataLog } from './cluster/metadata-log.js'
-import { Topics } from './cluster/topics.js'
+import { NO_PEERS, type NodePeers } from './cluster/no-peers.js'
 import type { Environment, LogFields, Logger, Volume } from './environment.js'
-import { claimIdentity, countStart, type Identity } from './identity.js'
-import { DEFAULT_STOP_TIMEOUT_MS, RESERVE_BYTES, SCRUB_BYTES_PER_SECOND } from './limits.js'
+import { claimIdentity, countStart, type ExpectedIdentity, type Identity } from './identity.js'
+import {
+  DEFAULT_STOP_TIMEOUT_MS,
+  MIN_FRAME_MEMORY_BYTES,
+  PEER_FRAME_MEMORY_SHARE,
+  RESERVE_BYTES,
+  SCRUB_BYTES_PER_SECOND,
+  TRANSFER_TIMEOUT_MS,
+} from './limits.js'
 import { isLoopback } from './loopback.js'
 import { clusterIdOf, type Member, withOwnAddress } from './members.js'
 import { Metrics } from './metrics.js'
+import { Node, type PeerEvents } from './node.js'
 import { RetentionLoop } from './partition/retention-loop.js'
+import { PeerNetwork } from './peers/peer-network.js'
+import { configurationOf } from './replication/raft-batch.js'
 import { type ConnectionLimits, DEFAULT_CONNECTION_LIMITS } from './server/connection-admission.js'
 import type { ServerContext } from './server/context.js'
 import { isBrokenAssertion } from './server/failures.js'
+import { FrameMemory } from './server/frame-memory.js'
 import { frameMemoryOf, Server } from './server/server.js'
-import { Shard } from './shard.js'
 import { StartError, startErrorFrom } from './start-error.js'
 import type { LogStore, LogStoreOptions } from './storage/log-store.js'
-import { refuseToReplace } from './storage/missing-log.js'
 import { openLogStore } from './storage/open-log-store.js'
 import { SOFTWARE, VERSION } from './version.js'
 
@@ -34,8 +40,8 @@ export interface BrokerConfig {
   readonly nodeId?: number
   readonly clusterId?: string
   /**
-   * Every node of the cluster, this one (`nodeId`) among them, with the address that clients and the others use; without
-   * it a cluster of one. An empty directory's cluster id is derived from it unless `clusterId` is given.
+   * All brokers of the cluster, this one (`nodeId`) among them, the same list on each. Others reach this one at the
+   * address it has there. A broker without is a cluster by itself.
    */
   readonly members?: readonly Member[]
   /** Begin a new cluster in an empty directory. On a loopback address that is the default. */
@@ -61,6 +67,8 @@ export interface Broker {
   readonly clusterId: string
   /** The answer to the `brokerStatus` operation. */
   status(): Readonly<Record<string, unknown>>
+  /** Resolves once this broker knows the metadata of its cluster and serves what it leads. */
+  ready(): Promise<void>
   /**
    * Refuses new work, answers what is in flight, flushes, writes checkpoints and closes everything it has opened; the
    * environment stays. Always settles; harmless when repeated. @throws StorageError when something could not be flushed.
@@ -122,52 +130,59 @@ async function start(
   closers: (() => Promise<void>)[],
 ): Promise<Broker> {
   const host = config.host ?? DEFAULT_HOST
-  const requireDirect = config.requireDirect ?? false
-  const volume = await environment.disk.openVolume(config.dataDirectory, { requireDirect })
+  const volume = await environment.disk.openVolume(config.dataDirectory, {
+    requireDirect: config.requireDirect ?? false,
+  })
   closers.push(() => volume.close())
-  const bootstrap = config.bootstrap ?? isLoopback(host)
-  const expected = {
-    clusterId: config.clusterId,
-    ...(config.members && { newClusterId: clusterIdOf(config.members) }),
-    nodeId: config.nodeId,
-    bootstrap,
-  }
-  const found = await claimIdentity(volume, environment.random, expected)
+  const found = await claimIdentity(volume, environment.random, expectedIdentity(config, host))
   const store = await openStore(environment, volume, found)
   closers.push(() => store.close())
   // Only now is it certain that the data is ours: until here an existing directory is as it was.
   const identity = await countStart(volume, found)
+  const members = config.members ?? [{ nodeId: identity.nodeId, host, port: 0 }]
 
-  const node = await openNode(environment, store, identity, volume, config)
-  const server = new Server(node.context, connectionLimitsOf(config))
-  node.connections = () => server.connections
+  const parts = await openParts(environment, { store, identity, volume, config, members })
+  const { node, context, server } = parts
+  closers.push(() => node.stop())
+  // Others have to reach this broker before anybody can lead; one that is alone opens its topics first.
+  if (members.length === 1) await node.start()
+  reportRecovery(store, environment.log)
   const listener = await server.listen({ host, port: config.port ?? DEFAULT_PORT })
   closers.push(() => server.stop(0))
-  const retention = new RetentionLoop(
-    environment.clock,
-    () => node.shard.partitions(),
-    (error) => node.context.reportBug(error, { during: 'retention' }),
-  )
-  retention.start()
-  closers.push(async () => retention.stop())
-  node.map.putNode({
+  const advertised = {
     nodeId: identity.nodeId,
     host: config.advertisedHost ?? host,
     port: config.advertisedPort ?? listener.port,
-    shardCount: environment.cores.count,
-  })
+  }
+  for (const member of members) node.putNode(member.nodeId === identity.nodeId ? advertised : member)
+  if (members.length > 1) await node.start()
+  const retention = new RetentionLoop(
+    environment.clock,
+    () => node.shard.partitions(),
+    (error) => context.reportBug(error, { during: 'retention' }),
+  )
+  retention.start()
+  closers.push(async () => retention.stop())
   let stopped: Promise<void> | null = null
   return {
     address: { host: listener.host, port: listener.port },
     nodeId: identity.nodeId,
     clusterId: identity.clusterId,
-    status: () => node.context.status(),
+    status: () => context.status(),
+    ready: () => node.ready(),
     stop(options) {
       retention.stop()
-      stopped ??= stop(server, node.shard, store, volume, options?.timeoutMs ?? DEFAULT_STOP_TIMEOUT_MS)
+      stopped ??= stop(parts, store, volume, options?.timeoutMs ?? DEFAULT_STOP_TIMEOUT_MS)
       return stopped
     },
   }
+}
+
+function expectedIdentity(config: BrokerConfig, host: string): ExpectedIdentity {
+  const { clusterId, nodeId, members } = config
+  // A list of members says which cluster it is, and so begins it on the disk of each.
+  const bootstrap = config.bootstrap ?? (members !== undefined || isLoopback(host))
+  return { clusterId, nodeId, bootstrap, ...(members && { newClusterId: clusterIdOf(members) }) }
 }
 
 function connectionLimitsOf({ maxConnectionsPerAddress, acceptsPerSecond }: BrokerConfig): ConnectionLimits {
@@ -179,56 +194,84 @@ function connectionLimitsOf({ maxConnectionsPerAddress, acceptsPerSecond }: Brok
   }
 }
 
-interface Node {
+interface Opened {
+  readonly environment: Environment
+  readonly store: LogStore
+  readonly identity: Identity
+  readonly volume: Volume
+  readonly config: BrokerConfig
+  readonly members: readonly Member[]
+}
+
+interface Parts {
+  readonly node: Node
   readonly context: ServerContext
-  readonly shard: Shard
-  readonly map: MapPublisher
-  connections: () => number
+  readonly server: Server
 }
 
 /** Everything between the logs and the listener. */
-async function openNode(
-  environment: Environment,
-  store: LogStore,
-  identity: Identity,
-  volume: Volume,
-  config: BrokerConfig,
-): Promise<Node> {
-  const { clock, memory, log, cores } = environment
+async function openParts(environment: Environment, opened: Omit<Opened, 'environment'>): Promise<Parts> {
+  const { store, volume, identity, config, members } = opened
+  const { clock, cores } = environment
   const metrics = new Metrics()
-  // Invariant: starts is raised and flushed before anything is served, so that a term never comes twice.
-  const term = identity.starts
-  const route: Route = { nodeId: identity.nodeId, shard: cores.self, placement: 0, term }
-  if (identity.starts > 1) refuseToReplace(store, METADATA_KEY)
-  const metadata = await MetadataLog.open(store, { memory, clock, term })
-  await bootstrapMetadata(metadata, identity)
-  const shard = new Shard(environment, store, metrics)
-  const map = new MapPublisher(identity.clusterId, metadata.version)
-  const topics = new Topics({ metadata, shard, map, route, log })
-  await topics.open()
-  reportRecovery(store, log)
-  const startedAtMs = clock.monotonicMs()
-  const node: Node = {
-    shard,
-    map,
-    connections: () => 0,
-    context: {
-      environment,
-      shard,
-      topics,
-      map,
-      metrics,
-      frameMemory: frameMemoryOf(environment),
-      peers: null,
-      clusterId: identity.clusterId,
-      nodeId: identity.nodeId,
-      shardCount: cores.count,
-      software: SOFTWARE,
-      status: () => statusOf(node, store, identity, volume, startedAtMs),
-      reportBug: (error, where) => reportBug(environment, metrics, config, error, where),
-    },
+  const report = (error: unknown, where: LogFields): void => reportBug(environment, metrics, config, error, where)
+  let peers: PeerNetwork | null = null
+  const connectPeers = (events: PeerEvents): NodePeers => {
+    if (members.length === 1) return NO_PEERS
+    peers = peersOf({ ...opened, environment }, metrics, events, report)
+    return peers
   }
-  return node
+  const node = await Node.open({ environment, store, volume, identity, members, metrics, report, connectPeers })
+  const startedAtMs = clock.monotonicMs()
+  const context: ServerContext = {
+    environment,
+    shard: node.shard,
+    topics: node.topics,
+    map: node.map,
+    metadata: node.metadataLeader,
+    view: node.view,
+    metrics,
+    frameMemory: frameMemoryOf(environment),
+    peers,
+    clusterId: identity.clusterId,
+    nodeId: identity.nodeId,
+    shardCount: cores.count,
+    software: SOFTWARE,
+    status: () => statusOf({ node, context, server }, { ...opened, environment }, startedAtMs),
+    reportBug: report,
+  }
+  const server = new Server(context, connectionLimitsOf(config))
+  return { node, context, server }
+}
+
+function peersOf(
+  { environment, identity, members }: Opened,
+  metrics: Metrics,
+  events: PeerEvents,
+  reportBug: (error: unknown, where: LogFields) => void,
+): PeerNetwork {
+  const { memory, clock } = environment
+  const frameBytes = Math.max(MIN_FRAME_MEMORY_BYTES, memory.budgetBytes * PEER_FRAME_MEMORY_SHARE)
+  return new PeerNetwork({
+    environment,
+    clusterId: identity.clusterId,
+    self: identity,
+    members,
+    metrics,
+    reportBug,
+    frameMemory: new FrameMemory(memory, clock, frameBytes),
+    knownDisks: events.diskOf,
+    decodeConfiguration: configurationOf,
+    handlers: {
+      onRaft: (_from, key, message) => events.groups.onRaft(key, message),
+      onAppend: (_from, key, append) => events.groups.onAppend(key, append),
+      onInstall: (_from, key, message, state) => events.groups.onInstall(key, message, state),
+      onLeaders: (_from, changes) => events.onLeaders(changes),
+      onForward: (_from, payload) => events.onForward(payload),
+      onLost: (nodeId) => events.groups.onLost(nodeId),
+      allLeaderships: () => events.allLeaderships(),
+    },
+  })
 }
 
 /** What recovery found, for whoever reads the log: damage by its place, since nobody else speaks of it. */
@@ -243,13 +286,11 @@ function reportRecovery({ recovery }: LogStore, log: Logger): void {
 
 /** The answer to the `brokerStatus` operation. */
 function statusOf(
-  { context, shard, connections }: Node,
-  store: LogStore,
-  identity: Identity,
-  volume: Volume,
+  { node, context, server }: Parts,
+  { environment, store, identity, volume }: Opened,
   startedAtMs: number,
 ): Readonly<Record<string, unknown>> {
-  const { environment, topics, frameMemory, metrics } = context
+  const { topics, shard, frameMemory, metrics } = context
   const { clock, memory, cores } = environment
   const { directory, direct, flushMethod, note } = volume
   const { nodeId, clusterId, starts } = identity
@@ -261,25 +302,13 @@ function statusOf(
     uptimeMs: Math.round(clock.monotonicMs() - startedAtMs),
     starts,
     shards: cores.count,
+    isReady: node.isReady,
     topics: topics.list().length,
     partitions: shard.partitionCount,
-    connections: connections(),
+    connections: server.connections,
     memory: { budgetBytes: memory.budgetBytes, usedBytes: memory.usedBytes, frameBytes: frameMemory.usedBytes },
     storage: { directory, direct, flushMethod, note, ...store.statistics },
     counters: metrics.snapshot(),
-  }
-}
-
-/** The first command of a cluster carries its identity; every later start compares. @throws StartError DATA_OF_ANOTHER. */
-async function bootstrapMetadata(metadata: MetadataLog, identity: Identity): Promise<void> {
-  const { clusterId } = identity
-  if (metadata.state.clusterId === null) await metadata.propose(() => ({ kind: 'bootstrap', clusterId }))
-  if (metadata.state.clusterId !== clusterId) {
-    throw new StartError(
-      'DATA_OF_ANOTHER',
-      `the metadata is of cluster ${metadata.state.clusterId}, the identity file of ${clusterId}: ` +
-        'the data directory was put together from two; restore one of them',
-    )
   }
 }
 
@@ -295,9 +324,12 @@ function reportBug(
   if (isBrokenAssertion(error)) config.onHalt?.(error)
 }
 
-async function stop(server: Server, shard: Shard, store: LogStore, volume: Volume, timeoutMs: number): Promise<void> {
+async function stop({ node, server }: Parts, store: LogStore, volume: Volume, timeoutMs: number): Promise<void> {
+  // Others lead before clients are turned away, so that these have somewhere to go.
+  await node.handOver(Math.min(timeoutMs, TRANSFER_TIMEOUT_MS))
   await server.stop(timeoutMs)
-  shard.close({ code: 'SHUTTING_DOWN', detail: '' })
+  node.shard.close({ code: 'SHUTTING_DOWN', detail: '' })
+  await node.stop()
   try {
     await store.close()
   } finally {

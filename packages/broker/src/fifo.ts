@@ -37,6 +37,11 @@ export class Fifo<T> {
     return false
   }
 
+  /** All items, oldest first; they stay. */
+  *items(): Iterable<T> {
+    for (let at = this.#head; at < this.#items.length; at++) yield this.#items[at] as T
+  }
+
   /** Takes everything out, oldest first. */
   drain(): T[] {
     const items = this.#items.slice(this.#head) as T[]

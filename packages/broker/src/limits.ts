@@ -42,6 +42,26 @@ export const MAX_CONCURRENT_OPENS = 32
 export const RETENTION_STEP_MS = 250
 export const RETENTION_PARTITIONS_PER_STEP = 256
 
+// ---------------------------------------------------------------- replication
+
+/** Replicas of each partition, where the cluster has as many brokers. */
+export const DEFAULT_REPLICAS = 3
+/** News of who leads are gathered for so long before they leave. */
+export const ROUTE_BATCH_MS = 5
+/** How long a broker waits for what another one tells of itself. */
+export const ASK_NODE_TIMEOUT_MS = 1_000
+/** A member that was not heard of for so long counts as away in what is shown. */
+export const MEMBER_ALIVE_MS = 2_000
+/** How soon a broker tries again to make its disk known. */
+export const REGISTER_RETRY_MS = 1_000
+/** How long a broker that stops waits for others to lead what it leads, and how often it looks. */
+export const TRANSFER_TIMEOUT_MS = 3_000
+export const TRANSFER_POLL_MS = 10
+/** How soon is looked again for somebody who leads the metadata. */
+export const LEADER_RETRY_MS = 50
+/** How soon a replica tries again what memory or the disk refused. */
+export const RAFT_RETRY_MS = 100
+
 // ---------------------------------------------------------------- metadata
 
 export const MAX_TOPICS = 10_000

@@ -1,6 +1,7 @@
 // What one core owns: its partitions and the memory for frames. A broker has one shard today; nothing in it is
 // shared with another, so that more can come.
 import { ProtocolError, type Route } from '@millrace/protocol'
+import type { LeaderTable } from './cluster/leader-table.js'
 import type { TopicDefinition } from './cluster/metadata-command.js'
 import { METADATA_KEY } from './cluster/metadata-log.js'
 import type { Environment } from './environment.js'
@@ -9,89 +10,166 @@ import type { Metrics } from './metrics.js'
 import { Partition } from './partition/partition.js'
 import { PartitionState } from './partition/partition-state.js'
 import type { Refusal } from './partition/pending-batch.js'
+import type { Groups } from './replication/groups.js'
 import type { LogKey, LogStore } from './storage/log-store.js'
 
+export interface ShardOptions {
+  readonly environment: Environment
+  readonly store: LogStore
+  readonly metrics: Metrics
+  readonly groups: Groups
+  readonly leaders: LeaderTable
+  readonly nodeId: number
+}
+
+/** By partition; undefined where other nodes have all replicas. */
+type Replicas = readonly (Partition | undefined)[]
+
 export class Shard {
-  readonly #topics = new Map<number, readonly Partition[]>()
+  readonly #topics = new Map<number, Replicas>()
 
-  constructor(
-    readonly environment: Environment,
-    readonly store: LogStore,
-    readonly metrics: Metrics,
-  ) {}
+  constructor(private readonly options: ShardOptions) {}
 
-  /** Opens or creates the logs of a topic; on failure none stays open. @throws StorageError. */
-  async openTopic(topic: TopicDefinition, route: Route): Promise<void> {
-    const partitions = new Array<Partition>(topic.partitions)
-    await inParallel(topic.partitions, async (partition) => {
-      partitions[partition] = await this.#openPartition(topic, partition, route)
-    })
+  get nodeId(): number {
+    return this.options.nodeId
+  }
+
+  get store(): LogStore {
+    return this.options.store
+  }
+
+  /** Opens or creates the logs of the partitions that have a replica here; on failure none stays open. @throws StorageError. */
+  async openTopic(topic: TopicDefinition): Promise<void> {
+    const partitions = new Array<Partition | undefined>(topic.partitions).fill(undefined)
+    try {
+      await inParallel(topic.partitions, async (partition) => {
+        if (!topic.replicas[partition]!.includes(this.options.nodeId)) return
+        partitions[partition] = await this.#openPartition(topic, partition)
+      })
+    } catch (error) {
+      for (const partition of partitions) {
+        partition?.close({ code: 'STORAGE_FAILED', detail: 'the topic could not be opened' })
+      }
+      throw error
+    }
     this.#topics.set(topic.topicId, partitions)
   }
 
-  async #openPartition(topic: TopicDefinition, partition: number, route: Route): Promise<Partition> {
+  async #openPartition(topic: TopicDefinition, number: number): Promise<Partition> {
+    const { environment, store, metrics, groups, leaders, nodeId } = this.options
+    const { clock, memory } = environment
+    const { topicId, durability, codecs } = topic
     const state = new PartitionState()
-    const log = await this.store.open({ topicId: topic.topicId, partition, lane: 0 }, state)
-    // What recovery found counts as committed once it is flushed again.
+    const log = await store.open({ topicId, partition: number, lane: 0 }, state)
+    // What recovery found counts once it is flushed again.
     if (log.flushedIndex < log.filled.index && log.failure === null) await log.flush()
-    const { clock, memory } = this.environment
-    const { durability, codecs } = topic
-    const { metrics } = this
-    return new Partition({ log, state, route, durability, codecs, retention: topic, clock, memory, metrics })
+    const replicas = topic.replicas[number]!
+    const partition = new Partition({
+      log,
+      state,
+      nodeId,
+      isSole: replicas.length === 1,
+      knownRoute: () => leaders.route(topicId, number),
+      onLeadership: ({ route, leads }) => {
+        if (leads) leaders.learn([{ topicId, partition: number, route }])
+      },
+      durability,
+      codecs,
+      retention: topic,
+      clock,
+      memory,
+      metrics,
+    })
+    const mode = durability === 'flushed' ? 'flush' : 'write'
+    const group = await groups.add({ key: log.key, log, replicas, mode, owner: partition })
+    partition.join(group)
+    group.start()
+    await partition.opened()
+    return partition
   }
 
   /** Closes the partitions of a topic and frees their logs. Harmless when repeated after an interruption. */
   async dropTopic(topic: TopicDefinition, reason: Refusal): Promise<void> {
-    const partitions = this.#topics.get(topic.topicId)
+    const partitions = this.#topics.get(topic.topicId) ?? []
     this.#topics.delete(topic.topicId)
-    for (const partition of partitions ?? []) partition.close(reason)
-    await inParallel(topic.partitions, (partition) => this.store.drop({ topicId: topic.topicId, partition, lane: 0 }))
+    for (const partition of partitions) {
+      if (partition === undefined) continue
+      this.options.groups.remove(partition.key)
+      partition.close(reason)
+    }
+    await inParallel(topic.partitions, (partition) => this.#drop({ topicId: topic.topicId, partition, lane: 0 }))
   }
 
-  /** @throws ProtocolError UNKNOWN_PARTITION, UNKNOWN_LANE; undefined when there is no such topic here. */
+  async #drop(key: LogKey): Promise<void> {
+    await this.options.store.drop(key)
+    await this.options.store.votes.forget(key)
+  }
+
+  /** Drops logs that were found and whose topic is known to be deleted. @returns how many. */
+  async dropFound(isDeleted: (topicId: number) => boolean): Promise<number> {
+    const deleted = this.options.store.found.filter(
+      ({ topicId }) => topicId !== METADATA_KEY.topicId && isDeleted(topicId),
+    )
+    await inParallel(deleted.length, (at) => this.#drop(deleted[at]!))
+    return deleted.length
+  }
+
+  /**
+   * Undefined when there is no such topic here.
+   * @throws ProtocolError UNKNOWN_PARTITION, UNKNOWN_LANE; NOT_LEADER where this node has no replica.
+   */
   partition(topicId: number, partition: number, lane: number): Partition | undefined {
     const partitions = this.#topics.get(topicId)
     if (partitions === undefined) return undefined
-    const found = partitions[partition]
-    if (found === undefined) {
+    if (partition >= partitions.length) {
       throw new ProtocolError('UNKNOWN_PARTITION', `partition ${partition} of a topic with ${partitions.length}`)
     }
     if (lane !== 0) throw new ProtocolError('UNKNOWN_LANE', `lane ${lane}`)
+    const found = partitions[partition]
+    if (found === undefined) throw new ProtocolError('NOT_LEADER', 'this node has no replica of the partition')
     return found
   }
 
+  hasTopic(topicId: number): boolean {
+    return this.#topics.has(topicId)
+  }
+
+  /** Who leads a partition as far as this node knows. */
+  routeOf(topicId: number, partition: number): Route {
+    return this.#topics.get(topicId)?.[partition]?.route ?? this.options.leaders.route(topicId, partition)
+  }
+
+  /** The replicas of a topic that are here. */
   partitionsOf(topicId: number): readonly Partition[] {
-    return this.#topics.get(topicId) ?? []
+    return (this.#topics.get(topicId) ?? []).filter((partition) => partition !== undefined)
   }
 
   *partitions(): Iterable<Partition> {
-    for (const partitions of this.#topics.values()) yield* partitions
+    for (const topicId of this.#topics.keys()) yield* this.partitionsOf(topicId)
   }
 
   get partitionCount(): number {
     let count = 0
-    for (const partitions of this.#topics.values()) count += partitions.length
+    for (const _partition of this.partitions()) count++
     return count
   }
 
   /** Logs that recovery found and no topic claimed. */
   unknownLogs(): readonly LogKey[] {
     const isMetadata = (key: LogKey): boolean => key.topicId === METADATA_KEY.topicId
-    const unknown = this.store.found.filter((key) => !this.#topics.has(key.topicId) && !isMetadata(key))
-    this.metrics.unknownLogs = unknown.length
+    const unknown = this.options.store.found.filter((key) => !this.#topics.has(key.topicId) && !isMetadata(key))
+    this.options.metrics.unknownLogs = unknown.length
     return unknown
   }
 
   /** Lets batches go that have waited for room until their time was over. */
   dropExpired(): void {
-    for (const partitions of this.#topics.values()) {
-      for (const partition of partitions) if (partition.hasWaiting) partition.dropExpired()
-    }
+    for (const partition of this.partitions()) if (partition.hasWaiting) partition.dropExpired()
   }
 
   /** Refuses what is pending and everything that comes. */
   close(reason: Refusal): void {
-    for (const partitions of this.#topics.values()) for (const partition of partitions) partition.close(reason)
+    for (const partition of this.partitions()) partition.close(reason)
   }
 }
 

@@ -2,7 +2,6 @@
 import {
   BATCH_HEADER_BYTES,
   crc32,
-  type LoggedBatch,
   MAX_BATCH_BYTES,
   ProtocolError,
   RecordBatchBuilder,
@@ -30,12 +29,14 @@ export function sealCommand(command: MetadataCommand, index: number, wallMs: num
   return builder.seal({ identity, checksum: crc32 })
 }
 
-/** @throws ProtocolError INVALID_BATCH, INVALID_REQUEST for a batch that `sealCommand` of this version did not make. */
-export function commandOfBatch(bytes: Uint8Array, batch: LoggedBatch): MetadataCommand {
+/**
+ * The command of the client part from `start` to `end`.
+ * @throws ProtocolError INVALID_BATCH, INVALID_REQUEST for a batch that `sealCommand` of this version did not make.
+ */
+export function commandOf(bytes: Uint8Array, start: number, end: number): MetadataCommand {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const header = readBatchHeader(view, batch.clientStart)
-  const start = batch.clientStart + BATCH_HEADER_BYTES
-  const records = new RecordReader(bytes, start, batch.end, header.recordCount, header.lastOffsetDelta)
+  const { recordCount, lastOffsetDelta } = readBatchHeader(view, start)
+  const records = new RecordReader(bytes, start + BATCH_HEADER_BYTES, end, recordCount, lastOffsetDelta)
   records.next()
   const value = records.value()
   if (value === null) throw new ProtocolError('INVALID_BATCH', 'a metadata record without a value')

@@ -1,5 +1,5 @@
 // The cluster map as this broker tells it: a snapshot for whoever subscribes, then deltas and a heartbeat.
-import type { MapDelta, MapHeartbeat, MapSnapshot, NodeInfo, Route, TopicInfo } from '@millrace/protocol'
+import type { MapDelta, MapHeartbeat, MapSnapshot, NodeInfo, Route, RouteChange, TopicInfo } from '@millrace/protocol'
 import type { Clock } from '../environment.js'
 import type { TopicDefinition } from './metadata-command.js'
 
@@ -24,12 +24,28 @@ export class MapPublisher {
   readonly #topics = new Map<number, TopicInfo>()
   /** Deltas sent to each since its snapshot. */
   readonly #subscribers = new Map<MapSubscriber, number>()
+  /** Those who came before the map could say anything. */
+  readonly #early = new Set<MapSubscriber>()
+  #ready: boolean
   readonly #waiters = new Set<{ readonly version: number; readonly resolve: (reached: boolean) => void }>()
 
-  /** @param version position of the metadata log that the map reflects. */
-  constructor(clusterId: string, version: number) {
+  /**
+   * @param version position of the metadata log that the map reflects.
+   * @param ready whether it does already; else nobody is told anything before `becomeReady`.
+   */
+  constructor(clusterId: string, version: number, ready = true) {
     this.clusterId = clusterId
     this.#version = version
+    this.#ready = ready
+  }
+
+  /** The map says from now on what the cluster is like. */
+  becomeReady(): void {
+    if (this.#ready) return
+    this.#ready = true
+    const early = [...this.#early]
+    this.#early.clear()
+    for (const subscriber of early) this.subscribe(subscriber)
   }
 
   get version(): number {
@@ -45,14 +61,19 @@ export class MapPublisher {
     }
   }
 
-  /** Sends a snapshot at once; deltas follow until `unsubscribe`. */
+  /** Sends a snapshot, at once when the map is ready; deltas follow until `unsubscribe`. */
   subscribe(subscriber: MapSubscriber): void {
+    if (!this.#ready) {
+      this.#early.add(subscriber)
+      return
+    }
     this.#subscribers.set(subscriber, 0)
     subscriber.onSnapshot(this.snapshot())
   }
 
   unsubscribe(subscriber: MapSubscriber): void {
     this.#subscribers.delete(subscriber)
+    this.#early.delete(subscriber)
   }
 
   putNode(node: NodeInfo): void {
@@ -60,14 +81,25 @@ export class MapPublisher {
     this.#publish({ nodes: [node] })
   }
 
-  /** A topic whose partitions are all led by `route`. */
-  putTopic(topic: TopicDefinition, route: Route, version: number): void {
-    const routes = new Array<Route>(topic.partitions).fill(route)
+  putTopic(topic: TopicDefinition, routes: readonly Route[], version: number): void {
     const { topicId, name, durability, codecs } = topic
     const info: TopicInfo = { topicId, name, partitioner: 'murmur2', durability, codecs, routes }
     this.#topics.set(topicId, info)
     this.#advanceTo(version)
     this.#publish({ topics: [info] })
+  }
+
+  /** Other nodes lead these partitions now. */
+  putRoutes(changes: readonly RouteChange[]): void {
+    const known = changes.filter(({ topicId, partition, route }) => {
+      const topic = this.#topics.get(topicId)
+      if (topic === undefined) return false
+      const routes = topic.routes.slice()
+      routes[partition] = route
+      this.#topics.set(topicId, { ...topic, routes })
+      return true
+    })
+    if (known.length > 0) this.#publish({ routes: known })
   }
 
   removeTopic(topicId: number, version: number): void {
@@ -79,6 +111,11 @@ export class MapPublisher {
     for (const subscriber of this.#subscribers.keys()) {
       subscriber.onHeartbeat({ version: this.#version, metadataAgeMs })
     }
+  }
+
+  /** The metadata has moved on without a change that clients see. */
+  advanceTo(version: number): void {
+    this.#advanceTo(version)
   }
 
   /** Resolves with true once the map has reached `version`, with false when `timeoutMs` have passed before. */

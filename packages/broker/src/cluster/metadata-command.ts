@@ -6,6 +6,8 @@ export interface TopicDefinition {
   readonly topicId: number
   readonly name: string
   readonly partitions: number
+  /** For each partition the nodes that have a replica, the one that should lead first. */
+  readonly replicas: readonly (readonly number[])[]
   readonly durability: Durability
   readonly codecs: readonly CodecName[]
   /** Records go this long after they were appended; null keeps them. */
@@ -19,8 +21,10 @@ export type MetadataCommand =
   | { readonly kind: 'bootstrap'; readonly clusterId: string }
   | { readonly kind: 'createTopic'; readonly topic: TopicDefinition }
   | { readonly kind: 'deleteTopic'; readonly topicId: number }
-  /** The logs of a deleted topic are gone from every disk. */
+  /** The logs of a deleted topic are gone from the disks. */
   | { readonly kind: 'topicDropped'; readonly topicId: number }
+  /** A node has begun with a disk. It is the node's disk for good: an empty one under an old name is another node. */
+  | { readonly kind: 'registerNode'; readonly nodeId: number; readonly diskId: string }
 
 export function encodeCommand(command: MetadataCommand): Uint8Array {
   return encodeMessagePack(command)
@@ -38,6 +42,8 @@ export function decodeCommand(bytes: Uint8Array): MetadataCommand {
       return { kind: 'deleteTopic', topicId: count(fields, 'topicId') }
     case 'topicDropped':
       return { kind: 'topicDropped', topicId: count(fields, 'topicId') }
+    case 'registerNode':
+      return { kind: 'registerNode', nodeId: count(fields, 'nodeId'), diskId: text(fields, 'diskId') }
     default:
       throw new ProtocolError('INVALID_REQUEST', `the metadata command ${String(fields.kind)} is unknown`)
   }
@@ -54,6 +60,7 @@ export function decodeTopic(value: unknown): TopicDefinition {
     topicId: count(fields, 'topicId'),
     name: text(fields, 'name'),
     partitions: count(fields, 'partitions'),
+    replicas: replicas(fields, count(fields, 'partitions')),
     durability,
     codecs,
     retentionMs: countOrNull(fields, 'retentionMs'),
@@ -73,6 +80,13 @@ function text(fields: Fields, name: string): string {
 function count(fields: Fields, name: string): number {
   const value = fields[name]
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : wrong(name)
+}
+
+function replicas(fields: Fields, partitions: number): readonly (readonly number[])[] {
+  const { replicas: lists } = fields
+  const isNode = (node: unknown) => typeof node === 'number' && Number.isSafeInteger(node) && node > 0
+  const isList = (list: unknown) => Array.isArray(list) && list.length > 0 && list.every(isNode)
+  return Array.isArray(lists) && lists.length === partitions && lists.every(isList) ? lists : wrong('replicas')
 }
 
 /** Topics made before there was such a field do not have it. */

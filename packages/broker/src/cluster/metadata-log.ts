@@ -1,6 +1,8 @@
-// The metadata log: commands in, flushed, applied in order. It is the log of topic 0, partition 0, like any other.
+// The metadata log: commands in, committed by its group, applied in order on every member. It is the log of topic 0,
+// partition 0, like any other.
 import {
   AssertionError,
+  type BatchHeader,
   crc32,
   LOG_PART_BYTES,
   loggedBatches,
@@ -10,9 +12,12 @@ import {
 import type { Clock, Memory } from '../environment.js'
 import { Fifo } from '../fifo.js'
 import { decodeFields, encodeMessagePack } from '../message-pack.js'
+import type { GroupOwner, LoggedEntry } from '../replication/group-ports.js'
+import type { Groups } from '../replication/groups.js'
+import type { ReplicaGroup } from '../replication/replica-group.js'
 import type { LogKey, LogRead, LogState, LogStore, PartitionLog } from '../storage/log-store.js'
 import { StorageError } from '../storage/log-store.js'
-import { commandOfBatch, sealCommand } from './command-batch.js'
+import { commandOf, sealCommand } from './command-batch.js'
 import type { MetadataCommand } from './metadata-command.js'
 import { decodeImage, MetadataState } from './metadata-state.js'
 
@@ -22,98 +27,172 @@ const READ_BYTES = 256 * 1024
 export interface MetadataLogOptions {
   readonly memory: Memory
   readonly clock: Clock
-  readonly term: number
+  readonly groups: Groups
+  /** Nodes that have a replica. */
+  readonly members: readonly number[]
+}
+
+/** A command in the log that is not committed. */
+interface Pending {
+  readonly command: MetadataCommand
+  readonly index: number
+  /** Offset after it. */
+  readonly nextOffset: number
 }
 
 interface Proposal {
-  readonly command: MetadataCommand
   readonly index: number
   readonly resolve: (command: MetadataCommand) => void
   readonly reject: (error: unknown) => void
 }
 
-/** What a checkpoint of the metadata log carries: the state after every command before `nextOffset`. */
-class CheckpointedState implements LogState {
-  /** Every command in the log is applied here, flushed or not: checkpoints speak of the log as it is filled. */
-  readonly proposed = new MetadataState()
+/** The committed state and where it ends: what checkpoints carry. Commands behind it are read from the log. */
+class CommittedState implements LogState {
+  readonly metadata = new MetadataState()
+  /** Offset after the last command applied. */
   nextOffset = 0
+  /** Index of the last command applied: the version of the cluster map. */
+  version = 0
+  /** While the log is being opened. Later what is committed is known better here than anywhere on disk. */
+  isOpening = true
 
   encodeState(): Uint8Array {
-    return encodeMessagePack({ nextOffset: this.nextOffset, ...this.proposed.image() })
+    return encodeMessagePack({ nextOffset: this.nextOffset, version: this.version, ...this.metadata.image() })
   }
 
   restoreState(state: Uint8Array | null): void {
-    this.nextOffset = 0
+    if (!this.isOpening) return
     if (state === null) {
-      this.proposed.restore(null)
-      return
-    }
+      this.metadata.restore(null)
+      this.nextOffset = 0
+      this.version = 0
+    } else this.install(state)
+  }
+
+  /** @throws ProtocolError INVALID_REQUEST for bytes that `encodeState` did not write. */
+  install(state: Uint8Array): void {
     const fields = decodeFields(state)
-    this.proposed.restore(decodeImage(fields))
-    if (typeof fields.nextOffset !== 'number') throw new ProtocolError('INVALID_REQUEST', 'a checkpoint without offset')
-    this.nextOffset = fields.nextOffset
+    const { nextOffset, version } = fields
+    if (typeof nextOffset !== 'number' || typeof version !== 'number') {
+      throw new ProtocolError('INVALID_REQUEST', 'a checkpoint of the metadata without its place')
+    }
+    this.metadata.restore(decodeImage(fields))
+    this.nextOffset = nextOffset
+    this.version = version
   }
 
   /** Commands stand in bodies, which replay does not show; they are read once the log is open. */
   replay(): void {}
 }
 
-export class MetadataLog {
-  /** What is committed: the only state anybody acts on. */
-  readonly state = new MetadataState()
-  /** Called for each command once it is applied to `state`. */
-  onApplied: (command: MetadataCommand) => void = () => {}
+export class MetadataLog implements GroupOwner {
+  /** Called for each command once it is applied to `state`, in order. */
+  onApplied: (command: MetadataCommand, version: number) => void = () => {}
+  /** Called when who leads has changed, and when something was heard of what is committed. */
+  onChanged: () => void = () => {}
   readonly #log: PartitionLog
-  readonly #checkpointed: CheckpointedState
+  readonly #committed: CommittedState
   readonly #options: MetadataLogOptions
-  readonly #proposals = new Fifo<Proposal>()
-  #version: number
+  #group: ReplicaGroup | null = null
+  /** The state with everything in the log applied, committed or not: what proposals are judged by. */
+  readonly #proposed = new MetadataState()
+  #pending: Fifo<Pending>
+  #proposals = new Fifo<Proposal>()
   #lastAppendTime = 0
+  #hasCommitted = false
 
-  private constructor(log: PartitionLog, checkpointed: CheckpointedState, options: MetadataLogOptions) {
+  private constructor(
+    log: PartitionLog,
+    committed: CommittedState,
+    pending: readonly Pending[],
+    options: MetadataLogOptions,
+  ) {
     this.#log = log
-    this.#checkpointed = checkpointed
+    this.#committed = committed
     this.#options = options
-    this.#version = log.filled.index
-    this.state.restore(checkpointed.proposed.image())
-    log.onAdvance = () => this.#advance()
+    this.#pending = new Fifo()
+    for (const command of pending) this.#pending.push(command)
+    this.#judgeAnew()
   }
 
-  /** @throws StorageError; ProtocolError when the log was written by a newer version. */
+  /** Takes part in the group from `start` on. @throws StorageError; ProtocolError when a newer version wrote the log. */
   static async open(store: LogStore, options: MetadataLogOptions): Promise<MetadataLog> {
-    const checkpointed = new CheckpointedState()
-    const log = await store.open(METADATA_KEY, checkpointed)
-    await replayCommands(log, checkpointed)
+    const committed = new CommittedState()
+    const log = await store.open(METADATA_KEY, committed)
+    const pending = await readCommands(log, committed.nextOffset)
     if (log.flushedIndex < log.filled.index) await log.flush()
-    return new MetadataLog(log, checkpointed, options)
+    committed.isOpening = false
+    const metadata = new MetadataLog(log, committed, pending, options)
+    const { groups, members } = options
+    metadata.#group = await groups.add({ key: METADATA_KEY, log, replicas: members, mode: 'flush', owner: metadata })
+    return metadata
+  }
+
+  start(): void {
+    this.#group?.start()
+    // What is whole of a damaged log without replicas is all there is.
+    if (this.#options.members.length === 1 && this.#log.failure !== null) this.committed(this.#log.filled.index)
+  }
+
+  /** What is committed: the only state anybody acts on. */
+  get state(): MetadataState {
+    return this.#committed.metadata
   }
 
   /** Index of the last command applied: the version of the cluster map. */
   get version(): number {
-    return this.#version
+    return this.#committed.version
   }
 
   get bytesOnDisk(): number {
     return this.#log.bytesOnDisk
   }
 
+  /** Whether commands can be proposed on this node. */
+  get leads(): boolean {
+    return this.#group?.isServing ?? false
+  }
+
+  /** 0 while none is known. */
+  get leader(): number {
+    return this.#group?.leader ?? 0
+  }
+
+  get term(): number {
+    return this.#group?.term ?? 0
+  }
+
+  /** Whether anything was heard of what is committed since this node began. */
+  get hasCommitted(): boolean {
+    return this.#hasCommitted
+  }
+
   /**
-   * Writes a command and resolves once it is flushed and applied.
+   * Writes a command and resolves once it is committed and applied.
    * @param judge sees the state with everything before the command applied, and gives the command or throws a refusal.
-   * @throws what `judge` throws; StorageError; ProtocolError OVERLOADED.
+   * @throws what `judge` throws; StorageError; ProtocolError OVERLOADED, NOT_LEADER. After NOT_LEADER it may still happen.
    */
   async propose(judge: (state: MetadataState) => MetadataCommand): Promise<MetadataCommand> {
+    this.#assertLeading()
     // The command has to be known to see how much room it takes, and to be judged again if that took time.
-    let bytes = LOG_PART_BYTES + this.#seal(judge(this.#checkpointed.proposed)).length
+    let bytes = LOG_PART_BYTES + this.#seal(judge(this.#proposed)).length
     while (!this.#log.hasRoom(bytes)) {
       await new Promise<void>((resolve) => this.#log.onRoom(resolve))
-      bytes = LOG_PART_BYTES + this.#seal(judge(this.#checkpointed.proposed)).length
+      this.#assertLeading()
+      bytes = LOG_PART_BYTES + this.#seal(judge(this.#proposed)).length
     }
-    const command = judge(this.#checkpointed.proposed)
+    const command = judge(this.#proposed)
     return new Promise((resolve, reject) => {
       const index = this.#append(command)
-      this.#proposals.push({ command, index, resolve, reject })
+      this.#proposals.push({ index, resolve, reject })
     })
+  }
+
+  #assertLeading(): void {
+    if (this.#log.failure !== null) throw this.#log.failure
+    if (this.#group?.mayAppend !== true) {
+      throw new ProtocolError('NOT_LEADER', 'this node does not lead the metadata')
+    }
   }
 
   #seal(command: MetadataCommand): Uint8Array {
@@ -122,58 +201,110 @@ export class MetadataLog {
 
   /** @returns the index of the command. @throws StorageError, ProtocolError OVERLOADED. */
   #append(command: MetadataCommand): number {
-    if (this.#log.failure !== null) throw this.#log.failure
-    const { memory, clock, term } = this.#options
+    const { memory, clock } = this.#options
     const batch = this.#seal(command)
     const block = memory.allocate(batch.length)
     if (block === null) throw new ProtocolError('OVERLOADED', 'no memory for a metadata command')
     try {
       block.bytes.set(batch)
-      const { index: lastIndex, nextOffset } = this.#log.filled
       const appendTime = Math.max(clock.wallMs(), this.#lastAppendTime)
-      const stamp = { term, baseOffset: nextOffset, index: lastIndex + 1, appendTime }
-      if (!this.#log.append(block, 0, readBatchHeader(block.view, 0), stamp, 'flush')) {
-        throw new AssertionError('the checksum of a batch just sealed does not hold')
-      }
+      const header = readBatchHeader(block.view, 0)
+      const index = this.#group!.append(block, 0, header, this.#log.filled.nextOffset, appendTime)
+      if (index === null) throw new AssertionError('the checksum of a batch just sealed does not hold')
       this.#lastAppendTime = appendTime
-      this.#checkpointed.proposed.apply(command)
-      this.#checkpointed.nextOffset = this.#log.filled.nextOffset
-      return stamp.index
+      this.#add({ command, index, nextOffset: this.#log.filled.nextOffset })
+      return index
     } finally {
       memory.release(block)
     }
   }
 
-  #advance(): void {
-    const log = this.#log
-    let proposal = this.#proposals.peek()
-    while (proposal !== undefined && proposal.index <= log.flushedIndex) {
-      this.#proposals.shift()
-      this.state.apply(proposal.command)
-      this.#version = proposal.index
-      this.onApplied(proposal.command)
-      proposal.resolve(proposal.command)
-      proposal = this.#proposals.peek()
+  #add(pending: Pending): void {
+    this.#pending.push(pending)
+    this.#proposed.apply(pending.command)
+  }
+
+  #judgeAnew(): void {
+    this.#proposed.restore(this.state.image())
+    for (const { command } of this.#pending.items()) this.#proposed.apply(command)
+  }
+
+  // -------------------------------------------------------------- what the group says
+
+  followed({ block, clientAt, header, part }: LoggedEntry): void {
+    this.#lastAppendTime = Math.max(this.#lastAppendTime, part.appendTime)
+    if (header.control) return
+    const command = commandOf(block.bytes, clientAt, clientAt + header.length)
+    this.#add({ command, index: part.index, nextOffset: this.#log.filled.nextOffset })
+  }
+
+  begun(_header: BatchHeader, _index: number, appendTime: number): void {
+    this.#lastAppendTime = Math.max(this.#lastAppendTime, appendTime)
+  }
+
+  truncated(lastIndex: number): void {
+    const kept = this.#pending.drain().filter(({ index }) => index <= lastIndex)
+    for (const pending of kept) this.#pending.push(pending)
+    this.#judgeAnew()
+  }
+
+  /** No start of this log is ever moved, so that nobody can be behind it. */
+  installed(): void {
+    throw new AssertionError('the metadata log begins where it began')
+  }
+
+  stateToInstall(): Uint8Array {
+    throw new AssertionError('the metadata log begins where it began')
+  }
+
+  durable(): void {}
+
+  committed(index: number): void {
+    const isFirst = !this.#hasCommitted && index > 0
+    if (isFirst) this.#hasCommitted = true
+    const before = this.version
+    for (let next = this.#pending.peek(); next !== undefined && next.index <= index; next = this.#pending.peek()) {
+      this.#pending.shift()
+      this.state.apply(next.command)
+      this.#committed.nextOffset = next.nextOffset
+      this.#committed.version = next.index
+      this.onApplied(next.command, next.index)
+      const proposal = this.#proposals.peek()
+      if (proposal?.index === next.index) {
+        this.#proposals.shift()
+        proposal.resolve(next.command)
+      }
     }
-    if (log.failure !== null) {
-      for (const failed of this.#proposals.drain()) failed.reject(log.failure)
+    if (isFirst || this.version !== before) this.onChanged()
+  }
+
+  changed(): void {
+    const { failure } = this.#log
+    if (!this.leads || failure !== null) {
+      const error = failure ?? new ProtocolError('NOT_LEADER', 'another node leads the metadata now')
+      for (const { reject } of this.#proposals.drain()) reject(error)
     }
+    this.onChanged()
   }
 }
 
-/** Applies the commands behind the checkpoint. */
-async function replayCommands(log: PartitionLog, checkpointed: CheckpointedState): Promise<void> {
-  while (checkpointed.nextOffset < log.filled.nextOffset) {
-    const read = await log.read(checkpointed.nextOffset, READ_BYTES, log.filled.index)
+/** The commands from an offset on. */
+async function readCommands(log: PartitionLog, offset: number): Promise<readonly Pending[]> {
+  const commands: Pending[] = []
+  let nextOffset = offset
+  while (nextOffset < log.filled.nextOffset) {
+    const read = await log.read(nextOffset, READ_BYTES, log.filled.index)
     if (read.batchCount === 0) throw new StorageError('DAMAGED', 'the metadata log ends before its last command')
     const bytes = bytesOf(read)
     read.release()
-    for (const batch of loggedBatches(bytes, crc32)) {
-      if (batch.baseOffset < checkpointed.nextOffset) continue
-      checkpointed.proposed.apply(commandOfBatch(bytes, batch))
+    for (const { baseOffset, clientStart, end, index } of loggedBatches(bytes, crc32)) {
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+      if (baseOffset < nextOffset || readBatchHeader(view, clientStart).control) continue
+      commands.push({ command: commandOf(bytes, clientStart, end), index, nextOffset: baseOffset + 1 })
     }
-    checkpointed.nextOffset = read.nextOffset
+    nextOffset = read.nextOffset
   }
+  return commands
 }
 
 function bytesOf(read: LogRead): Uint8Array {

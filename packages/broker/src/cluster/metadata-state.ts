@@ -9,6 +9,8 @@ export interface MetadataImage {
   readonly nextTopicId: number
   readonly topics: readonly Topic[]
   readonly dropping: readonly Topic[]
+  /** Disk of each node that ever began, 32 hexadecimal digits. */
+  readonly disks: readonly (readonly [nodeId: number, diskId: string])[]
 }
 
 export class MetadataState {
@@ -20,6 +22,12 @@ export class MetadataState {
   readonly #byName = new Map<string, Topic>()
   /** Deleted topics whose logs may still be on disk. */
   readonly #dropping = new Map<number, Topic>()
+  readonly #disks = new Map<number, string>()
+
+  /** The disk that a node began with; null for one that never did. */
+  diskOf(nodeId: number): string | null {
+    return this.#disks.get(nodeId) ?? null
+  }
 
   topic(topicId: number): Topic | undefined {
     return this.#byId.get(topicId)
@@ -56,6 +64,9 @@ export class MetadataState {
       case 'topicDropped':
         this.#dropping.delete(command.topicId)
         return
+      case 'registerNode':
+        if (!this.#disks.has(command.nodeId)) this.#disks.set(command.nodeId, command.diskId)
+        return
     }
   }
 
@@ -82,6 +93,7 @@ export class MetadataState {
       nextTopicId: this.nextTopicId,
       topics: this.topics(),
       dropping: this.dropping(),
+      disks: [...this.#disks],
     }
   }
 
@@ -93,19 +105,27 @@ export class MetadataState {
     this.#byId.clear()
     this.#byName.clear()
     this.#dropping.clear()
+    this.#disks.clear()
     for (const topic of image?.topics ?? []) {
       this.#byId.set(topic.topicId, topic)
       this.#byName.set(topic.name, topic)
       this.partitionCount += topic.partitions
     }
+    for (const [nodeId, diskId] of image?.disks ?? []) this.#disks.set(nodeId, diskId)
     for (const topic of image?.dropping ?? []) this.#dropping.set(topic.topicId, topic)
   }
 }
 
 /** @throws ProtocolError INVALID_REQUEST for fields that are not an image. */
 export function decodeImage(fields: Fields): MetadataImage {
-  const { clusterId, nextTopicId, topics, dropping } = fields
-  if (typeof nextTopicId !== 'number' || !Array.isArray(topics) || !Array.isArray(dropping)) {
+  const { clusterId, nextTopicId, topics, dropping, disks } = fields
+  if (
+    typeof nextTopicId !== 'number' ||
+    !Array.isArray(topics) ||
+    !Array.isArray(dropping) ||
+    !Array.isArray(disks) ||
+    !disks.every(isDisk)
+  ) {
     throw new ProtocolError('INVALID_REQUEST', 'a checkpoint of the metadata that this version cannot read')
   }
   return {
@@ -113,5 +133,10 @@ export function decodeImage(fields: Fields): MetadataImage {
     nextTopicId,
     topics: topics.map(decodeTopic),
     dropping: dropping.map(decodeTopic),
+    disks,
   }
+}
+
+function isDisk(entry: unknown): entry is readonly [number, string] {
+  return Array.isArray(entry) && typeof entry[0] === 'number' && typeof entry[1] === 'string'
 }

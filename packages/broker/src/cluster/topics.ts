@@ -1,20 +1,24 @@
 // Topics as their owner runs them: created and deleted through the metadata log, opened and closed on the shard.
-import { CODEC_IDS, checkTopicName, MAX_PARTITIONS_PER_TOPIC, ProtocolError, type Route } from '@millrace/protocol'
+import { CODEC_IDS, checkTopicName, MAX_PARTITIONS_PER_TOPIC, ProtocolError } from '@millrace/protocol'
 import type { Logger } from '../environment.js'
-import { MAX_PARTITIONS, MAX_TOPICS } from '../limits.js'
+import { DEFAULT_REPLICAS, MAX_PARTITIONS, MAX_TOPICS } from '../limits.js'
 import type { Refusal } from '../partition/pending-batch.js'
 import type { Shard } from '../shard.js'
 import { StorageError } from '../storage/log-store.js'
 import { refuseToReplace } from '../storage/missing-log.js'
+import type { LeaderTable } from './leader-table.js'
 import type { MapPublisher } from './map-publisher.js'
-import { isCodec, type TopicDefinition } from './metadata-command.js'
+import { isCodec, type MetadataCommand, type TopicDefinition } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { MetadataState } from './metadata-state.js'
+import { placeReplicas } from './placement.js'
 
 /** What somebody asks for: checked here, whatever it holds. */
 export interface TopicRequest {
   readonly name: string
   readonly partitions: number
+  /** Of each partition; null for three, or as many as there are brokers. */
+  readonly replicas: number | null
   readonly durability: string
   readonly codecs: readonly string[]
   /** Milliseconds and bytes, from 1; null for no limit. */
@@ -26,12 +30,28 @@ export interface TopicsOptions {
   readonly metadata: MetadataLog
   readonly shard: Shard
   readonly map: MapPublisher
-  readonly route: Route
+  readonly leaders: LeaderTable
+  /** Nodes that topics are placed on. */
+  readonly members: readonly number[]
   readonly log: Logger
+  /** Something was thrown that is nobody's refusal: a bug. */
+  readonly report: (error: unknown) => void
+}
+
+interface Opening {
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
 }
 
 export class Topics {
   readonly #options: TopicsOptions
+  /** What was committed is carried out one after the other. */
+  #work: Promise<void> = Promise.resolve()
+  /** The topics that were there before this start are being opened. */
+  #isStarting = true
+  /** Creations and deletions that somebody here waits for, by topic id. */
+  readonly #opening = new Map<number, Opening>()
+  readonly #dropped = new Map<number, Opening>()
 
   constructor(options: TopicsOptions) {
     this.#options = options
@@ -51,29 +71,108 @@ export class Topics {
 
   /** Why the shard has no topic of this id. */
   whyMissing(topicId: number): Refusal {
-    const wasThere = topicId > 0 && topicId < this.#options.metadata.state.nextTopicId
-    return wasThere
+    if (this.#options.metadata.state.topic(topicId) !== undefined) {
+      return { code: 'NOT_LEADER', detail: `topic ${topicId} is being opened` }
+    }
+    return this.#isDeleted(topicId)
       ? { code: 'TOPIC_DELETED', detail: `topic ${topicId} was deleted` }
       : { code: 'UNKNOWN_TOPIC', detail: `there is no topic with id ${topicId}` }
   }
 
-  /** Opens every topic of the metadata; finishes deletions that were interrupted. @throws StorageError. */
+  #isDeleted(topicId: number): boolean {
+    const { state } = this.#options.metadata
+    return topicId > 0 && topicId < state.nextTopicId && state.topic(topicId) === undefined
+  }
+
+  /** Opens every topic of the metadata, and from now on every new one; finishes deletions. @throws StorageError. */
   async open(): Promise<void> {
-    const { metadata, shard, map, route, log } = this.#options
-    for (const topic of metadata.state.dropping()) await this.#finishDrop(topic)
-    for (const topic of metadata.state.topics()) {
-      for (let partition = 0; partition < topic.partitions; partition++) {
-        refuseToReplace(shard.store, { topicId: topic.topicId, partition, lane: 0 })
-      }
-      await shard.openTopic(topic, route)
-      map.putTopic(topic, route, metadata.version)
-    }
+    const { metadata, shard, log } = this.#options
+    metadata.onApplied = (command, version) => this.#applied(command, version)
+    await this.#queue(async () => {
+      for (const topic of metadata.state.dropping()) await this.#finishDrop(topic)
+      await shard.dropFound((topicId) => this.#isDeleted(topicId))
+      for (const topic of metadata.state.topics()) await this.#open(topic, metadata.version)
+    })
+    this.#isStarting = false
     const unknown = shard.unknownLogs()
-    if (unknown.length > 0) {
-      log.error(
-        { logs: unknown.length, first: unknown[0] },
-        'logs on disk belong to no topic the metadata knows; they are kept and not served',
-      )
+    if (unknown.length === 0) return
+    log.error(
+      { logs: unknown.length, first: unknown[0] },
+      'logs on disk belong to no topic the metadata knows; they are kept and not served',
+    )
+  }
+
+  #queue(work: () => Promise<void>): Promise<void> {
+    const done = this.#work.then(work)
+    this.#work = done.catch(() => {})
+    return done
+  }
+
+  #applied(command: MetadataCommand, version: number): void {
+    switch (command.kind) {
+      case 'createTopic':
+        void this.#queue(() => this.#created(command.topic, version))
+        return
+      case 'deleteTopic':
+        void this.#queue(() => this.#deleted(command.topicId, version))
+        return
+      default:
+        void this.#queue(async () => this.#options.map.advanceTo(version))
+        return
+    }
+  }
+
+  /** Always resolves: whoever waits for the topic here hears of a failure, and everybody else of a route elsewhere. */
+  async #created(topic: TopicDefinition, version: number): Promise<void> {
+    const { topicId, name } = topic
+    const waiter = this.#opening.get(topicId)
+    this.#opening.delete(topicId)
+    try {
+      const { metadata, shard } = this.#options
+      const isWanted = metadata.state.topic(topicId) !== undefined && !shard.hasTopic(topicId)
+      if (isWanted) await this.#open(topic, version)
+      waiter?.resolve()
+    } catch (cause) {
+      if (waiter !== undefined) waiter.reject(cause)
+      else if (cause instanceof StorageError) {
+        this.#options.log.error({ topic: name, cause }, 'the replicas of a new topic could not be opened here')
+      } else this.#options.report(cause)
+    }
+  }
+
+  async #open(topic: TopicDefinition, version: number): Promise<void> {
+    const { shard, map, leaders } = this.#options
+    this.#refuseToReplace(topic)
+    leaders.addTopic(topic.topicId, topic.partitions)
+    await shard.openTopic(topic)
+    map.putTopic(topic, leaders.routes(topic.topicId), version)
+  }
+
+  /** A log that nobody else has must not begin anew because it cannot be found. */
+  #refuseToReplace({ topicId, replicas }: TopicDefinition): void {
+    if (!this.#isStarting) return
+    for (const [partition, nodes] of replicas.entries()) {
+      if (nodes.length === 1 && nodes[0] === this.#options.shard.nodeId) {
+        refuseToReplace(this.#options.shard.store, { topicId, partition, lane: 0 })
+      }
+    }
+  }
+
+  async #deleted(topicId: number, version: number): Promise<void> {
+    const { metadata, map, leaders } = this.#options
+    map.removeTopic(topicId, version)
+    leaders.removeTopic(topicId)
+    const waiter = this.#dropped.get(topicId)
+    this.#dropped.delete(topicId)
+    const topic = metadata.state.dropping().find((candidate) => candidate.topicId === topicId)
+    try {
+      if (topic !== undefined) await this.#drop(topic)
+      waiter?.resolve()
+    } catch (cause) {
+      if (waiter !== undefined) waiter.reject(cause)
+      else if (cause instanceof StorageError) {
+        this.#options.log.error({ topicId, cause }, 'the logs of a deleted topic could not be dropped here')
+      } else this.#options.report(cause)
     }
   }
 
@@ -88,54 +187,66 @@ export class Topics {
   }
 
   /**
-   * Resolves once the topic is durable, its partitions are open and the map names them.
-   * @throws ProtocolError TOPIC_EXISTS, INVALID_TOPIC_NAME, INVALID_CONFIG; StorageError.
+   * Resolves once the topic is committed, and its replicas on this node, which leads the metadata, are open.
+   * @throws ProtocolError TOPIC_EXISTS, INVALID_TOPIC_NAME, INVALID_CONFIG, NOT_LEADER; StorageError.
    */
   async create(request: TopicRequest): Promise<TopicDefinition> {
-    const wanted = checkedRequest(request)
-    const { metadata, shard, map, route } = this.#options
-    const command = await metadata.propose((state) => ({ kind: 'createTopic', topic: newTopic(wanted, state) }))
+    const { metadata, members } = this.#options
+    const wanted = checkedRequest(request, members.length)
+    let opened: Promise<void> = Promise.resolve()
+    const command = await metadata.propose((state) => {
+      const topic = newTopic(wanted, members, state)
+      opened = this.#wait(this.#opening, topic.topicId)
+      return { kind: 'createTopic', topic }
+    })
     if (command.kind !== 'createTopic') throw new ProtocolError('INTERNAL', 'another command was applied')
     const { topic } = command
     try {
-      await shard.openTopic(topic, route)
+      await opened
     } catch (error) {
       // A topic that cannot be written to is taken back, so that a refusal has changed nothing.
       await this.#delete(topic)
       throw error
     }
-    map.putTopic(topic, route, metadata.version)
     return topic
   }
 
-  /** Resolves once the topic is gone from the metadata and its logs are dropped. @throws ProtocolError UNKNOWN_TOPIC. */
+  /** Resolves once the topic is gone from the metadata and its logs on this node are dropped. @throws ProtocolError UNKNOWN_TOPIC. */
   async delete(name: string): Promise<TopicDefinition> {
     const topic = this.byName(name)
     await this.#delete(topic)
     return topic
   }
 
-  async #delete(topic: TopicDefinition): Promise<void> {
-    const { metadata, map } = this.#options
-    const { topicId, name } = topic
+  async #delete({ topicId, name }: TopicDefinition): Promise<void> {
+    const { metadata } = this.#options
+    let dropped: Promise<void> = Promise.resolve()
     await metadata.propose((state) => {
       if (state.topic(topicId) === undefined) throw new ProtocolError('UNKNOWN_TOPIC', `there is no topic ${name}`)
+      dropped = this.#wait(this.#dropped, topicId)
       return { kind: 'deleteTopic', topicId }
     })
-    map.removeTopic(topicId, metadata.version)
-    await this.#drop(topic)
+    await dropped
+  }
+
+  #wait(waiters: Map<number, Opening>, topicId: number): Promise<void> {
+    const promise = new Promise<void>((resolve, reject) => waiters.set(topicId, { resolve, reject }))
+    // Whoever proposes may fail before anybody looks at this.
+    promise.catch(() => {})
+    return promise
   }
 
   async #drop(topic: TopicDefinition): Promise<void> {
     const { metadata, shard } = this.#options
     await shard.dropTopic(topic, { code: 'TOPIC_DELETED', detail: `topic ${topic.name} was deleted` })
-    await metadata.propose(() => ({ kind: 'topicDropped', topicId: topic.topicId }))
+    // Members that are away find out by themselves; the state need not remember the topic for ever.
+    if (metadata.leads) await metadata.propose(() => ({ kind: 'topicDropped', topicId: topic.topicId }))
   }
 }
 
-type CheckedRequest = Omit<TopicDefinition, 'topicId'>
+type CheckedRequest = Omit<TopicDefinition, 'topicId' | 'replicas'> & { readonly replicationFactor: number }
 
-function newTopic(request: CheckedRequest, state: MetadataState): TopicDefinition {
+function newTopic(request: CheckedRequest, members: readonly number[], state: MetadataState): TopicDefinition {
   if (state.topicByName(request.name) !== undefined) {
     throw new ProtocolError('TOPIC_EXISTS', `there is a topic ${request.name}`)
   }
@@ -145,11 +256,13 @@ function newTopic(request: CheckedRequest, state: MetadataState): TopicDefinitio
     const total = `${state.partitionCount} + ${request.partitions}`
     throw new ProtocolError('INVALID_CONFIG', `${total} partitions in all topics, the limit is ${MAX_PARTITIONS}`)
   }
-  return { topicId: state.nextTopicId, ...request }
+  const { replicationFactor, ...topic } = request
+  const topicId = state.nextTopicId
+  return { topicId, ...topic, replicas: placeReplicas(members, topic.partitions, replicationFactor, topicId) }
 }
 
 /** @throws ProtocolError INVALID_TOPIC_NAME, INVALID_CONFIG. */
-function checkedRequest(request: TopicRequest): CheckedRequest {
+function checkedRequest(request: TopicRequest, members: number): CheckedRequest {
   const { name, partitions, durability, codecs, retentionMs, retentionBytes } = request
   checkTopicName(name)
   if (!Number.isInteger(partitions) || partitions < 1 || partitions > MAX_PARTITIONS_PER_TOPIC) {
@@ -166,9 +279,13 @@ function checkedRequest(request: TopicRequest): CheckedRequest {
       `codecs is ${codecs.join(', ')}; it can be none and others of ${all}, once each`,
     )
   }
+  const replicationFactor = request.replicas ?? Math.min(DEFAULT_REPLICAS, members)
+  if (!Number.isInteger(replicationFactor) || replicationFactor < 1 || replicationFactor > members) {
+    throw new ProtocolError('INVALID_CONFIG', `replicas is ${request.replicas}; the cluster has ${members} brokers`)
+  }
   checkLimit('retentionMs', retentionMs)
   checkLimit('retentionBytes', retentionBytes)
-  return { name, partitions, durability, codecs: known, retentionMs, retentionBytes }
+  return { name, partitions, durability, codecs: known, retentionMs, retentionBytes, replicationFactor }
 }
 
 /** @throws ProtocolError INVALID_CONFIG. */

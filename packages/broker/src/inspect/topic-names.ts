@@ -1,6 +1,6 @@
 // The names of topics, from the metadata log as it is walked: checkpoints first, then every command behind them.
-import { crc32, loggedBatches, ProtocolError } from '@millrace/protocol'
-import { commandOfBatch } from '../cluster/command-batch.js'
+import { crc32, loggedBatches, ProtocolError, readBatchHeader } from '@millrace/protocol'
+import { commandOf } from '../cluster/command-batch.js'
 import { METADATA_KEY } from '../cluster/metadata-log.js'
 import { decodeImage, MetadataState } from '../cluster/metadata-state.js'
 import { decodeFields } from '../message-pack.js'
@@ -33,11 +33,16 @@ export class TopicNames {
     try {
       if (envelope.kind === GROUP_KINDS.checkpoint) this.readCheckpoint(content, group)
       if (envelope.kind !== GROUP_KINDS.batches) return
-      for (const batch of loggedBatches(content, crc32)) this.state.apply(commandOfBatch(content, batch))
+      for (const { clientStart, end } of loggedBatches(content, crc32)) this.readBatch(content, clientStart, end)
     } catch (cause) {
       if (!(cause instanceof ProtocolError)) throw cause
       this.isIncomplete = true
     }
+  }
+
+  private readBatch(content: Uint8Array, start: number, end: number): void {
+    const view = new DataView(content.buffer, content.byteOffset, content.byteLength)
+    if (!readBatchHeader(view, start).control) this.state.apply(commandOf(content, start, end))
   }
 
   private readCheckpoint(content: Uint8Array, { segment }: WalkedGroup): void {

@@ -1,56 +1,31 @@
-// One lane of a partition as its leader runs it: takes batches in, lets their producers know when they are committed,
-// and lets readers see what is.
-import {
-  assert,
-  type BatchHeader,
-  type CodecName,
-  type Durability,
-  LOG_PART_BYTES,
-  ProtocolError,
-  type Route,
-  readBatchHeader,
-} from '@millrace/protocol'
-import type { Clock, Memory } from '../environment.js'
+// One lane of a partition on one of its replicas. Where this node leads, it takes batches in, lets their producers know
+// when they are committed, and lets readers see what is; elsewhere it follows, and shows the way.
+import { assert, type BatchHeader, LOG_PART_BYTES, ProtocolError, type Route } from '@millrace/protocol'
 import { Fifo } from '../fifo.js'
-import type { Metrics } from '../metrics.js'
-import { sealLogStart } from '../storage/log-start.js'
+import type { GroupOwner, LoggedEntry } from '../replication/group-ports.js'
+import type { ReplicaGroup } from '../replication/replica-group.js'
 import type { LogKey, LogRead, PartitionLog } from '../storage/log-store.js'
+import { endOffsetOf } from '../storage/read-selection.js'
+import { Acknowledgements } from './acknowledgements.js'
+import { BatchEnds } from './batch-ends.js'
 import { checkBatch, checksumHolds } from './check-batch.js'
+import { proposeLogStart } from './log-start-proposal.js'
+import type { PartitionOptions } from './partition-options.js'
 import type { PartitionState } from './partition-state.js'
 import type { PendingBatch, Refusal } from './pending-batch.js'
 import { refusalOf } from './refusal.js'
 import { RefusedStarts } from './refused-starts.js'
 
-/** What a topic keeps; null for no limit. */
-export interface Retention {
-  /** Records go this long after they were appended. */
-  readonly retentionMs: number | null
-  /** Of each partition so many bytes are kept, as they stand on disk. */
-  readonly retentionBytes: number | null
-}
-
+const LOST_LEADERSHIP: Refusal = { code: 'NOT_LEADER', detail: 'leadership was lost before the batch was committed' }
 const CORRUPT: Refusal = { code: 'CORRUPT_BATCH', detail: 'the checksum of the batch does not hold' }
 
-export interface PartitionOptions {
-  readonly log: PartitionLog
-  readonly state: PartitionState
-  readonly route: Route
-  readonly durability: Durability
-  readonly codecs: readonly CodecName[]
-  readonly retention: Retention
-  readonly clock: Clock
-  readonly memory: Memory
-  readonly metrics: Metrics
-}
-
-/** Told whenever the high watermark has moved, and when the partition has closed. */
+/** Told whenever the high watermark has moved, and when the partition is not served here any more. */
 export interface Follower {
   onCommit(): void
 }
 
-export class Partition {
+export class Partition implements GroupOwner {
   readonly key: LogKey
-  readonly route: Route
   /** Offset after the last committed record: what consumers see ends here. */
   highWatermark: number
   /** Index of the last committed batch. */
@@ -63,25 +38,60 @@ export class Partition {
   readonly #refusedStarts = new RefusedStarts()
   /** Batches that wait for room in the log, in the order they came. */
   readonly #waiting = new Fifo<PendingBatch>()
-  /** Batches in the log that are not committed, by index. */
-  readonly #uncommitted = new Fifo<PendingBatch>()
-  /** Retries of batches in the log that are not committed. */
-  #duplicates: PendingBatch[] = []
+  readonly #acknowledgements = new Acknowledgements()
+  readonly #ends: BatchEnds
   readonly #followers = new Set<Follower>()
+  #group: ReplicaGroup | null = null
   #askedForRoom = false
+  #onOpened: () => void = () => {}
+  /** The route while this node leads; null while it does not. */
+  #ownRoute: Route | null = null
 
-  /** Everything in the log counts as committed: whoever opens it has flushed what recovery found. */
   constructor(options: PartitionOptions) {
+    const { log, state, isSole } = options
     this.#options = options
-    this.#log = options.log
-    this.#state = options.state
-    this.key = options.log.key
-    this.route = options.route
-    this.highWatermark = options.log.filled.nextOffset
-    this.committedIndex = options.log.filled.index
-    options.log.onAdvance = () => this.#advance()
-    // Slots below a start that was committed before a crash are given back now.
-    options.log.noteCommitted(this.committedIndex)
+    this.#log = log
+    this.#state = state
+    this.key = log.key
+    // Whoever is alone has committed what it has flushed; anybody else has to hear it from a leader.
+    this.highWatermark = isSole ? log.filled.nextOffset : log.startOffset
+    this.committedIndex = isSole ? log.filled.index : log.start.index - 1
+    this.#ends = new BatchEnds({ index: log.filled.index, offset: log.filled.nextOffset })
+  }
+
+  /** The group that it is a replica of; given once, before anything else is asked. */
+  join(group: ReplicaGroup): void {
+    this.#group = group
+  }
+
+  get group(): ReplicaGroup {
+    assert(this.#group !== null, 'a partition has joined its group before it is used')
+    return this.#group
+  }
+
+  /** Who leads, as far as this node knows. */
+  get route(): Route {
+    return this.#ownRoute ?? this.#options.knownRoute()
+  }
+
+  get leads(): boolean {
+    return this.#ownRoute !== null
+  }
+
+  /** Resolves once a replica without others takes batches, or cannot; at once where others have a say. */
+  opened(): Promise<void> {
+    if (!this.#options.isSole || this.leads || this.#log.failure !== null) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#onOpened = resolve
+    })
+  }
+
+  /** Why nothing is read or written here; null while this node leads. */
+  get refusal(): Refusal | null {
+    if (this.closed !== null) return this.closed
+    if (this.leads) return null
+    const { nodeId } = this.route
+    return { code: 'NOT_LEADER', detail: nodeId === 0 ? 'the partition has no leader' : `node ${nodeId} leads` }
   }
 
   get logStartOffset(): number {
@@ -94,18 +104,19 @@ export class Partition {
 
   /** Batches that were taken in and not answered yet. */
   get pendingBatches(): number {
-    return this.#waiting.length + this.#uncommitted.length + this.#duplicates.length
+    return this.#waiting.length + this.#acknowledgements.length
   }
 
   /** Takes a batch in, or refuses it; the sink hears of both, perhaps before this returns. */
   append(batch: PendingBatch): void {
     try {
-      if (this.closed !== null) {
-        this.#refuse(batch, this.closed)
+      const { refusal } = this
+      if (refusal !== null) {
+        this.#refuse(batch, refusal)
         return
       }
       batch.header = checkBatch(batch, this.key, this.#options.codecs, this.#options.memory)
-      if (this.#waiting.length > 0 || !this.#log.hasRoom(LOG_PART_BYTES + batch.length)) {
+      if (this.#waiting.length > 0 || !this.#hasRoom(batch)) {
         this.#waiting.push(batch)
         this.#askForRoom()
       } else {
@@ -124,6 +135,7 @@ export class Partition {
       return
     }
     if (this.#log.failure !== null) throw this.#log.failure
+    if (!this.leads) throw new ProtocolError('NOT_LEADER', 'the log is being opened')
     const { sessions } = this.#state
     const verdict = sessions.judge(header)
     // The log verifies what it takes. Everything else is judged by its header alone, which must not be a damaged one:
@@ -155,20 +167,16 @@ export class Partition {
   }
 
   #write(batch: PendingBatch, header: BatchHeader): void {
-    const { filled } = this.#log
+    const { nextOffset: baseOffset } = this.#log.filled
     const appendTime = Math.max(this.#options.clock.wallMs(), this.#state.lastAppendTime)
-    const index = filled.index + 1
-    const baseOffset = filled.nextOffset
-    const stamp = { term: this.route.term, baseOffset, index, appendTime }
-    const mode = this.#options.durability === 'flushed' ? 'flush' : 'write'
-    let written: boolean
+    let index: number | null
     try {
-      written = this.#log.append(batch.block, batch.at, header, stamp, mode)
+      index = this.#group!.append(batch.block, batch.at, header, baseOffset, appendTime)
     } catch (error) {
       this.#noteRefusedStart(header)
       throw error
     }
-    if (!written) {
+    if (index === null) {
       this.#noteRefusedStart(header)
       this.#refuse(batch, CORRUPT)
       return
@@ -178,8 +186,8 @@ export class Partition {
     batch.baseOffset = baseOffset
     batch.appendTime = appendTime
     batch.index = index
-    batch.endOffset = baseOffset + header.lastOffsetDelta + 1
-    this.#uncommitted.push(batch)
+    this.#ends.add(index, baseOffset + header.lastOffsetDelta + 1)
+    this.#acknowledgements.add(batch)
     batch.sink.taken(batch)
   }
 
@@ -195,7 +203,7 @@ export class Partition {
     this.#options.metrics.duplicateBatches++
     batch.sink.taken(batch)
     if (batch.index <= this.committedIndex) batch.sink.settled(batch, null)
-    else this.#duplicates.push(batch)
+    else this.#acknowledgements.addDuplicate(batch)
   }
 
   #noteRefusedStart(header: BatchHeader): void {
@@ -207,8 +215,17 @@ export class Partition {
     batch.sink.settled(batch, refusal)
   }
 
+  #hasRoom({ length }: PendingBatch): boolean {
+    return this.#mayAppend && this.#log.hasRoom(LOG_PART_BYTES + length)
+  }
+
+  /** While leadership is handed over, or too much is not committed, batches wait for what the group tells next. */
+  get #mayAppend(): boolean {
+    return !this.leads || this.#log.failure !== null || this.#group!.mayAppend
+  }
+
   #askForRoom(): void {
-    if (this.#askedForRoom) return
+    if (this.#askedForRoom || !this.#mayAppend) return
     this.#askedForRoom = true
     this.#log.onRoom(() => {
       this.#askedForRoom = false
@@ -221,7 +238,7 @@ export class Partition {
       const batch = this.#waiting.peek()
       if (batch === undefined) return
       const expired = this.#options.clock.monotonicMs() > batch.expiresAtMs
-      if (!expired && !this.#log.hasRoom(LOG_PART_BYTES + batch.length)) {
+      if (!expired && !this.#hasRoom(batch)) {
         this.#askForRoom()
         return
       }
@@ -243,38 +260,74 @@ export class Partition {
     return this.#waiting.length > 0
   }
 
-  /** The log has written or flushed more, or has failed. */
-  #advance(): void {
-    const log = this.#log
-    const committed = this.#options.durability === 'flushed' ? log.flushedIndex : log.writtenIndex
-    if (committed > this.committedIndex) this.#commit(committed)
-    log.noteCommitted(this.committedIndex)
-    if (log.failure !== null && this.pendingBatches > 0) this.#fail(refusalOf(log.failure))
+  // -------------------------------------------------------------- what the group says
+
+  followed({ part, header }: LoggedEntry): void {
+    this.#state.appended(header, part.baseOffset, part.index, part.appendTime)
+    this.#ends.add(part.index, endOffsetOf(part.baseOffset, header))
   }
 
-  #commit(committed: number): void {
-    this.committedIndex = committed
-    let settled = this.#uncommitted.peek()
-    while (settled !== undefined && settled.index <= committed) {
-      this.highWatermark = settled.endOffset
-      this.#uncommitted.shift()
-      settled.sink.settled(settled, null)
-      settled = this.#uncommitted.peek()
-    }
-    if (this.#duplicates.length > 0) {
-      const due = this.#duplicates.filter((batch) => batch.index <= committed)
-      this.#duplicates = this.#duplicates.filter((batch) => batch.index > committed)
-      for (const batch of due) batch.sink.settled(batch, null)
-    }
+  begun(header: BatchHeader, index: number, appendTime: number): void {
+    this.#state.appended(header, this.#log.filled.nextOffset, index, appendTime)
+  }
+
+  truncated(lastIndex: number): void {
+    this.#ends.truncated(lastIndex, this.#log.filled.nextOffset)
+  }
+
+  installed(): void {
+    const { start, startOffset } = this.#log
+    this.#ends.truncated(start.index - 1, startOffset)
+    this.highWatermark = Math.max(this.highWatermark, startOffset)
+    this.committedIndex = Math.max(this.committedIndex, start.index - 1)
+  }
+
+  committed(index: number): void {
+    if (index <= this.committedIndex) return
+    this.committedIndex = index
+    this.highWatermark = this.#ends.passed(index, this.highWatermark)
+    this.#acknowledgements.committed(index)
     for (const follower of this.#followers) follower.onCommit()
+    if (this.#waiting.length > 0) this.#admitWaiting()
   }
 
+  durable(index: number): void {
+    this.#acknowledgements.durable(index)
+  }
+
+  changed(): void {
+    const { nodeId, onLeadership } = this.#options
+    const term = this.#servedTerm
+    if (term !== (this.#ownRoute?.term ?? 0)) {
+      this.#ownRoute = term === 0 ? null : { nodeId, shard: 0, placement: 0, term }
+      if (term === 0) this.#fail(this.#log.failure === null ? LOST_LEADERSHIP : refusalOf(this.#log.failure))
+      for (const follower of this.#followers) follower.onCommit()
+      onLeadership(this)
+    }
+    if (this.#log.failure !== null) this.#fail(refusalOf(this.#log.failure))
+    if (this.#waiting.length > 0) this.#admitWaiting()
+    if (this.leads || this.#log.failure !== null) this.#onOpened()
+  }
+
+  /** 0 while this node does not lead. What is whole of a failed log that nobody else has is still to be had here. */
+  get #servedTerm(): number {
+    const group = this.#group
+    if (group?.isServing === true) return group.term
+    const isAllThereIs = this.#options.isSole && this.#log.failure !== null && this.closed === null
+    return isAllThereIs ? Math.max(1, group?.term ?? 0, this.#log.filled.term) : 0
+  }
+
+  stateToInstall(index: number): Uint8Array {
+    return this.#state.stateAt(index)
+  }
+
+  /** What was taken in ends so; for batches in the log that is no promise that they are lost. */
   #fail(refusal: Refusal): void {
-    const appended = [...this.#uncommitted.drain(), ...this.#duplicates]
-    this.#duplicates = []
-    for (const batch of appended) batch.sink.settled(batch, refusal)
+    this.#acknowledgements.fail(refusal)
     for (const batch of this.#waiting.drain()) this.#refuse(batch, refusal)
   }
+
+  // -------------------------------------------------------------- readers
 
   follow(follower: Follower): void {
     this.#followers.add(follower)
@@ -286,7 +339,8 @@ export class Partition {
 
   /** Committed batches from the one that holds `offset` on. @throws StorageError, ProtocolError when closed. */
   read(offset: number, maxBytes: number): Promise<LogRead> {
-    if (this.closed !== null) throw new ProtocolError(this.closed.code, this.closed.detail)
+    const { refusal } = this
+    if (refusal !== null) throw new ProtocolError(refusal.code, refusal.detail)
     return this.#log.read(offset, maxBytes, this.committedIndex)
   }
 
@@ -300,6 +354,19 @@ export class Partition {
     return this.#log.termAt(offset)
   }
 
+  /**
+   * Resolves once the high watermark is not behind anything that any leader had committed when this was called.
+   * @throws ProtocolError NOT_LEADER.
+   */
+  async upToDate(): Promise<void> {
+    if (this.#options.isSole) return
+    const { refusal } = this
+    if (refusal !== null) throw new ProtocolError(refusal.code, refusal.detail)
+    await this.group.readBarrier().catch(() => {
+      throw new ProtocolError('NOT_LEADER', 'leadership was lost while the answer was looked for')
+    })
+  }
+
   get hasRetention(): boolean {
     const { retentionMs, retentionBytes } = this.#options.retention
     return retentionMs !== null || retentionBytes !== null
@@ -310,27 +377,8 @@ export class Partition {
    * is room now. Otherwise the next call finds the same. @throws StorageError.
    */
   retain(): void {
-    const { clock, memory, retention, durability } = this.#options
-    if (this.closed !== null || this.#log.failure !== null || !this.hasRetention) return
-    const { retentionMs, retentionBytes: bytes } = retention
-    const wallMs = Math.max(clock.wallMs(), this.#state.lastAppendTime)
-    const start = this.#log.expire({ bytes, appendedBefore: retentionMs === null ? null : wallMs - retentionMs })
-    if (start === null) return
-    const index = this.#log.filled.index + 1
-    const batch = sealLogStart(start, this.key, index, wallMs)
-    if (!this.#log.hasRoom(LOG_PART_BYTES + batch.length, true)) return
-    const block = memory.allocate(batch.length)
-    if (block === null) return
-    try {
-      block.bytes.set(batch)
-      const header = readBatchHeader(block.view, 0)
-      const baseOffset = this.#log.filled.nextOffset
-      const stamp = { term: this.route.term, baseOffset, index, appendTime: wallMs }
-      const written = this.#log.append(block, 0, header, stamp, durability === 'flushed' ? 'flush' : 'write')
-      assert(written, 'the checksum of a batch just sealed holds')
-      this.#state.appended(header, baseOffset, index, wallMs)
-    } finally {
-      memory.release(block)
+    if (this.closed === null && this.#log.failure === null && this.hasRetention && this.#group?.mayAppend === true) {
+      proposeLogStart(this.#group, this.#log, this.#state, this.#options)
     }
   }
 

@@ -1,5 +1,5 @@
 // One batch on its way from a frame into a log and back out as a result.
-import type { BatchHeader, ErrorName } from '@millrace/protocol'
+import type { Acks, BatchHeader, ErrorName } from '@millrace/protocol'
 import type { Block } from '../environment.js'
 
 /** Why a batch, a request or a cursor is refused. */
@@ -11,6 +11,8 @@ export interface Refusal {
 
 /** Who brought a batch and wants to know. */
 export interface BatchSink {
+  /** When it wants to know. */
+  readonly acks: Acks
   /** The bytes of the batch are in the log, or not wanted: its block is not read any more. Once, before `settled`. */
   taken(batch: PendingBatch): void
   /** How it ended; null for acknowledged. Once. */
@@ -27,8 +29,6 @@ export class PendingBatch {
   appendTime = 0
   /** It is acknowledged when the batch of this index is committed. */
   index = 0
-  /** Offset after its last record. */
-  endOffset = 0
 
   constructor(
     readonly sink: BatchSink,

@@ -64,6 +64,13 @@ export class ProducerSession {
     return this.#appendTimes[sequence % W]!
   }
 
+  /** How many batches of the window lie at or before an index. */
+  countUpTo(index: number): number {
+    let count = this.count
+    while (count > 0 && this.index((this.oldestSequence + count - 1) >>> 0) > index) count--
+    return count
+  }
+
   /** The oldest sequence in the window. */
   get oldestSequence(): number {
     return (this.lastSequence - this.count + 1) >>> 0

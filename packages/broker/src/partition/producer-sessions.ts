@@ -111,14 +111,23 @@ export class ProducerSessions {
     else session.newer.older = session.older
   }
 
-  /** Sessions from the least recently used on, with their windows. */
-  encode(writer: Writer): void {
-    writer.u16(STATE_VERSION).u32(this.#size)
+  /** Sessions from the least recently used on, with their windows, as far as batches up to `lastIndex` made them. */
+  encode(writer: Writer, lastIndex = Number.POSITIVE_INFINITY): void {
+    const kept: { readonly session: ProducerSession; readonly count: number }[] = []
     for (let session = this.#oldest; session !== null; session = session.newer) {
+      const count = session.countUpTo(lastIndex)
+      if (count > 0) kept.push({ session, count })
+    }
+    writer.u16(STATE_VERSION).u32(kept.length)
+    for (const { session, count } of kept) {
       for (const word of session.producer) writer.u32(word)
-      writer.u32(session.epoch).u32(session.lastSequence).u8(session.count)
-      for (let i = 0; i < session.count; i++) {
-        const sequence = (session.oldestSequence + i) >>> 0
+      const { oldestSequence } = session
+      writer
+        .u32(session.epoch)
+        .u32((oldestSequence + count - 1) >>> 0)
+        .u8(count)
+      for (let i = 0; i < count; i++) {
+        const sequence = (oldestSequence + i) >>> 0
         writer.u64(session.baseOffset(sequence)).u64(session.index(sequence)).u64(session.appendTime(sequence))
       }
     }

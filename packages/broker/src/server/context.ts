@@ -1,6 +1,8 @@
 // What handlers and connections of a shard work with.
-import { ProtocolError } from '@millrace/protocol'
+import { ProtocolError, type Route } from '@millrace/protocol'
+import type { ClusterView } from '../cluster/cluster-view.js'
 import type { MapPublisher } from '../cluster/map-publisher.js'
+import type { MetadataLeader } from '../cluster/metadata-leader.js'
 import type { Topics } from '../cluster/topics.js'
 import type { Environment, LogFields } from '../environment.js'
 import type { Metrics } from '../metrics.js'
@@ -14,6 +16,8 @@ export interface ServerContext {
   readonly shard: Shard
   readonly topics: Topics
   readonly map: MapPublisher
+  readonly metadata: MetadataLeader
+  readonly view: ClusterView
   readonly metrics: Metrics
   readonly frameMemory: FrameMemory
   /** Takes connections of other brokers; null in a cluster of one. */
@@ -38,4 +42,12 @@ export function findPartition(
   if (found !== undefined) return found
   const { code, detail } = context.topics.whyMissing(place.topicId)
   throw new ProtocolError(code, detail)
+}
+
+/** Who leads a partition, for an answer that refuses it. */
+export function routeOf(
+  context: ServerContext,
+  place: { readonly topicId: number; readonly partition: number },
+): Route {
+  return context.shard.routeOf(place.topicId, place.partition)
 }

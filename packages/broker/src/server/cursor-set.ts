@@ -161,7 +161,7 @@ export class CursorSet {
     } catch (error) {
       if (isBug(error)) this.#link.report(error)
       if (!cursor.ended && !this.#closed) {
-        this.refuse(cursor.id, cursor.partition.route, refusalOrBug(error), cursor.bounds)
+        this.refuse(cursor.id, cursor.partition.route, endOf(refusalOrBug(error)), cursor.bounds)
       }
     }
     this.#serveOrReport()
@@ -203,12 +203,17 @@ export class CursorSet {
   }
 
   #end(cursor: Cursor): void {
-    const reason = cursor.partition.closed
-    if (reason !== null) this.refuse(cursor.id, cursor.partition.route, reason, cursor.bounds)
+    const reason = cursor.partition.refusal
+    if (reason !== null) this.refuse(cursor.id, cursor.partition.route, endOf(reason), cursor.bounds)
   }
 }
 
 const nothing = (): void => {}
+
+/** A cursor that was served goes on elsewhere when another node comes to lead. */
+function endOf(refusal: Refusal): Refusal {
+  return refusal.code === 'NOT_LEADER' ? { ...refusal, code: 'MOVED' } : refusal
+}
 
 function closedMessage(refusal: Refusal, route: Route, bounds: { logStartOffset: number; highWatermark: number }) {
   return { code: ERROR_TABLE[refusal.code].code, route, detail: refusal.detail, ...bounds }

@@ -61,13 +61,13 @@ export class Cursor implements Follower {
   }
 
   get hasToEnd(): boolean {
-    return this.opened && !this.ended && this.partition.closed !== null
+    return this.opened && !this.ended && this.partition.refusal !== null
   }
 
   /** Whether there is something to do for it now. */
   get wantsToRead(): boolean {
     if (!this.opened || this.ended || this.reading) return false
-    return this.partition.closed !== null || (this.#hasCredit && this.nextOffset < this.partition.highWatermark)
+    return this.partition.refusal !== null || (this.#hasCredit && this.nextOffset < this.partition.highWatermark)
   }
 
   /** What the credit allows to read at once; a single batch may overdraw it. */

@@ -106,7 +106,7 @@ export class Server {
     this.#tick = this.#clock.timer(TICK_MS, () => {
       this.#scheduleTick()
       for (const connection of this.#connections) this.#guard(() => connection.tick())
-      this.#guard(() => this.#context.map.heartbeat(0))
+      this.#guard(() => this.#context.map.heartbeat(this.#context.view.metadataAgeMs))
       this.#guard(() => this.#context.shard.dropExpired())
       this.#guard(() => this.#reportRefusals())
     })

@@ -167,6 +167,11 @@ export interface PartitionLog {
    * @throws StorageError.
    */
   truncateTo(lastIndex: number): Promise<void>
+  /**
+   * Gives up every batch: the log begins anew at `start`, with the owner's state `state` (`restoreState`). After a crash it
+   * is the old log or the new one; once this has resolved nothing old comes back. @throws StorageError.
+   */
+  installStart(start: LogStart, state: Uint8Array | null): Promise<void>
   /** Resolves when everything appended so far is flushed. @throws StorageError. */
   flush(): Promise<void>
   /**

@@ -245,6 +245,10 @@ export class StoredLog implements PartitionLog {
     }
   }
 
+  async installStart(start: LogStart): Promise<void> {
+    throw new StorageError('CLOSED', `log ${keyText(this.key)} cannot begin anew at ${start.index} yet`)
+  }
+
   private assertUsable(): void {
     if (this.failure !== null) throw this.failure
     if (this.closed) throw this.closedError()

@@ -6,11 +6,13 @@ import { TestClock } from '../partition/fixture.js'
 
 const CLUSTER = 'c'.repeat(32)
 const ROUTE = { nodeId: 1, shard: 0, placement: 0, term: 4 }
+const ROUTES = [ROUTE, ROUTE]
 const topic = (topicId: number, name: string) =>
   ({
     topicId,
     name,
     partitions: 2,
+    replicas: [[1], [1]],
     durability: 'flushed',
     codecs: ['none'],
     retentionMs: null,
@@ -37,13 +39,13 @@ describe('the cluster map', () => {
     const first = new Follower()
     publisher.subscribe(first)
     publisher.putNode({ nodeId: 1, host: 'localhost', port: 7420, shardCount: 1 })
-    publisher.putTopic(topic(1, 'a'), ROUTE, 2)
-    publisher.putTopic(topic(2, 'b'), ROUTE, 3)
+    publisher.putTopic(topic(1, 'a'), ROUTES, 2)
+    publisher.putTopic(topic(2, 'b'), ROUTES, 3)
     publisher.removeTopic(1, 4)
     publisher.removeTopic(9, 5)
     const last = new Follower()
     publisher.subscribe(last)
-    publisher.putTopic(topic(3, 'a'), ROUTE, 6)
+    publisher.putTopic(topic(3, 'a'), ROUTES, 6)
     for (const { map } of [first, last]) {
       expect(map.snapshot()).toEqual(publisher.snapshot())
       expect(map.version).toBe(6)
@@ -59,7 +61,7 @@ describe('the cluster map', () => {
     publisher.heartbeat(7)
     publisher.unsubscribe(follower)
     publisher.heartbeat(8)
-    publisher.putTopic(topic(1, 'a'), ROUTE, 2)
+    publisher.putTopic(topic(1, 'a'), ROUTES, 2)
     expect(follower.beats).toEqual([{ version: 1, metadataAgeMs: 7 }])
     expect(follower.map.topic('a')).toBeUndefined()
   })
@@ -70,7 +72,7 @@ describe('the cluster map', () => {
     await expect(publisher.reaches(1, clock, 100)).resolves.toBe(true)
     const soon = publisher.reaches(2, clock, 100)
     const never = publisher.reaches(3, clock, 100)
-    publisher.putTopic(topic(1, 'a'), ROUTE, 2)
+    publisher.putTopic(topic(1, 'a'), ROUTES, 2)
     await expect(soon).resolves.toBe(true)
     clock.advance(100)
     await expect(never).resolves.toBe(false)

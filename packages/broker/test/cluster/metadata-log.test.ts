@@ -3,7 +3,11 @@ import { describe, expect, it } from 'vitest'
 import { decodeCommand, encodeCommand, type TopicDefinition } from '#src/cluster/metadata-command.js'
 import { METADATA_KEY, MetadataLog } from '#src/cluster/metadata-log.js'
 import { MetadataState } from '#src/cluster/metadata-state.js'
+import { NO_PEERS } from '#src/cluster/no-peers.js'
+import type { Environment } from '#src/environment.js'
 import { encodeMessagePack } from '#src/message-pack.js'
+import { Groups } from '#src/replication/groups.js'
+import { RepairList } from '#src/replication/repair-list.js'
 import { heapMemory, TestClock } from '../partition/fixture.js'
 import { type MemoryDisk, type MemoryLog, MemoryLogStore, newMemoryDisk } from '../partition/memory-log.js'
 
@@ -11,17 +15,52 @@ const topic = (topicId: number, name = `topic-${topicId}`): TopicDefinition => (
   topicId,
   name,
   partitions: 3,
+  replicas: [[1], [1], [1]],
   durability: 'flushed',
   codecs: ['none', 'gzip'],
   retentionMs: null,
   retentionBytes: 1000,
 })
 
+function environmentOf(clock: TestClock): Environment {
+  const unused = (): never => {
+    throw new Error('there is no disk and no network here')
+  }
+  return {
+    kind: 'simulated',
+    clock,
+    memory: heapMemory,
+    log: { debug() {}, info() {}, warn() {}, error() {} },
+    random: { uint32: () => 4, fill: (bytes) => void bytes.fill(4) },
+    disk: { openVolume: unused },
+    network: { listen: unused, dial: unused },
+    cores: { self: 0, count: 1 },
+    bootId: 'boot-1',
+    close: async () => {},
+  }
+}
+
 async function open(disk: MemoryDisk = newMemoryDisk(), flush: 'manual' | 'turn' = 'manual') {
   const clock = new TestClock()
   const store = new MemoryLogStore({ clock }, disk, { flush })
-  const metadata = await MetadataLog.open(store, { memory: heapMemory, clock, term: 1 })
+  const groups = new Groups({
+    environment: environmentOf(clock),
+    nodeId: 1,
+    starts: 1,
+    votes: store.votes,
+    peers: NO_PEERS,
+    repairs: await RepairList.open({ readSmall: async () => null, writeSmall: async () => {} }),
+    isLost: () => false,
+    report: (error) => {
+      throw error
+    },
+  })
+  const metadata = await MetadataLog.open(store, { memory: heapMemory, clock, groups, members: [1] })
+  metadata.start()
   const log = store.logs.get('0/0/0') as MemoryLog
+  // The vote is durable, then the batch that begins the term.
+  await new Promise((resolve) => setImmediate(resolve))
+  log.complete()
   const create = (name: string) =>
     metadata.propose((state) => {
       if (state.topicByName(name) !== undefined) throw new Error(`there is a topic ${name}`)
@@ -43,7 +82,7 @@ describe('the metadata log', () => {
     log.complete('flushed')
     await created
     expect(metadata.state.topicByName('flights')).toMatchObject({ topicId: 1 })
-    expect(metadata.version).toBe(1)
+    expect(metadata.version).toBe(2)
     expect(applied).toEqual(['createTopic'])
   })
 
@@ -73,13 +112,13 @@ describe('the metadata log', () => {
     log.full = true
     const created = create('flights')
     await Promise.resolve()
-    expect(log.filled.index).toBe(0)
+    expect(log.filled.index).toBe(1)
     log.makeRoom()
     await Promise.resolve()
     await Promise.resolve()
     log.complete()
     await created
-    expect(log.filled.index).toBe(1)
+    expect(log.filled.index).toBe(2)
   })
 
   it.each([
@@ -102,7 +141,7 @@ describe('the metadata log', () => {
 
     const after = await open(before.disk)
     expect(after.metadata.state.image()).toEqual(before.metadata.state.image())
-    expect(after.metadata.version).toBe(3)
+    expect(after.metadata.version).toBe(4)
     expect(after.metadata.state.dropping().map(({ name }) => name)).toEqual(['a'])
     expect(after.metadata.state.nextTopicId).toBe(3)
   })

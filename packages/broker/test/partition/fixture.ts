@@ -1,10 +1,15 @@
 // A partition over an in-memory log, with a clock the test moves and sinks that remember.
-import { type BatchIdentity, type CodecName, crc32, type Durability } from '@millrace/protocol'
+import { type Acks, type BatchIdentity, type CodecName, crc32, type Durability } from '@millrace/protocol'
+import { NO_ROUTE } from '#src/cluster/leader-table.js'
+import { NO_PEERS } from '#src/cluster/no-peers.js'
 import type { Block, Clock, Memory, Timer } from '#src/environment.js'
 import { Metrics } from '#src/metrics.js'
-import { Partition, type Retention } from '#src/partition/partition.js'
+import type { Retention } from '#src/partition/log-start-proposal.js'
+import { Partition } from '#src/partition/partition.js'
 import { PartitionState } from '#src/partition/partition-state.js'
 import { type BatchSink, PendingBatch, type Refusal } from '#src/partition/pending-batch.js'
+import type { GroupOwner } from '#src/replication/group-ports.js'
+import { ReplicaGroup } from '#src/replication/replica-group.js'
 import { batchOf, type TestRecord } from '../server/batches.js'
 import { blockOf, type MemoryDisk, type MemoryLog, MemoryLogStore, newMemoryDisk } from './memory-log.js'
 
@@ -63,6 +68,7 @@ export const heapMemory: Memory = {
 
 /** What became of one batch. */
 export class Outcome implements BatchSink {
+  constructor(readonly acks: Acks = 'all') {}
   taken_ = 0
   refusal: Refusal | null = null
   baseOffset: number | null = null
@@ -82,6 +88,35 @@ export class Outcome implements BatchSink {
     if (this.settledTimes === 0) return 'pending'
     return this.refusal?.code ?? 'OK'
   }
+}
+
+/** A group without others, whose votes are kept in memory. */
+export function groupOf(
+  owner: GroupOwner,
+  log: MemoryLog,
+  clock: TestClock,
+  { durability, term }: { readonly durability: Durability; readonly term: number },
+): ReplicaGroup {
+  return new ReplicaGroup({
+    key: log.key,
+    nodeId: 1,
+    configuration: { voters: [1], outgoing: [], learners: [] },
+    log,
+    mode: durability === 'flushed' ? 'flush' : 'write',
+    isRepairing: false,
+    leastTerm: 0,
+    votes: { find: () => ({ term: term - 1, votedFor: 0 }), save: async () => {} },
+    peers: NO_PEERS,
+    owner,
+    clock,
+    memory: heapMemory,
+    random: () => 0,
+    damagedOnTheWay: () => {},
+    repaired: () => {},
+    report: (error) => {
+      throw error
+    },
+  })
 }
 
 export interface PartitionFixture {
@@ -112,17 +147,27 @@ export async function openPartition(
   const state = new PartitionState()
   const log = await store.open({ topicId: 1, partition: 0, lane: 0 }, state)
   const metrics = new Metrics()
+  const durability = options.durability ?? 'flushed'
   const partition = new Partition({
     log,
     state,
-    route: { nodeId: 1, shard: 0, placement: 0, term: options.term ?? 1 },
-    durability: options.durability ?? 'flushed',
+    nodeId: 1,
+    isSole: true,
+    knownRoute: () => NO_ROUTE,
+    onLeadership: () => {},
+    durability,
     codecs: options.codecs ?? ['none', 'gzip'],
     retention: options.retention ?? { retentionMs: null, retentionBytes: null },
     clock,
     memory: heapMemory,
     metrics,
   })
+  const group = groupOf(partition, log, clock, { durability, term: options.term ?? 1 })
+  partition.join(group)
+  group.start()
+  // The vote is durable, then the batch that begins the term.
+  await new Promise((resolve) => setImmediate(resolve))
+  log.complete()
   const sendBytes: PartitionFixture['sendBytes'] = (bytes, { expiresAtMs, length } = {}) => {
     const outcome = new Outcome()
     const block: Block = blockOf(bytes)

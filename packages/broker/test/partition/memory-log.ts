@@ -286,7 +286,7 @@ export class MemoryLog implements PartitionLog {
 
   async offsetForTime(timestamp: number, limitIndex: number): Promise<{ offset: number; timestamp: number } | null> {
     for (const { bytes, part, header } of this.batches) {
-      if (part.index > limitIndex || header.lastTimestamp < timestamp) continue
+      if (part.index > limitIndex || header.control || header.lastTimestamp < timestamp) continue
       const start = LOG_PART_BYTES + BATCH_HEADER_BYTES
       const records = new RecordReader(bytes, start, bytes.length, header.recordCount, header.lastOffsetDelta)
       while (records.next()) {
@@ -333,6 +333,13 @@ export class MemoryLog implements PartitionLog {
       start = { index: part.index + 1, offset: endOf({ part, header }), previousTerm: part.term }
     }
     return start
+  }
+
+  async installStart(start: LogStart, state: Uint8Array | null): Promise<void> {
+    this.batches.length = 0
+    this.starts.current = start
+    this.writtenIndex = this.flushedIndex = start.index - 1
+    this.state.restoreState(state)
   }
 
   async truncateTo(lastIndex: number): Promise<void> {

@@ -40,7 +40,7 @@ describe('acknowledgement', () => {
   it('covers exactly the batches that are committed', async () => {
     const { send, log, partition } = await openPartition()
     const outcomes = [0, 1, 2].map((sequence) => send(sequence, {}, 2))
-    log.complete('flushed', 2)
+    log.complete('flushed', 3)
     expect(outcomes.map(({ code }) => code)).toEqual(['OK', 'OK', 'pending'])
     expect(partition.highWatermark).toBe(4)
     log.complete()
@@ -90,7 +90,7 @@ describe('a retry', () => {
     log.complete()
     expect(send(0, {}, 2)).toMatchObject({ code: 'OK', baseOffset: 0 })
     expect(send(PRODUCER_WINDOW_BATCHES - 1, {}, 2)).toMatchObject({ baseOffset: 2 * (PRODUCER_WINDOW_BATCHES - 1) })
-    expect(log.filled.index).toBe(PRODUCER_WINDOW_BATCHES)
+    expect(log.filled.index).toBe(PRODUCER_WINDOW_BATCHES + 1)
   })
 
   it('older than the window is acknowledged without an offset', async () => {
@@ -101,7 +101,7 @@ describe('a retry', () => {
     log.complete()
     expect(early).toMatchObject({ code: 'OK', baseOffset: null, appendTime: 0 })
     expect(send(0)).toMatchObject({ code: 'OK', baseOffset: null })
-    expect(log.filled.index).toBe(PRODUCER_WINDOW_BATCHES + 1)
+    expect(log.filled.index).toBe(PRODUCER_WINDOW_BATCHES + 2)
   })
 
   it('is recognised after a restart, from the log and from a checkpoint', async () => {
@@ -131,7 +131,7 @@ describe('sequences', () => {
   it('of an unknown producer begin at 0', async () => {
     const { send, log } = await openPartition()
     expect(send(3).code).toBe('UNKNOWN_PRODUCER')
-    expect(log.filled.index).toBe(0)
+    expect(log.filled.index).toBe(1)
   })
 
   it('of a newer epoch begin at 0, and fence the older', async () => {
@@ -140,7 +140,7 @@ describe('sequences', () => {
     expect(send(1, { epoch: 1 }).code).toBe('OUT_OF_ORDER_SEQUENCE')
     expect(send(0, { epoch: 1 }).code).toBe('pending')
     expect(send(1).code).toBe('PRODUCER_FENCED')
-    expect(log.filled.index).toBe(2)
+    expect(log.filled.index).toBe(3)
   })
 
   it('are not believed in a damaged batch', async () => {
@@ -157,7 +157,7 @@ describe('sequences', () => {
       damaged[at] = value
       expect(sendBytes(damaged).code).toBe('CORRUPT_BATCH')
     }
-    expect(log.filled.index).toBe(3)
+    expect(log.filled.index).toBe(4)
   })
 
   it('wrap at 2^32', async () => {
@@ -181,7 +181,7 @@ describe('sequences', () => {
     expect(send(1).code).toBe('OUT_OF_ORDER_SEQUENCE')
     expect(send(0).code).toBe('pending')
     expect(send(1).code).toBe('pending')
-    expect(log.filled.index).toBe(2)
+    expect(log.filled.index).toBe(3)
   })
 
   it('after many refused starts are unknown again', async () => {
@@ -250,7 +250,7 @@ describe('a batch is refused and changes nothing', () => {
     // A batch cut short has a checksum that cannot hold either.
     expect(refused.code).toBe(length === undefined ? code : 'CORRUPT_BATCH')
     expect(refused).toMatchObject({ taken_: 1, settledTimes: 1, baseOffset: null })
-    expect(log.filled).toEqual({ index: 0, nextOffset: 0, term: 0 })
+    expect(log.filled).toEqual({ index: 1, nextOffset: 0, term: 1 })
     expect(partition.pendingBatches).toBe(0)
     const accepted = send(0)
     log.complete()
@@ -273,7 +273,7 @@ describe('a batch is refused and changes nothing', () => {
       })
     }
     expect(sendBytes(keyed(MAX_KEY_BYTES + 1)).code).toBe('INVALID_BATCH')
-    expect(log.filled.index).toBe(0)
+    expect(log.filled.index).toBe(1)
     expect(sendBytes(keyed(MAX_KEY_BYTES)).code).toBe('pending')
   })
 
@@ -310,13 +310,13 @@ describe('a log without room', () => {
     expect(patient.code).toBe('pending')
     log.makeRoom()
     expect(patient.code).toBe('OUT_OF_ORDER_SEQUENCE')
-    expect(log.filled.index).toBe(0)
+    expect(log.filled.index).toBe(1)
   })
 
   it('does not append what came too late', async () => {
     const { sendBytes, log, clock } = await openPartition()
     expect(sendBytes(batchOf(1), { expiresAtMs: clock.nowMs - 1 }).code).toBe('DEADLINE_EXCEEDED')
-    expect(log.filled.index).toBe(0)
+    expect(log.filled.index).toBe(1)
   })
 })
 

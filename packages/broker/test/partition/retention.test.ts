@@ -17,10 +17,10 @@ describe('a partition', () => {
     for (let i = 0; i < 10; i++) send(i)
     log.complete()
     partition.retain()
-    expect(log.filled).toMatchObject({ index: 11, nextOffset: 10 })
+    expect(log.filled).toMatchObject({ index: 12, nextOffset: 10 })
     expect(partition.logStartOffset).toBe(0)
     partition.retain()
-    expect(log.filled.index).toBe(11)
+    expect(log.filled.index).toBe(12)
     log.complete()
     expect(partition.logStartOffset).toBeGreaterThan(4)
     expect(partition.highWatermark).toBe(10)
@@ -38,7 +38,7 @@ describe('a partition', () => {
     log.complete()
     partition.retain()
     log.complete('written')
-    expect(partition.committedIndex).toBe(6)
+    expect(partition.committedIndex).toBe(7)
     expect(partition.logStartOffset).toBe(0)
     log.complete('flushed')
     expect(partition.logStartOffset).toBe(4)
@@ -54,7 +54,7 @@ describe('a partition', () => {
     send(4)
     log.complete()
     partition.retain()
-    expect(log.filled.index).toBe(5)
+    expect(log.filled.index).toBe(6)
     clock.wall += 200
     partition.retain()
     log.complete()
@@ -62,7 +62,7 @@ describe('a partition', () => {
     // A clock that goes back makes nothing younger, and nothing older either.
     clock.wall -= 100_000
     partition.retain()
-    expect(log.filled.index).toBe(6)
+    expect(log.filled.index).toBe(7)
   })
 
   it('knows its start again after a restart', async () => {
@@ -84,11 +84,11 @@ describe('a partition', () => {
     log.complete()
     log.full = true
     partition.retain()
-    expect(log.filled.index).toBe(5)
+    expect(log.filled.index).toBe(6)
     log.makeRoom()
     partition.close({ code: 'SHUTTING_DOWN', detail: '' })
     partition.retain()
-    expect(log.filled.index).toBe(5)
+    expect(log.filled.index).toBe(6)
   })
 })
 

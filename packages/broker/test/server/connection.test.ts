@@ -173,7 +173,7 @@ describe('a connection', () => {
     stream.send(mapSubscribe, {}, 2)
     expect(stream.take(mapSnapshot, 2)).toHaveLength(1)
     context.map.heartbeat(3)
-    expect(stream.take(mapHeartbeat, 2)).toEqual([{ version: 0, metadataAgeMs: 3 }])
+    expect(stream.take(mapHeartbeat, 2)).toEqual([{ version: context.map.version, metadataAgeMs: 3 }])
     stream.send(mapSubscribe, {}, 3)
     expect(stream.take(mapSnapshot, 3)).toHaveLength(1)
     context.map.heartbeat(5)

@@ -15,17 +15,15 @@ import {
   type MessageCodec,
   Reader,
 } from '@millrace/protocol'
-import { MapPublisher } from '#src/cluster/map-publisher.js'
-import { MetadataLog } from '#src/cluster/metadata-log.js'
-import { Topics } from '#src/cluster/topics.js'
+import { NO_PEERS } from '#src/cluster/no-peers.js'
 import type { Block, Environment, LogFields, Memory, Stream, StreamHandler } from '#src/environment.js'
 import { decodeFields, encodeMessagePack, type Fields } from '#src/message-pack.js'
 import { Metrics } from '#src/metrics.js'
+import { Node } from '#src/node.js'
 import { Connection } from '#src/server/connection.js'
 import type { ServerContext } from '#src/server/context.js'
 import { FrameMemory } from '#src/server/frame-memory.js'
 import type { PeerAcceptor } from '#src/server/peer-acceptor.js'
-import { Shard } from '#src/shard.js'
 import { heapMemory, TestClock } from '../partition/fixture.js'
 import { blockOf, type MemoryDisk, MemoryLogStore, type MemoryStoreOptions } from '../partition/memory-log.js'
 
@@ -241,17 +239,30 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
     bootId: 'boot-1',
     close: async () => {},
   }
-  const route = { nodeId: 1, shard: 0, placement: 0, term: 1 }
   const metrics = new Metrics()
-  const metadata = await MetadataLog.open(store, { memory, clock, term: 1 })
-  const shard = new Shard(environment, store, metrics)
-  const map = new MapPublisher(CLUSTER_ID, metadata.version)
   const bugs: unknown[] = []
+  const report = (error: unknown, _where: LogFields): void => void bugs.push(error)
+  const small = new Map<string, Uint8Array>()
+  const node = await Node.open({
+    environment,
+    store,
+    volume: {
+      readSmall: async (name) => small.get(name) ?? null,
+      writeSmall: async (name, bytes) => void small.set(name, bytes),
+    },
+    identity: { clusterId: CLUSTER_ID, nodeId: 1, diskId: 'd'.repeat(32), starts: 1 },
+    members: [{ nodeId: 1, host: 'localhost', port: 7420 }],
+    metrics,
+    report,
+    connectPeers: () => NO_PEERS,
+  })
   const context: ServerContext = {
     environment,
-    shard,
-    topics: new Topics({ metadata, shard, map, route, log }),
-    map,
+    shard: node.shard,
+    topics: node.topics,
+    map: node.map,
+    metadata: node.metadataLeader,
+    view: node.view,
     metrics,
     frameMemory: new FrameMemory(memory, clock, options.frameBytes ?? 64 * 1024 * 1024),
     peers: options.peers?.(environment, metrics, bugs) ?? null,
@@ -260,7 +271,7 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
     shardCount: 1,
     software: 'test',
     status: () => ({ counters: metrics.snapshot() }),
-    reportBug: (error: unknown, _where: LogFields) => void bugs.push(error),
+    reportBug: report,
   }
   const connections = new Set<Connection>()
   const dial = (): TestStream => {
@@ -281,6 +292,21 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
       await Promise.resolve()
     }
   }
+  /** Runs until it is done; what is flushed by hand is flushed as it comes. */
+  const finish = async (work: Promise<void>): Promise<void> => {
+    let over = false
+    const ended = work.finally(() => {
+      over = true
+    })
+    ended.catch(() => {})
+    while (!over) {
+      for (const log of store.logs.values()) log.complete()
+      await settle()
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await ended
+  }
+  if (options.disk === undefined) await finish(node.start())
   return {
     context,
     clock,
@@ -294,9 +320,7 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
     settle,
     errors,
     async startTopics() {
-      const started = context.topics.open()
-      await settle()
-      await started
+      await finish(node.start())
     },
     async admin(operation, fields) {
       const stream = open()

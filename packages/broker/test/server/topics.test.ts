@@ -18,6 +18,7 @@ describe('a topic', () => {
           topicId: 1,
           name: 'flights',
           partitions: 1,
+          replicas: 1,
           durability: 'flushed',
           codecs: ['none', 'gzip'],
           retentionMs: null,
@@ -31,7 +32,9 @@ describe('a topic', () => {
     const { admin } = await startInMemory()
     const limits = { retentionMs: 86_400_000, retentionBytes: 2 ** 40 }
     await admin('createTopic', { name: 'flights', partitions: 2, durability: 'buffered', codecs: ['none'], ...limits })
-    const partition = { nodeId: 1, shard: 0, term: 1, logStartOffset: 0, highWatermark: 0, bytesOnDisk: 0 }
+    const replicas = [{ nodeId: 1, matchIndex: 1, lagBatches: 0, isLearner: false }]
+    const route = { leader: 1, nodeId: 1, shard: 0, term: 1 }
+    const partition = { ...route, replicas, logStartOffset: 0, highWatermark: 0, bytesOnDisk: expect.any(Number) }
     expect(await admin('describeTopic', { name: 'flights' })).toEqual({
       topicId: 1,
       name: 'flights',
@@ -39,6 +42,7 @@ describe('a topic', () => {
         { partition: 0, ...partition },
         { partition: 1, ...partition },
       ],
+      replicas: 1,
       durability: 'buffered',
       codecs: ['none'],
       ...limits,

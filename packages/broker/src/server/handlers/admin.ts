@@ -10,6 +10,7 @@ import {
   Reader,
 } from '@millrace/protocol'
 import type { TopicDefinition } from '../../cluster/metadata-command.js'
+import { onlyFields, topicName } from '../../cluster/operations.js'
 import { DEFAULT_MAP_WAIT_MS } from '../../limits.js'
 import { decodeFields, encodeMessagePack, type Fields } from '../../message-pack.js'
 import type { ServerContext } from '../context.js'
@@ -18,17 +19,20 @@ import type { Handler, Peer, Request } from '../peer.js'
 
 type Operation = (context: ServerContext, fields: Fields) => Promise<unknown> | unknown
 
+/** Answered by the broker that is asked. */
 const OPERATIONS = new Map<number, Operation>([
-  [ADMIN_OPERATIONS.createTopic, createTopic],
-  [ADMIN_OPERATIONS.deleteTopic, deleteTopic],
   [ADMIN_OPERATIONS.describeTopic, describeTopic],
   [ADMIN_OPERATIONS.listTopics, listTopics],
   [ADMIN_OPERATIONS.brokerStatus, brokerStatus],
+  [ADMIN_OPERATIONS.clusterStatus, clusterStatus],
 ])
 
-const DEFAULT_PARTITIONS = 1
-const DEFAULT_DURABILITY = 'flushed'
-const DEFAULT_CODECS = ['none', 'gzip']
+/** Carried out by whoever leads the metadata; these names travel between brokers. */
+const CHANGES = new Map<number, string>([
+  [ADMIN_OPERATIONS.createTopic, 'createTopic'],
+  [ADMIN_OPERATIONS.deleteTopic, 'deleteTopic'],
+])
+
 const NO_BYTES = new Uint8Array(0)
 
 export const handleAdmin: Handler = (peer, request, { payload }) => {
@@ -46,10 +50,8 @@ export const handleAdmin: Handler = (peer, request, { payload }) => {
 async function serve(peer: Peer, request: Request, message: AdminRequest, fields: Fields): Promise<void> {
   const { context } = peer
   try {
-    const operation = OPERATIONS.get(message.operation)
-    if (operation === undefined) throw new ProtocolError('UNKNOWN_OPERATION', `operation ${message.operation}`)
     await awaitMap(context, message.mapVersion, request.expiresAtMs)
-    const result = encodeMessagePack(await operation(context, fields))
+    const result = encodeMessagePack(await perform(context, message.operation, fields, request.expiresAtMs))
     peer.answer(request, adminReply, {
       code: CODE_OK,
       mapVersion: context.map.version,
@@ -59,6 +61,25 @@ async function serve(peer: Peer, request: Request, message: AdminRequest, fields
   } catch (error) {
     refuse(peer, request, error)
   }
+}
+
+/** @throws ProtocolError, StorageError. */
+async function perform(
+  context: ServerContext,
+  operation: number,
+  fields: Fields,
+  expiresAtMs: number,
+): Promise<unknown> {
+  const change = CHANGES.get(operation)
+  if (change !== undefined) {
+    const { result, version } = await context.metadata.perform(change, fields, expiresAtMs)
+    // Whoever asks here finds the change here.
+    await awaitMap(context, version, expiresAtMs)
+    return result
+  }
+  const local = OPERATIONS.get(operation)
+  if (local === undefined) throw new ProtocolError('UNKNOWN_OPERATION', `operation ${operation}`)
+  return local(context, fields)
 }
 
 /** A caller that has seen a newer map than ours is not told of an older world. @throws ProtocolError DEADLINE_EXCEEDED. */
@@ -83,44 +104,10 @@ function refuse(peer: Peer, request: Request, error: unknown): void {
   peer.answer(request, adminReply, { code: ERROR_TABLE[code].code, mapVersion, detail, payload: NO_BYTES })
 }
 
-async function createTopic(context: ServerContext, fields: Fields): Promise<unknown> {
-  onlyFields(fields, ['name', 'partitions', 'durability', 'codecs', 'retentionMs', 'retentionBytes'])
-  const { partitions = DEFAULT_PARTITIONS, durability = DEFAULT_DURABILITY, codecs = DEFAULT_CODECS } = fields
-  if (typeof partitions !== 'number') throw new ProtocolError('INVALID_CONFIG', 'partitions is no number')
-  if (typeof durability !== 'string') throw new ProtocolError('INVALID_CONFIG', 'durability is no text')
-  if (!Array.isArray(codecs) || !codecs.every((codec) => typeof codec === 'string')) {
-    throw new ProtocolError('INVALID_CONFIG', 'codecs is no list of texts')
-  }
-  const limits = { retentionMs: limitOf(fields, 'retentionMs'), retentionBytes: limitOf(fields, 'retentionBytes') }
-  const topic = await context.topics.create({ name: topicName(fields), partitions, durability, codecs, ...limits })
-  return { topicId: topic.topicId, name: topic.name, partitions: topic.partitions }
-}
-
-function limitOf(fields: Fields, name: string): number | null {
-  const value = fields[name] ?? null
-  if (value !== null && typeof value !== 'number') throw new ProtocolError('INVALID_CONFIG', `${name} is no number`)
-  return value
-}
-
-async function deleteTopic(context: ServerContext, fields: Fields): Promise<unknown> {
-  onlyFields(fields, ['name'])
-  const topic = await context.topics.delete(topicName(fields))
-  return { topicId: topic.topicId }
-}
-
-function describeTopic(context: ServerContext, fields: Fields): unknown {
+async function describeTopic(context: ServerContext, fields: Fields): Promise<unknown> {
   onlyFields(fields, ['name'])
   const topic = context.topics.byName(topicName(fields))
-  const partitions = context.shard.partitionsOf(topic.topicId).map((partition) => ({
-    partition: partition.key.partition,
-    nodeId: partition.route.nodeId,
-    shard: partition.route.shard,
-    term: partition.route.term,
-    logStartOffset: partition.logStartOffset,
-    highWatermark: partition.highWatermark,
-    bytesOnDisk: partition.bytesOnDisk,
-  }))
-  return { ...plain(topic), partitions }
+  return { ...plain(topic), partitions: await context.view.describePartitions(topic) }
 }
 
 function listTopics(context: ServerContext, fields: Fields): unknown {
@@ -130,8 +117,9 @@ function listTopics(context: ServerContext, fields: Fields): unknown {
 
 /** A topic as clients see it. */
 function plain(topic: TopicDefinition) {
-  const { topicId, name, partitions, durability, codecs, retentionMs, retentionBytes } = topic
-  return { topicId, name, partitions, durability, codecs, retentionMs, retentionBytes }
+  const { topicId, name, partitions, replicas, durability, codecs, retentionMs, retentionBytes } = topic
+  const replicationFactor = replicas[0]?.length ?? 1
+  return { topicId, name, partitions, replicas: replicationFactor, durability, codecs, retentionMs, retentionBytes }
 }
 
 function brokerStatus(context: ServerContext, fields: Fields): unknown {
@@ -139,15 +127,7 @@ function brokerStatus(context: ServerContext, fields: Fields): unknown {
   return context.status()
 }
 
-function topicName(fields: Fields): string {
-  if (typeof fields.name !== 'string') throw new ProtocolError('INVALID_TOPIC_NAME', 'the name is no text')
-  return fields.name
-}
-
-function onlyFields(fields: Fields, known: readonly string[]): void {
-  for (const name of Object.keys(fields)) {
-    if (!known.includes(name)) {
-      throw new ProtocolError('INVALID_REQUEST', `the field ${JSON.stringify(name)} is unknown`)
-    }
-  }
+function clusterStatus(context: ServerContext, fields: Fields): Promise<unknown> {
+  onlyFields(fields, [])
+  return context.view.status()
 }

@@ -10,7 +10,7 @@ import {
   Reader,
 } from '@millrace/protocol'
 import type { Partition } from '../../partition/partition.js'
-import { findPartition } from '../context.js'
+import { findPartition, routeOf } from '../context.js'
 import { Cursor } from '../cursor.js'
 import { isBug, refusalOrBug } from '../failures.js'
 import type { Handler, Peer, Request } from '../peer.js'
@@ -30,7 +30,7 @@ export const handleCursorOpen: Handler = (peer, request, { payload }) => {
   try {
     partition = findPartition(peer.context, open)
   } catch (error) {
-    cursors.refuse(request.id, NO_ROUTE, refusalOrBug(error), NOWHERE)
+    cursors.refuse(request.id, routeOf(peer.context, open), refusalOrBug(error), NOWHERE)
     return peer.finish(request)
   }
   const cursor = new Cursor(request.id, partition, open.credit, (ready) => cursors.wake(ready))
@@ -41,6 +41,7 @@ export const handleCursorOpen: Handler = (peer, request, { payload }) => {
 async function begin(peer: Peer, request: Request, open: CursorOpen, cursor: Cursor): Promise<void> {
   const { partition } = cursor
   try {
+    await partition.upToDate()
     const offset = await startOffset(partition, open)
     if (!cursor.ended) {
       peer.send(cursorOpened, { startOffset: offset, ...cursor.bounds, route: partition.route }, cursor.id)

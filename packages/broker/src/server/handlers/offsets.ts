@@ -8,7 +8,7 @@ import {
   offsetsReply,
   Reader,
 } from '@millrace/protocol'
-import { findPartition, type ServerContext } from '../context.js'
+import { findPartition, routeOf, type ServerContext } from '../context.js'
 import { isBug, refusalOrBug } from '../failures.js'
 import type { Handler, Peer, Request } from '../peer.js'
 
@@ -26,6 +26,7 @@ async function answerAll(peer: Peer, request: Request, queries: readonly OffsetQ
 async function answerOne(context: ServerContext, query: OffsetQuery): Promise<OffsetAnswer> {
   try {
     const partition = findPartition(context, query)
+    await partition.upToDate()
     const { route, logStartOffset, highWatermark } = partition
     const found = query.kind === 'timestamp' ? await partition.offsetForTime(query.timestamp) : null
     const offset = found?.offset ?? (query.kind === 'earliest' ? logStartOffset : highWatermark)
@@ -34,7 +35,7 @@ async function answerOne(context: ServerContext, query: OffsetQuery): Promise<Of
     if (isBug(error)) context.reportBug(error, { kind: 'OFFSETS' })
     const { code } = refusalOrBug(error)
     context.metrics.refused(code)
-    const route = { nodeId: 0, shard: 0, placement: 0, term: 0 }
+    const route = routeOf(context, query)
     return { code: ERROR_TABLE[code].code, offset: 0, timestamp: null, term: 0, route }
   }
 }

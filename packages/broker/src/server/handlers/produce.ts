@@ -10,13 +10,13 @@ import {
   Reader,
   type Route,
 } from '@millrace/protocol'
+import { NO_ROUTE } from '../../cluster/leader-table.js'
 import type { Block } from '../../environment.js'
+import type { Partition } from '../../partition/partition.js'
 import { type BatchSink, PendingBatch, type Refusal } from '../../partition/pending-batch.js'
-import { findPartition } from '../context.js'
+import { findPartition, routeOf } from '../context.js'
 import { isBug, refusalOrBug } from '../failures.js'
 import type { Handler, Peer, Request } from '../peer.js'
-
-const NO_ROUTE: Route = { nodeId: 0, shard: 0, placement: 0, term: 0 }
 
 export const handleProduce: Handler = (peer, request, { payload, block }) => {
   if (block === null) throw new ProtocolError('CORRUPT_FRAME', 'a produce frame without payload')
@@ -35,20 +35,21 @@ export const handleProduce: Handler = (peer, request, { payload, block }) => {
     at += entry.batchLength
     try {
       const partition = findPartition(peer.context, entry)
-      work.routes[i] = partition.route
+      work.partitions[i] = partition
       partition.append(batch)
     } catch (error) {
-      work.failed(batch, error)
+      work.failed(batch, error, routeOf(peer.context, entry))
     }
   }
 }
 
 /** Collects the results of one frame. */
 class ProduceRequest implements BatchSink {
-  readonly routes: Route[]
+  readonly partitions: (Partition | undefined)[]
   readonly #results: ProduceResult[]
   #untaken: number
   #unsettled: number
+  #refusedRoute: Route = NO_ROUTE
 
   constructor(
     readonly peer: Peer,
@@ -57,7 +58,7 @@ class ProduceRequest implements BatchSink {
     readonly acks: Acks,
     entries: number,
   ) {
-    this.routes = new Array<Route>(entries).fill(NO_ROUTE)
+    this.partitions = new Array<Partition | undefined>(entries)
     this.#results = new Array<ProduceResult>(entries)
     this.#untaken = entries
     this.#unsettled = entries
@@ -77,7 +78,7 @@ class ProduceRequest implements BatchSink {
       code: refusal === null ? CODE_OK : ERROR_TABLE[refusal.code].code,
       baseOffset: refusal === null ? batch.baseOffset : null,
       appendTime: refusal === null ? batch.appendTime : 0,
-      route: this.routes[batch.entry]!,
+      route: this.partitions[batch.entry]?.route ?? this.#refusedRoute,
       detail: refusal?.detail ?? '',
     }
     if (--this.#unsettled === 0) this.#answer()
@@ -93,7 +94,8 @@ class ProduceRequest implements BatchSink {
   }
 
   /** The batch never got into a partition's hands, or a bug let it fall. */
-  failed(batch: PendingBatch, error: unknown): void {
+  failed(batch: PendingBatch, error: unknown, route: Route): void {
+    this.#refusedRoute = route
     if (isBug(error)) this.peer.context.reportBug(error, { kind: 'PRODUCE' })
     this.taken(batch)
     this.settled(batch, refusalOrBug(error))

@@ -1,0 +1,110 @@
+// What this broker can tell of the cluster as a whole: it asks the others for what only they know.
+import type { Environment } from '../environment.js'
+import type { Identity } from '../identity.js'
+import { ASK_NODE_TIMEOUT_MS, MEMBER_ALIVE_MS } from '../limits.js'
+import type { Fields } from '../message-pack.js'
+import { isBug } from '../server/failures.js'
+import type { Shard } from '../shard.js'
+import type { LeaderTable } from './leader-table.js'
+import type { TopicDefinition } from './metadata-command.js'
+import type { MetadataLeader } from './metadata-leader.js'
+import type { MetadataLog } from './metadata-log.js'
+import type { NodePeers } from './no-peers.js'
+import { type NodeStatus, nodeStatus, type PartitionStatus, partitionStatus } from './operations.js'
+
+export interface ClusterViewOptions {
+  readonly environment: Environment
+  readonly identity: Identity
+  readonly members: readonly { readonly nodeId: number; readonly host: string; readonly port: number }[]
+  readonly metadata: MetadataLog
+  readonly metadataLeader: MetadataLeader
+  readonly peers: NodePeers
+  readonly leaders: LeaderTable
+  readonly shard: Shard
+}
+
+export class ClusterView {
+  readonly #options: ClusterViewOptions
+  #touchedMs: number
+
+  constructor(options: ClusterViewOptions) {
+    this.#options = options
+    this.#touchedMs = options.environment.clock.monotonicMs()
+  }
+
+  /** How long ago this broker was last in touch with whoever leads the metadata, in milliseconds. */
+  get metadataAgeMs(): number {
+    const { environment, metadata, peers } = this.#options
+    const now = environment.clock.monotonicMs()
+    if (metadata.leads) this.#touchedMs = now
+    else if (metadata.leader !== 0) this.#touchedMs = Math.max(this.#touchedMs, peers.heardMs(metadata.leader))
+    return Math.max(0, Math.round(now - this.#touchedMs))
+  }
+
+  /** The answer to `clusterStatus`. */
+  async status(): Promise<Fields> {
+    const { identity, metadata, leaders, members, shard } = this.#options
+    const own = nodeStatus(shard)
+    const answers = await this.#askOthers<NodeStatus>('nodeStatus', {})
+    const underReplicated = answers.reduce((sum, answer) => sum + answer.underReplicated, own.underReplicated)
+    const ledBy = leaders.ledBy()
+    const nodes = members.map((member) => ({
+      ...member,
+      ...this.#lifeOf(member.nodeId),
+      partitionsLed: ledBy.get(member.nodeId) ?? 0,
+    }))
+    const dead = new Set(nodes.filter(({ alive }) => !alive).map(({ nodeId }) => nodeId))
+    let leaderless = 0
+    for (const [nodeId, count] of ledBy) if (nodeId === 0 || dead.has(nodeId)) leaderless += count
+    const { leader, term, version } = metadata
+    return { clusterId: identity.clusterId, nodes, metadata: { leader, term, version }, leaderless, underReplicated }
+  }
+
+  #lifeOf(nodeId: number): { alive: boolean; heardMsAgo: number | null } {
+    const { environment, identity, peers } = this.#options
+    if (nodeId === identity.nodeId) return { alive: true, heardMsAgo: 0 }
+    const ago = environment.clock.monotonicMs() - peers.heardMs(nodeId)
+    return { alive: ago < MEMBER_ALIVE_MS, heardMsAgo: Number.isFinite(ago) ? Math.round(ago) : null }
+  }
+
+  /** Leaders, replicas and bounds of the partitions of a topic; nulls where the leader did not answer. */
+  async describePartitions({ topicId, partitions }: TopicDefinition): Promise<readonly Fields[]> {
+    const { leaders, shard } = this.#options
+    const others = await this.#askOthers<readonly PartitionStatus[]>('partitionStatus', { topicId })
+    const byPartition = new Map<number, PartitionStatus>()
+    for (const status of [partitionStatus(shard, topicId), ...others].flat()) {
+      const known = byPartition.get(status.partition)
+      if (known === undefined || status.term > known.term) byPartition.set(status.partition, status)
+    }
+    return Array.from({ length: partitions }, (_, partition) => {
+      const { nodeId, shard: core, term } = leaders.route(topicId, partition)
+      const status = byPartition.get(partition)
+      return {
+        partition,
+        leader: nodeId,
+        nodeId,
+        shard: core,
+        term,
+        replicas: status?.replicas ?? [],
+        logStartOffset: status?.logStartOffset ?? null,
+        highWatermark: status?.highWatermark ?? null,
+        bytesOnDisk: status?.bytesOnDisk ?? null,
+      }
+    })
+  }
+
+  /** The answers of all other members that give one in time. */
+  async #askOthers<T>(operation: string, fields: Fields): Promise<T[]> {
+    const { members, identity, peers, metadataLeader } = this.#options
+    const asked = members
+      .filter(({ nodeId }) => nodeId !== identity.nodeId && peers.isConnected(nodeId))
+      .map(({ nodeId }) => metadataLeader.askNode(nodeId, operation, fields, ASK_NODE_TIMEOUT_MS) as Promise<T>)
+    const answers = await Promise.allSettled(asked)
+    return answers.flatMap((answer) => {
+      if (answer.status === 'fulfilled') return [answer.value]
+      // A broker that does not answer shows as missing in what is told.
+      if (isBug(answer.reason)) throw answer.reason
+      return []
+    })
+  }
+}

@@ -1,0 +1,69 @@
+// Who leads each partition, as far as this node knows: from its own replicas and from what the others announce. Entries
+// only move forward, by route version.
+import { compareRouteVersions, type Route, type RouteChange } from '@millrace/protocol'
+
+export const NO_ROUTE: Route = { nodeId: 0, shard: 0, placement: 0, term: 0 }
+
+export class LeaderTable {
+  readonly #routes = new Map<number, Route[]>()
+  /** Topics that are announced before the metadata names them. */
+  readonly #early = new Map<number, Map<number, Route>>()
+
+  /** @param onChange told of everything that was news, whoever brought it. */
+  constructor(private readonly onChange: (changes: readonly RouteChange[]) => void) {}
+
+  /** The topic is there now. */
+  addTopic(topicId: number, partitions: number): void {
+    if (this.#routes.has(topicId)) return
+    const routes = new Array<Route>(partitions).fill(NO_ROUTE)
+    for (const [partition, route] of this.#early.get(topicId) ?? []) {
+      if (partition < partitions) routes[partition] = route
+    }
+    this.#early.delete(topicId)
+    this.#routes.set(topicId, routes)
+  }
+
+  removeTopic(topicId: number): void {
+    this.#routes.delete(topicId)
+    this.#early.delete(topicId)
+  }
+
+  route(topicId: number, partition: number): Route {
+    return this.#routes.get(topicId)?.[partition] ?? NO_ROUTE
+  }
+
+  routes(topicId: number): readonly Route[] {
+    return this.#routes.get(topicId) ?? []
+  }
+
+  /** @returns those that were news. */
+  learn(changes: readonly RouteChange[]): readonly RouteChange[] {
+    const news = changes.filter((change) => this.#learnOne(change))
+    if (news.length > 0) this.onChange(news)
+    return news
+  }
+
+  /** How many partitions each node leads. */
+  ledBy(): ReadonlyMap<number, number> {
+    const counts = new Map<number, number>()
+    for (const routes of this.#routes.values()) {
+      for (const { nodeId } of routes) counts.set(nodeId, (counts.get(nodeId) ?? 0) + 1)
+    }
+    return counts
+  }
+
+  #learnOne({ topicId, partition, route }: RouteChange): boolean {
+    const routes = this.#routes.get(topicId)
+    if (routes === undefined) {
+      const early = this.#early.get(topicId) ?? new Map<number, Route>()
+      const known = early.get(partition)
+      if (known === undefined || compareRouteVersions(route, known) > 0) early.set(partition, route)
+      this.#early.set(topicId, early)
+      return false
+    }
+    const known = routes[partition]
+    if (known === undefined || compareRouteVersions(route, known) <= 0) return false
+    routes[partition] = route
+    return true
+  }
+}

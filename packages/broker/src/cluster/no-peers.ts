@@ -1,0 +1,31 @@
+// The other brokers of a broker that is a cluster by itself: there are none.
+import { ProtocolError, type RouteChange } from '@millrace/protocol'
+import type { GroupPeers } from '../replication/group-ports.js'
+import type { Forwarder } from './metadata-leader.js'
+
+/** What a node needs of the way to the others. */
+export interface NodePeers extends GroupPeers, Forwarder {
+  start(): void
+  stop(): Promise<void>
+  /** Tells everybody who leads what, soon. */
+  announce(changes: readonly RouteChange[]): void
+  /** Monotonic milliseconds of the last frame from a node. */
+  heardMs(nodeId: number): number
+}
+
+export const NO_PEERS: NodePeers = {
+  start() {},
+  async stop() {},
+  announce() {},
+  heardMs: () => Number.NEGATIVE_INFINITY,
+  isConnected: () => false,
+  async forward(to) {
+    throw new ProtocolError('NOT_LEADER', `node ${to} is no member of this cluster`)
+  },
+  send() {},
+  sendAppend(_to, _key, _header, read) {
+    read.release()
+    return false
+  },
+  sendInstall: () => false,
+}

@@ -1,0 +1,146 @@
+// What brokers do for each other and for administrators: changes of the metadata on the node that leads it, and questions
+// about the partitions that a node leads. Fields are MessagePack maps; unknown ones are refused, so that a typing error is seen.
+import { ProtocolError } from '@millrace/protocol'
+import type { Fields } from '../message-pack.js'
+import type { Partition } from '../partition/partition.js'
+import type { ReplicaStatus } from '../replication/group-ports.js'
+import type { Shard } from '../shard.js'
+import type { LocalOperation } from './metadata-leader.js'
+import type { MetadataLog } from './metadata-log.js'
+import type { Topics } from './topics.js'
+
+const DEFAULT_PARTITIONS = 1
+const DEFAULT_DURABILITY = 'flushed'
+const DEFAULT_CODECS = ['none', 'gzip']
+
+export interface OperationsContext {
+  readonly metadata: MetadataLog
+  readonly topics: Topics
+  readonly shard: Shard
+}
+
+/** What a leader tells of one of its partitions. */
+export interface PartitionStatus {
+  readonly partition: number
+  readonly term: number
+  readonly logStartOffset: number
+  readonly highWatermark: number
+  readonly bytesOnDisk: number
+  readonly replicas: readonly ReplicaStatus[]
+}
+
+/** What a node tells of itself. */
+export interface NodeStatus {
+  readonly partitionsLed: number
+  /** Of those, partitions of which a replica lacks committed batches. */
+  readonly underReplicated: number
+}
+
+/** @returns the operations that this node carries out, by name. */
+export function localOperations({ metadata, topics, shard }: OperationsContext): LocalOperation {
+  const operations: Readonly<Record<string, (fields: Fields) => Promise<unknown> | unknown>> = {
+    createTopic: (fields) => createTopic(topics, fields),
+    deleteTopic: (fields) => deleteTopic(topics, fields),
+    registerNode: (fields) => registerNode(metadata, fields),
+    partitionStatus: ({ topicId }) => partitionStatus(shard, Number(topicId)),
+    nodeStatus: () => nodeStatus(shard),
+  }
+  return async (operation, fields) => {
+    const perform = Object.hasOwn(operations, operation) ? operations[operation] : undefined
+    if (perform === undefined) throw new ProtocolError('UNKNOWN_OPERATION', `the operation ${operation} is unknown`)
+    return perform(fields)
+  }
+}
+
+async function createTopic(topics: Topics, fields: Fields): Promise<unknown> {
+  onlyFields(fields, ['name', 'partitions', 'replicas', 'durability', 'codecs', 'retentionMs', 'retentionBytes'])
+  const { partitions = DEFAULT_PARTITIONS, durability = DEFAULT_DURABILITY, codecs = DEFAULT_CODECS } = fields
+  if (typeof partitions !== 'number') throw new ProtocolError('INVALID_CONFIG', 'partitions is no number')
+  if (typeof durability !== 'string') throw new ProtocolError('INVALID_CONFIG', 'durability is no text')
+  if (!Array.isArray(codecs) || !codecs.every((codec) => typeof codec === 'string')) {
+    throw new ProtocolError('INVALID_CONFIG', 'codecs is no list of texts')
+  }
+  const topic = await topics.create({
+    name: topicName(fields),
+    partitions,
+    durability,
+    codecs,
+    replicas: numberOrNull(fields, 'replicas'),
+    retentionMs: numberOrNull(fields, 'retentionMs'),
+    retentionBytes: numberOrNull(fields, 'retentionBytes'),
+  })
+  return { topicId: topic.topicId, name: topic.name, partitions: topic.partitions }
+}
+
+function numberOrNull(fields: Fields, name: string): number | null {
+  const value = fields[name] ?? null
+  if (value !== null && typeof value !== 'number') throw new ProtocolError('INVALID_CONFIG', `${name} is no number`)
+  return value
+}
+
+async function deleteTopic(topics: Topics, fields: Fields): Promise<unknown> {
+  onlyFields(fields, ['name'])
+  const topic = await topics.delete(topicName(fields))
+  return { topicId: topic.topicId }
+}
+
+/** A node that has begun with an empty disk is known by it from now on. */
+async function registerNode(metadata: MetadataLog, fields: Fields): Promise<unknown> {
+  const { nodeId, diskId } = fields
+  if (typeof nodeId !== 'number' || typeof diskId !== 'string') {
+    throw new ProtocolError('INVALID_REQUEST', 'a node without number or disk')
+  }
+  await metadata.propose((state) => {
+    const known = state.diskOf(nodeId)
+    if (known !== null && known !== diskId) {
+      throw new ProtocolError('WRONG_DISK', `node ${nodeId} began with disk ${known}, not ${diskId}`)
+    }
+    return { kind: 'registerNode', nodeId, diskId }
+  })
+  return {}
+}
+
+export function partitionStatus(shard: Shard, topicId: number): readonly PartitionStatus[] {
+  return shard
+    .partitionsOf(topicId)
+    .filter(({ leads }) => leads)
+    .map(statusOf)
+}
+
+function statusOf(partition: Partition): PartitionStatus {
+  const { key, route, logStartOffset, highWatermark, bytesOnDisk } = partition
+  return {
+    partition: key.partition,
+    term: route.term,
+    logStartOffset,
+    highWatermark,
+    bytesOnDisk,
+    replicas: partition.group.replicas(),
+  }
+}
+
+export function nodeStatus(shard: Shard): NodeStatus {
+  let partitionsLed = 0
+  let underReplicated = 0
+  for (const partition of shard.partitions()) {
+    if (!partition.leads) continue
+    partitionsLed++
+    if (partition.group.replicas().some(({ matchIndex }) => matchIndex < partition.committedIndex)) underReplicated++
+  }
+  return { partitionsLed, underReplicated }
+}
+
+/** @throws ProtocolError INVALID_TOPIC_NAME. */
+export function topicName(fields: Fields): string {
+  if (typeof fields.name !== 'string') throw new ProtocolError('INVALID_TOPIC_NAME', 'the name is no text')
+  return fields.name
+}
+
+/** @throws ProtocolError INVALID_REQUEST. */
+export function onlyFields(fields: Fields, known: readonly string[]): void {
+  for (const name of Object.keys(fields)) {
+    if (!known.includes(name)) {
+      throw new ProtocolError('INVALID_REQUEST', `the field ${JSON.stringify(name)} is unknown`)
+    }
+  }
+}

@@ -1,0 +1,269 @@
+// Everything of a broker between its logs and its listener: groups and their peers, metadata, topics, the cluster map.
+import type { RouteChange } from '@millrace/protocol'
+import { ClusterView } from './cluster/cluster-view.js'
+import { LeaderTable } from './cluster/leader-table.js'
+import { MapPublisher } from './cluster/map-publisher.js'
+import { MetadataLeader } from './cluster/metadata-leader.js'
+import { METADATA_KEY, MetadataLog } from './cluster/metadata-log.js'
+import type { NodePeers } from './cluster/no-peers.js'
+import { localOperations } from './cluster/operations.js'
+import { Topics } from './cluster/topics.js'
+import type { Environment, LogFields, Volume } from './environment.js'
+import type { Identity } from './identity.js'
+import { REGISTER_RETRY_MS, ROUTE_BATCH_MS, TRANSFER_POLL_MS } from './limits.js'
+import type { Member } from './members.js'
+import type { Metrics } from './metrics.js'
+import { Groups } from './replication/groups.js'
+import { RepairList } from './replication/repair-list.js'
+import { isBug } from './server/failures.js'
+import { Shard } from './shard.js'
+import { StartError } from './start-error.js'
+import { keyText } from './storage/group-envelope.js'
+import type { LogStore } from './storage/log-store.js'
+import { refuseToReplace } from './storage/missing-log.js'
+
+/** What the way to the other brokers tells this node. */
+export interface PeerEvents {
+  readonly groups: Groups
+  allLeaderships(): readonly RouteChange[]
+  onLeaders(changes: readonly RouteChange[]): void
+  onForward(payload: Uint8Array): Promise<Uint8Array>
+  /** The disk a node is known by; null for one that has not been registered. */
+  diskOf(nodeId: number): string | null
+}
+
+export interface NodeOptions {
+  readonly environment: Environment
+  readonly store: LogStore
+  readonly volume: Pick<Volume, 'readSmall' | 'writeSmall'>
+  readonly identity: Identity
+  /** This broker among them; one without others is a cluster by itself. */
+  readonly members: readonly Member[]
+  readonly metrics: Metrics
+  readonly report: (error: unknown, where: LogFields) => void
+  readonly connectPeers: (events: PeerEvents) => NodePeers
+}
+
+export class Node {
+  readonly groups: Groups
+  readonly peers: NodePeers
+  readonly map: MapPublisher
+  readonly leaders: LeaderTable
+  readonly shard: Shard
+  readonly topics: Topics
+  readonly metadataLeader: MetadataLeader
+  readonly view: ClusterView
+  readonly #options: NodeOptions
+  /** Routes that are news and have not been pushed yet. */
+  #news: RouteChange[] = []
+  #opening = false
+  #opened = false
+  #stopped = false
+  #whenReady: (() => void)[] = []
+
+  private constructor(
+    options: NodeOptions,
+    parts: Pick<Node, 'groups' | 'peers' | 'leaders' | 'map'>,
+    readonly metadata: MetadataLog,
+  ) {
+    const { environment, store, identity, members, metrics, report } = options
+    this.#options = options
+    this.groups = parts.groups
+    this.peers = parts.peers
+    this.leaders = parts.leaders
+    this.map = parts.map
+    const { groups, leaders, map } = parts
+    const { nodeId } = identity
+    this.shard = new Shard({ environment, store, metrics, groups, leaders, nodeId })
+    const ids = members.map((member) => member.nodeId)
+    const topicsReport = (error: unknown): void => report(error, { during: 'opening topics' })
+    const { shard } = this
+    this.topics = new Topics({
+      metadata,
+      shard,
+      map,
+      leaders,
+      members: ids,
+      log: environment.log,
+      report: topicsReport,
+    })
+    this.metadataLeader = new MetadataLeader({
+      metadata,
+      forwarder: this.peers,
+      clock: environment.clock,
+      local: localOperations({ metadata, topics: this.topics, shard }),
+    })
+    const { metadataLeader, peers } = this
+    this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })
+  }
+
+  /** Opens the metadata; nothing moves before `start`. @throws StorageError, ProtocolError. */
+  static async open(options: NodeOptions): Promise<Node> {
+    const { environment, store, volume, identity, members, report, connectPeers } = options
+    const { clock, memory } = environment
+    const { nodeId, clusterId } = identity
+    const isAlone = members.length === 1
+    const found = new Set(store.found.map(keyText))
+    const repairs = await RepairList.open(volume)
+    let node: Node | null = null
+    const leaders = new LeaderTable((changes) => node?.routesChanged(changes))
+    const events: PeerEvents = {
+      get groups(): Groups {
+        return groups
+      },
+      allLeaderships: () => node?.ownLeaderships() ?? [],
+      onLeaders: (changes) => void leaders.learn(changes),
+      onForward: (payload) => node!.metadataLeader.onForward(payload),
+      diskOf: (peer) => node?.metadata.state.diskOf(peer) ?? null,
+    }
+    const peers = connectPeers(events)
+    const groups = new Groups({
+      environment,
+      nodeId,
+      starts: identity.starts,
+      peers,
+      votes: store.votes,
+      repairs,
+      isLost: (key) => store.votes.find(key) !== null && !found.has(keyText(key)),
+      report: (error) => report(error, { during: 'replication' }),
+    })
+    // A log that nobody else has must not begin anew because it cannot be found.
+    if (isAlone && identity.starts > 1) refuseToReplace(store, METADATA_KEY)
+    const metadata = await MetadataLog.open(store, {
+      memory,
+      clock,
+      groups,
+      members: members.map((member) => member.nodeId),
+    })
+    const map = new MapPublisher(clusterId, metadata.version, isAlone)
+    node = new Node(options, { groups, peers, leaders, map }, metadata)
+    return node
+  }
+
+  /** Takes part from now on. For a broker that is alone, resolves once its topics are open. @throws StorageError, StartError. */
+  async start(): Promise<void> {
+    const { members, report } = this.#options
+    const ready = new Promise<void>((resolve, reject) => {
+      this.#whenReady.push(resolve)
+      this.metadata.onChanged = () => {
+        this.#bootstrap()
+        this.#openWhenKnown().catch((error: unknown) => {
+          reject(error)
+          if (members.length > 1) report(error, { during: 'opening what the metadata names' })
+        })
+      }
+    })
+    this.metadata.start()
+    this.peers.start()
+    this.metadata.onChanged()
+    // A cluster needs a majority, which may be long in coming; the others have to reach this broker until then.
+    if (members.length > 1) ready.catch(() => {})
+    else await ready
+  }
+
+  /** Where clients find a broker. */
+  putNode(member: Member): void {
+    this.map.putNode({ ...member, shardCount: this.#options.environment.cores.count })
+  }
+
+  /** Resolves once this broker knows the metadata and serves what it leads. */
+  ready(): Promise<void> {
+    return this.#opened ? Promise.resolve() : new Promise((resolve) => this.#whenReady.push(resolve))
+  }
+
+  get isReady(): boolean {
+    return this.#opened
+  }
+
+  /** Has others lead what this node leads, as far as that can be had in time. Always resolves. */
+  async handOver(timeoutMs: number): Promise<void> {
+    const { clock } = this.#options.environment
+    const deadline = clock.monotonicMs() + timeoutMs
+    while (clock.monotonicMs() < deadline) {
+      let leading = 0
+      for (const group of this.groups.all()) if (group.handOver()) leading++
+      if (leading === 0) return
+      await new Promise<void>((resolve) => clock.timer(TRANSFER_POLL_MS, resolve))
+    }
+  }
+
+  /** Takes part no more. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.groups.stop()
+    await this.peers.stop()
+  }
+
+  // -------------------------------------------------------------- beginning
+
+  /** Whoever leads an empty metadata log gives the cluster its identity. */
+  #bootstrap(): void {
+    if (!this.metadata.leads || this.metadata.state.clusterId !== null) return
+    const { clusterId } = this.#options.identity
+    this.metadata
+      .propose(() => ({ kind: 'bootstrap', clusterId }))
+      .catch((error: unknown) => {
+        // Whoever leads next does it.
+        if (isBug(error)) this.#options.report(error, { during: 'bootstrap' })
+      })
+  }
+
+  async #openWhenKnown(): Promise<void> {
+    const { metadata } = this
+    if (this.#opening || this.#stopped || !metadata.hasCommitted || metadata.state.clusterId === null) return
+    this.#opening = true
+    const { identity } = this.#options
+    if (metadata.state.clusterId !== identity.clusterId) {
+      throw new StartError(
+        'DATA_OF_ANOTHER',
+        `the metadata is of cluster ${metadata.state.clusterId}, the identity file of ${identity.clusterId}: ` +
+          'the data directory was put together from two; restore one of them',
+      )
+    }
+    await this.topics.open()
+    this.#opened = true
+    this.map.becomeReady()
+    for (const resolve of this.#whenReady.splice(0)) resolve()
+    this.#register()
+  }
+
+  /** Makes the disk known that this node began with, until that is committed. */
+  #register(): void {
+    const { identity, environment } = this.#options
+    const { nodeId, diskId } = identity
+    if (this.#stopped || this.metadata.state.diskOf(nodeId) === diskId) return
+    const again = (): void => void environment.clock.timer(REGISTER_RETRY_MS, () => this.#register())
+    this.metadataLeader
+      .perform('registerNode', { nodeId, diskId }, Number.POSITIVE_INFINITY)
+      .catch((error: unknown) => {
+        if (isBug(error)) this.#options.report(error, { during: 'registration' })
+        else again()
+      })
+  }
+
+  // -------------------------------------------------------------- who leads
+
+  ownLeaderships(): readonly RouteChange[] {
+    const own: RouteChange[] = []
+    for (const { leads, key, route } of this.shard.partitions()) {
+      if (leads) own.push({ topicId: key.topicId, partition: key.partition, route })
+    }
+    return own
+  }
+
+  /** News of a moment leave together, to clients and, where this node leads, to the other brokers. */
+  routesChanged(changes: readonly RouteChange[]): void {
+    const isFirst = this.#news.length === 0
+    this.#news.push(...changes)
+    if (isFirst) this.#options.environment.clock.timer(ROUTE_BATCH_MS, () => this.#pushRoutes())
+  }
+
+  #pushRoutes(): void {
+    const news = this.#news
+    this.#news = []
+    this.map.putRoutes(news)
+    const { nodeId } = this.#options.identity
+    const own = news.filter(({ route }) => route.nodeId === nodeId)
+    if (own.length > 0) this.peers.announce(own)
+  }
+}

@@ -1,0 +1,64 @@
+// What followers get is read from the log of the leader: at once from memory, or when the disk has brought it.
+import type { RaftCore } from '../raft/raft-core.js'
+import type { Effect, Entry, NodeId } from '../raft/raft-types.js'
+import { type LogKey, type LogRead, type PartitionLog, StorageError } from '../storage/log-store.js'
+import type { GroupPeers } from './group-ports.js'
+
+interface FollowerReadOptions {
+  readonly key: LogKey
+  readonly log: PartitionLog
+  readonly peers: GroupPeers
+  readonly report: (error: unknown) => void
+}
+
+interface FollowerReadEvents {
+  isStopped(): boolean
+  /** The core has been told: there may be effects. */
+  done(): void
+}
+
+export class FollowerReads {
+  constructor(
+    private readonly core: RaftCore<Entry>,
+    private readonly options: FollowerReadOptions,
+    private readonly events: FollowerReadEvents,
+  ) {}
+
+  begin({ to, term, nextIndex, maxBytes }: Effect<Entry> & { kind: 'read' }): void {
+    const failed = (error: unknown): void => this.#failed(to, term, error)
+    try {
+      const read = this.options.log.readFrom(nextIndex, maxBytes)
+      if (read instanceof Promise) read.then((loaded) => this.#send(to, term, loaded), failed)
+      else this.#send(to, term, read)
+    } catch (error) {
+      failed(error)
+    }
+  }
+
+  #failed(to: NodeId, term: number, error: unknown): void {
+    if (!(error instanceof StorageError)) this.options.report(error)
+    if (this.events.isStopped()) return
+    this.core.readFailed(to, term)
+    this.events.done()
+  }
+
+  #send(to: NodeId, term: number, read: LogRead): void {
+    const { key, peers } = this.options
+    if (this.events.isStopped()) {
+      read.release()
+      return
+    }
+    const header = read.batchCount === 0 ? null : this.core.entriesRead(to, term, entriesOf(read))
+    if (header === null) {
+      read.release()
+      if (read.batchCount === 0) this.core.readFailed(to, term)
+    } else if (!peers.sendAppend(to, key, header, read)) this.core.unreachable(to)
+    this.events.done()
+  }
+}
+
+/** What the core has to know of entries that were read: how many, and how long they are together. */
+function entriesOf({ batchCount, byteLength }: LogRead): readonly Entry[] {
+  const entry = { term: 0, configuration: null, byteLength: byteLength / batchCount }
+  return new Array<Entry>(batchCount).fill(entry)
+}

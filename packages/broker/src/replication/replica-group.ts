@@ -1,0 +1,396 @@
+// One replica of a group: drives the Raft core with a log, votes and peers. Messages, ticks and completions come in one
+// after the other; what the core wants done to the log is done in order, when the log has room for it.
+import { assert, BATCH_CHECKSUM_START, type BatchHeader, LOG_PART_BYTES } from '@millrace/protocol'
+import type { Block } from '../environment.js'
+import { RaftCore } from '../raft/raft-core.js'
+import { RAFT_LIMITS } from '../raft/raft-limits.js'
+import type { Effect, Entry, HardState, InstallRequest, NodeId, RaftMessage, RaftStart } from '../raft/raft-types.js'
+import type { TransferRefusal } from '../raft/transfer.js'
+import { type LogKey, type PartitionLog, StorageError } from '../storage/log-store.js'
+import { FollowerReads } from './follower-reads.js'
+import type { ReplicaGroupOptions } from './group-options.js'
+import type { IncomingAppend, LoggedEntry, ReplicaStatus } from './group-ports.js'
+import { encodeInstalledState } from './installed-state.js'
+import { LogTasks } from './log-tasks.js'
+import { OwnBatches } from './own-batches.js'
+import { ReadBarriers } from './read-barriers.js'
+
+type Performed = Effect<Entry>
+
+export class ReplicaGroup {
+  readonly core: RaftCore<Entry>
+  readonly #options: ReplicaGroupOptions
+  readonly #log: PartitionLog
+  readonly #tasks: LogTasks
+  readonly #barriers = new ReadBarriers()
+  readonly #ownBatches: OwnBatches
+  readonly #reads: FollowerReads
+  /** The frame whose message the core is looking at. */
+  #incoming: IncomingAppend | null = null
+  #running = false
+  #scheduled = false
+  /** The log fails, or the group is closed: this replica says nothing any more. */
+  #stopped = false
+  #servingTerm = 0
+
+  constructor(options: ReplicaGroupOptions) {
+    const { key, log, mode, votes, nodeId, configuration, isRepairing, random } = options
+    this.#options = options
+    this.#log = log
+    const found = votes.find(key)
+    this.core = new RaftCore<Entry>({
+      nodeId,
+      limits: RAFT_LIMITS,
+      random,
+      hardState: hardStateOf(found, Math.max(log.filled.term, options.leastTerm)),
+      start: { index: log.start.index, previousTerm: log.start.previousTerm, configuration },
+      terms: log.termRuns(),
+      lastIndex: log.filled.index,
+      durableIndex: durableIndexOf(log, mode),
+      configurations: [],
+      committed: log.start.index - 1,
+      isRepairing: isRepairing || found === 'lost',
+    })
+    this.#tasks = new LogTasks(log, options, {
+      appended: (entry) => options.owner.followed(entry),
+      truncated: (lastIndex, sequence) => {
+        this.core.truncated(sequence)
+        options.owner.truncated(lastIndex)
+      },
+      installed: (start) => this.#installed(start),
+      progressed: () => this.#logMoved(),
+      failed: (error) => this.#fail(error),
+    })
+    this.#ownBatches = new OwnBatches(this.core, options, {
+      appended: () => this.#schedule(),
+      retry: () => this.#tasks.pump(),
+    })
+    this.#reads = new FollowerReads(this.core, options, {
+      isStopped: () => this.#stopped,
+      done: () => this.#run(),
+    })
+    log.onAdvance = () => this.#logMoved()
+  }
+
+  /** Takes part from now on. */
+  start(): void {
+    // What recovery found is durable: it was flushed again before the log was given away.
+    this.#logMoved()
+  }
+
+  get key(): LogKey {
+    return this.#options.key
+  }
+
+  /** Whether this node leads and everything committed before its term is known here. */
+  get isServing(): boolean {
+    return !this.#stopped && this.core.isServing
+  }
+
+  get term(): number {
+    return this.core.term
+  }
+
+  get leader(): NodeId {
+    return this.core.leader
+  }
+
+  // -------------------------------------------------------------- what comes in
+
+  receive(message: RaftMessage<Entry>): void {
+    if (this.#stopped) return
+    this.core.step(message)
+    this.#run()
+  }
+
+  receiveAppend(append: IncomingAppend): void {
+    // Damaged on its way, or in the memory of the leader: it is as if it had been lost.
+    if (this.#stopped || !append.message.entries.every((entry) => this.#isWhole(entry))) {
+      append.release()
+      return
+    }
+    this.#incoming = append
+    this.core.step(append.message)
+    this.#run()
+    // Nothing of it was wanted: the log holds it already, or does not agree.
+    if (this.#incoming !== null) append.release()
+    this.#incoming = null
+  }
+
+  #isWhole({ block, clientAt, header }: LoggedEntry): boolean {
+    const { memory, damagedOnTheWay } = this.#options
+    const from = clientAt + BATCH_CHECKSUM_START
+    const holds = memory.checksum(block, from, header.length - BATCH_CHECKSUM_START, 0) === header.checksum
+    if (!holds) damagedOnTheWay(this.key)
+    return holds
+  }
+
+  receiveInstall(message: InstallRequest, state: Uint8Array): void {
+    if (this.#stopped) return
+    this.#tasks.offeredState = state
+    this.receive(message)
+  }
+
+  tick(): void {
+    if (this.#stopped) return
+    this.core.tick()
+    this.#run()
+  }
+
+  peerLost(nodeId: NodeId): void {
+    if (this.#stopped) return
+    this.core.unreachable(nodeId)
+    this.#run()
+  }
+
+  /**
+   * Appends a batch where this node leads.
+   * @returns its index; null, and nothing has changed, when its checksum does not hold. @throws StorageError.
+   */
+  append(block: Block, at: number, header: BatchHeader, baseOffset: number, appendTime: number): number | null {
+    const { term } = this.core
+    const index = this.#log.filled.index + 1
+    assert(this.mayAppend && index === this.core.lastIndex + 1, 'only a leader appends, behind everything of its log')
+    if (!this.#log.append(block, at, header, { term, baseOffset, index, appendTime }, this.#options.mode)) return null
+    this.#proposed(header)
+    return index
+  }
+
+  #proposed({ length }: BatchHeader): void {
+    this.core.proposed([{ term: this.core.term, configuration: null, byteLength: LOG_PART_BYTES + length }])
+    this.#schedule()
+  }
+
+  /** Resolves once everything committed before the call is known here. Rejects when this node does not lead any more. */
+  readBarrier(): Promise<void> {
+    if (this.#stopped) return Promise.reject(this.#notLeading())
+    const promise = this.#barriers.wait(this.core.requestRead(), () => this.#notLeading())
+    this.#run()
+    return promise
+  }
+
+  /** Hands leadership over. @returns why not, or null. */
+  transferTo(nodeId: NodeId): TransferRefusal | null {
+    const refusal = this.core.transferTo(nodeId)
+    this.#run()
+    return refusal
+  }
+
+  /** Whether batches can be appended now; if not while this node leads, `changed` or `committed` tells when to look again. */
+  get mayAppend(): boolean {
+    return this.isServing && this.core.mayPropose
+  }
+
+  /** Asks the follower that is farthest to lead instead. @returns whether this node leads still, and another could. */
+  handOver(): boolean {
+    if (this.#stopped || this.core.role !== 'leader') return false
+    const others = this.replicas().filter(({ nodeId, isLearner }) => nodeId !== this.#options.nodeId && !isLearner)
+    if (others.length === 0) return false
+    const best = others.reduce((a, b) => (b.matchIndex > a.matchIndex ? b : a))
+    // Refused while one is under way: that is waited for.
+    this.transferTo(best.nodeId)
+    return true
+  }
+
+  /** What this node knows as a leader of every replica, itself included. */
+  replicas(): readonly ReplicaStatus[] {
+    const { configuration, durableIndex, lastIndex } = this.core
+    const { nodeId: self } = this.#options
+    const statusOf = (nodeId: NodeId, isLearner: boolean): ReplicaStatus => {
+      const matchIndex = nodeId === self ? durableIndex : this.core.matchOf(nodeId)
+      return { nodeId, matchIndex, lagBatches: lastIndex - matchIndex, isLearner }
+    }
+    return [
+      ...configuration.voters.map((nodeId) => statusOf(nodeId, false)),
+      ...configuration.learners.map((nodeId) => statusOf(nodeId, true)),
+    ]
+  }
+
+  /** Takes part in nothing any more. */
+  stop(): void {
+    if (this.#stopped) return
+    this.#stopped = true
+    this.#tasks.stop()
+    this.#barriers.refuseAll()
+    this.#options.owner.changed()
+  }
+
+  #notLeading(): Error {
+    return new StorageError('CLOSED', 'the replica does not lead any more')
+  }
+
+  // -------------------------------------------------------------- what the log says
+
+  #logMoved(): void {
+    const log = this.#log
+    const { mode, owner } = this.#options
+    if (log.failure !== null) {
+      this.#fail(log.failure)
+      return
+    }
+    if (this.#stopped) return
+    const index = durableIndexOf(log, mode)
+    // Nothing is said of what is about to be cut off.
+    if (!this.#tasks.isCutting && index > 0) {
+      this.core.durable(index, log.termAtIndex(index))
+      owner.durable(index)
+    }
+    this.#run()
+    this.#applyCommit()
+  }
+
+  #fail(error: unknown): void {
+    if (!(error instanceof StorageError)) this.#options.report(error)
+    this.stop()
+  }
+
+  // -------------------------------------------------------------- what is to be done
+
+  /** At the end of the turn: what was appended in it leaves together. */
+  #schedule(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    this.#options.clock.defer(() => {
+      this.#scheduled = false
+      if (!this.#stopped) this.#run()
+    })
+  }
+
+  #run(): void {
+    if (this.#running) return
+    this.#running = true
+    try {
+      for (let effects = this.core.takeEffects(); effects.length > 0; effects = this.core.takeEffects()) {
+        for (const effect of effects) if (!this.#stopped) this.#perform(effect)
+      }
+    } finally {
+      this.#running = false
+    }
+    this.#noteServing()
+  }
+
+  #perform(effect: Performed): void {
+    switch (effect.kind) {
+      case 'persist':
+        this.#persist(effect)
+        return
+      case 'send':
+        this.#send(effect.message)
+        return
+      case 'read':
+        this.#reads.begin(effect)
+        return
+      case 'truncate':
+        this.#tasks.truncate(effect.lastIndex, effect.sequence)
+        return
+      case 'append':
+        this.#append(effect)
+        return
+      case 'install':
+        this.#tasks.install(effect.start)
+        return
+      case 'commit':
+        this.#applyCommit()
+        return
+      case 'role':
+        this.#roleChanged(effect)
+        return
+      case 'readReady':
+        this.#barriers.ready(effect.read)
+        return
+      case 'readRefused':
+        this.#barriers.refuse(effect.read)
+        return
+      case 'transferAborted':
+        this.#options.owner.changed()
+        return
+      case 'repaired':
+        this.#options.repaired(this.key)
+        return
+      case 'leaveJoint':
+        this.#tasks.whenRoom(() => this.#ownBatches.leaveJoint(effect.configuration))
+        return
+    }
+  }
+
+  #persist({ sequence, hardState }: Performed & { kind: 'persist' }): void {
+    this.#options.votes.save(this.key, hardState).then(
+      () => {
+        if (this.#stopped) return
+        this.core.hardStatePersisted(sequence)
+        this.#run()
+      },
+      (error: unknown) => this.#fail(error),
+    )
+  }
+
+  #send(message: RaftMessage<Entry>): void {
+    const { peers, owner } = this.#options
+    if (message.kind !== 'install') {
+      peers.send(message.to, this.key, message)
+      return
+    }
+    const state = encodeInstalledState({
+      offset: this.#log.start.offset,
+      state: owner.stateToInstall(this.#committedHere),
+    })
+    this.core.installSent(message.to, peers.sendInstall(message.to, this.key, message, state))
+  }
+
+  #append({ entries }: Performed & { kind: 'append' }): void {
+    const incoming = this.#incoming
+    assert(incoming !== null, 'entries to append come with the message that the core is looking at')
+    this.#incoming = null
+    // What the log has already is left out from the front.
+    const wanted = incoming.message.entries.slice(incoming.message.entries.length - entries.length)
+    this.#tasks.append(wanted, () => incoming.release())
+  }
+
+  #roleChanged({ role, term }: Performed & { kind: 'role' }): void {
+    if (role === 'leader') this.#tasks.whenRoom(() => this.#ownBatches.beginTerm(term))
+    this.#options.owner.changed()
+  }
+
+  #installed(start: RaftStart): void {
+    this.core.installed(start)
+    this.#options.owner.installed()
+    this.#logMoved()
+  }
+
+  // -------------------------------------------------------------- what comes of it
+
+  /** Of what is committed, the part that is in this log: a follower may hear of the commit first. */
+  get #committedHere(): number {
+    return Math.min(this.core.commitIndex, this.#tasks.appliedIndex)
+  }
+
+  #applyCommit(): void {
+    const index = this.#committedHere
+    const { index: startBefore } = this.#log.start
+    this.#log.noteCommitted(index)
+    this.#options.owner.committed(index)
+    const { start } = this.#log
+    if (start.index !== startBefore) {
+      this.core.logStartMoved({ ...start, configuration: this.core.configuration })
+    }
+    this.#noteServing()
+  }
+
+  #noteServing(): void {
+    const term = this.isServing ? this.core.term : 0
+    if (term === this.#servingTerm) return
+    this.#servingTerm = term
+    this.#options.owner.changed()
+  }
+}
+
+/** @param leastTerm where there is nothing, or what there was is lost. */
+function hardStateOf(found: HardState | 'lost' | null, leastTerm: number): HardState {
+  // The log may be of a newer term than a vote that a crash has cut short.
+  const isKnown = found !== null && found !== 'lost' && found.term >= leastTerm
+  return isKnown ? found : { term: leastTerm, votedFor: 0 }
+}
+
+function durableIndexOf(log: PartitionLog, mode: 'flush' | 'write'): number {
+  return mode === 'flush' ? log.flushedIndex : log.writtenIndex
+}
