@@ -113,5 +113,6 @@ async function firstAcknowledgement({ broker }: Session, spawnedAt: number): Pro
 
 async function missingOffsets(mill: Mill, { offsets }: Acknowledged): Promise<number> {
   const { partitions } = await admin(mill).describeTopic('durable')
-  return partitions.filter(({ partition, highWatermark }) => highWatermark <= (offsets.get(partition) ?? -1)).length
+  return partitions.filter(({ partition, highWatermark }) => (highWatermark ?? 0) <= (offsets.get(partition) ?? -1))
+    .length
 }

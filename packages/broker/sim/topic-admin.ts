@@ -24,7 +24,9 @@ export async function logStarts({ mill, sleep }: AdminContext, name: string): Pr
   for (;;) {
     try {
       const { partitions } = await admin(mill).describeTopic(name)
-      return partitions.map(({ logStartOffset }) => logStartOffset)
+      // A partition without a leader has nobody to tell.
+      const starts = partitions.flatMap(({ logStartOffset }) => logStartOffset ?? [])
+      if (starts.length === partitions.length) return starts
     } catch (error) {
       mustBeMillraceError(error)
     }

@@ -44,8 +44,8 @@ function readPartition(fields: AdminFields, topicId: number, known: ClusterMap):
     term,
     placement: isRoute ? route.placement : 0,
     replicas: 'replicas' in fields ? list(fields, 'replicas', (value) => readReplica(map(value))) : [],
-    logStartOffset: number(fields, 'logStartOffset'),
-    highWatermark: number(fields, 'highWatermark'),
+    logStartOffset: numberOrNull(fields, 'logStartOffset'),
+    highWatermark: numberOrNull(fields, 'highWatermark'),
     bytesOnDisk: numberOrNull(fields, 'bytesOnDisk'),
   }
 }

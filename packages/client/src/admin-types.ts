@@ -61,10 +61,11 @@ export interface PartitionDescription {
   readonly placement: number
   /** Empty while there is no leader to tell. */
   readonly replicas: readonly ReplicaDescription[]
-  readonly logStartOffset: number
+  /** Null while there is no leader to tell, like what follows. */
+  readonly logStartOffset: number | null
   /** The offset that the next committed record will have. */
-  readonly highWatermark: number
-  /** At the node that answered; null when it does not know. */
+  readonly highWatermark: number | null
+  /** At the leader. */
   readonly bytesOnDisk: number | null
 }
 

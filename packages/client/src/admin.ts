@@ -61,12 +61,15 @@ const CREATE_KEYS = [
 const READS: ReadonlySet<AdminOperation> = new Set(['describeTopic', 'listTopics', 'brokerStatus', 'clusterStatus'])
 /** Refusals after which nothing was done: another broker, or the same a moment later, may do it. */
 const NOTHING_DONE: ReadonlySet<MillraceErrorCode> = new Set([
-  'ERR_MILLRACE_NOT_LEADER',
   'ERR_MILLRACE_OVERLOADED',
   'ERR_MILLRACE_DEADLINE_EXCEEDED',
 ])
-/** What says nothing about whether the operation was done. */
+/**
+ * What says nothing about whether the operation was done; among it NOT_LEADER, which a broker answers also when the
+ * metadata leader it had asked went away before it answered.
+ */
 const LOST: ReadonlySet<MillraceErrorCode> = new Set([
+  'ERR_MILLRACE_NOT_LEADER',
   'ERR_MILLRACE_CONNECTION',
   'ERR_MILLRACE_SHUTTING_DOWN',
   'ERR_MILLRACE_TIMEOUT',
@@ -183,7 +186,7 @@ export class Admin {
   ): Promise<{ reply: AdminFields; mapVersion: number }> {
     const connection = await this.#connection()
     const answer = await this.#request(connection, operation, fields, timeoutMs)
-    if (answer.code !== CODE_OK) throw errorOfCode(answer.code, answer.detail)
+    if (answer.code !== CODE_OK) throw lostOn(operation, errorOfCode(answer.code, answer.detail))
     return { reply: decodeFields(answer.payload), mapVersion: answer.mapVersion }
   }
 
@@ -206,7 +209,7 @@ export class Admin {
     return new Promise((resolve, reject) => {
       sendRequest(connection, adminRequest, message, adminReply.kind, timeoutMs, {
         onReply: (_header, payload) => resolve(adminReply.decode(new Reader(payload))),
-        onFailed: (error, why) => reject(why === 'refused' ? error : lostOn(operation, error)),
+        onFailed: (error) => reject(lostOn(operation, error)),
       })
     })
   }
@@ -256,7 +259,7 @@ function limit(name: keyof TopicRetention, options: CreateTopicOptions): Partial
 
 /** What to say of a change whose answer did not come. */
 function lostOn(operation: AdminOperation, error: MillraceError): MillraceError {
-  if (READS.has(operation)) return error
+  if (READS.has(operation) || !LOST.has(error.code)) return error
   const detail = `${error.detail}; whether ${operation} was done is unknown`
   return new MillraceError(error.code, detail, { outcome: 'unknown', cause: error })
 }

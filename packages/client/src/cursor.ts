@@ -237,7 +237,7 @@ export class Cursor implements LinkUser, CursorFrames {
         if (answer === undefined) throw new ProtocolError('CORRUPT_FRAME', 'an answer without an offset')
         if (!current()) return
         this.#state = 'waiting'
-        if (answer.code !== 0) return this.#refused(link, { ...answer, detail: '' })
+        if (answer.code !== 0) return this.#refused({ ...answer, detail: '' })
         this.#inbox.endOffset = answer.offset
         this.place()
       },
@@ -311,9 +311,8 @@ export class Cursor implements LinkUser, CursorFrames {
   }
 
   #takeClosed(closed: CursorClosed): void {
-    const link = this.#link!
     this.#ended()
-    this.#refused(link, closed)
+    this.#refused(closed)
   }
 
   /** The broker has closed the cursor. */
@@ -322,15 +321,14 @@ export class Cursor implements LinkUser, CursorFrames {
     this.#notOpen()
   }
 
-  #refused(link: BrokerLink, closed: Pick<CursorClosed, 'code' | 'detail' | 'route'> & Partial<CursorClosed>): void {
+  #refused(closed: Pick<CursorClosed, 'code' | 'detail' | 'route'> & Partial<CursorClosed>): void {
     const { router } = this.#owner.cluster
     const { topicId, partition } = this.#inbox
     const name = errorName(closed.code)
-    const mayGoOn = MOVED.has(name)
-      ? router.refused(topicId, partition, this.#asked, link, closed.route)
-      : router.learn(topicId, partition, closed.route)
+    const moved = MOVED.has(name)
+    if (moved) router.refused(topicId, partition, this.#asked, closed.route)
     // A broker that no longer leads the partition knows no better than that it does not; the next one is asked.
-    if (mayGoOn) {
+    if (router.learn(topicId, partition, closed.route) || moved) {
       this.place()
       return
     }

@@ -194,10 +194,9 @@ export class PartitionQueue implements BatchSource {
     const name = errorName(code)
     const context = { topic: this.#owner.topicName, partition: this.partition }
     if (awaited) this.#refused(batch, errorOfCode(code, result.detail, context), judgeRefusal(name))
-    const mayGoOn =
-      name === 'NOT_LEADER'
-        ? router.refused(this.topicId, this.partition, asked, link, route)
-        : router.learn(this.topicId, this.partition, route)
+    const refused = name === 'NOT_LEADER'
+    if (refused) router.refused(this.topicId, this.partition, asked, route)
+    const mayGoOn = router.learn(this.topicId, this.partition, route) || refused
     if (awaited) this.#retryAfter(this.#delayMs(batch, name, mayGoOn, throttleMs))
   }
 

@@ -69,22 +69,20 @@ export class Router {
   }
 
   /**
-   * The broker at the other end of `link`, asked under the version `asked`, does not lead the partition.
-   * @param told the route in its refusal.
-   * @returns whether there is nothing to wait for: a newer route is known, or none is, and then its push is awaited.
-   * False when the broker names itself, so that only time can help.
+   * A broker that was asked under the version `asked` does not lead the partition. After this a newer route is known, or
+   * none, and then its push is awaited: either way there is nothing to wait for before the next attempt.
+   * @param told the route in its refusal. It may name the broker itself: a leader knows that it has lost a term before it
+   * knows who has won the next.
    */
-  refused(topicId: number, partition: number, asked: RouteVersion, link: BrokerLink, told: Route): boolean {
+  refused(topicId: number, partition: number, asked: RouteVersion, told: Route): void {
     const { map, statistics, environment } = this.#owner
     statistics.refusals++
     const learned = this.learn(topicId, partition, told)
     const known = map.route(topicId, partition)
-    if (learned || known === undefined || compareRouteVersions(known, asked) > 0) return true
+    if (learned || known === undefined || compareRouteVersions(known, asked) > 0) return
     this.suspect()
-    if (told.nodeId === link.nodeId && told.term === known.term) return false
     this.#refusals.set(`${topicId}/${partition}`, { version: known, atMs: environment.monotonicMs() })
     this.#owner.routesChanged()
-    return true
   }
 
   /** Something went wrong that a change of leaders would explain: the map is asked for, once for all who say so. */

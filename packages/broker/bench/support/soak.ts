@@ -183,7 +183,7 @@ async function soakOn(broker: BrokerUnderTest, mill: Mill, options: SoakOptions)
   const limitMb = (memoryMb * 1024 * 1024 * (1 + EXTRA_PART)) / 1e6 + EXTRA_MB
   const trend = trendOf(samples, Math.min(durationMs / 4, MOST_WARM_UP_MS), limitMb, durationMs >= JUDGED_AFTER_MS)
   const partitions = described.flatMap((one) => one.partitions)
-  const expired = partitions.reduce((sum, { logStartOffset }) => sum + logStartOffset, 0)
+  const expired = partitions.reduce((sum, { logStartOffset }) => sum + (logStartOffset ?? 0), 0)
   const onDisk = partitions.reduce((sum, { bytesOnDisk }) => sum + (bytesOnDisk ?? 0), 0)
   return resultOf(options, broker.environment, limitMb, trend, run, expired, onDisk)
 }

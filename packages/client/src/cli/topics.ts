@@ -71,7 +71,7 @@ export async function describeTopic(session: Session): Promise<ExitCode> {
   }
   if (output.isTerminal) {
     const records = topic.partitions.reduce(
-      (sum, { highWatermark, logStartOffset }) => sum + highWatermark - logStartOffset,
+      (sum, { highWatermark, logStartOffset }) => sum + (highWatermark ?? 0) - (logStartOffset ?? 0),
       0,
     )
     void output.writeText(
@@ -96,7 +96,8 @@ const PARTITION_COLUMNS: readonly Column[] = [
 ]
 
 function partitionRow(description: PartitionDescription): string[] {
-  const { partition, leader, shard, term, placement, replicas, logStartOffset, highWatermark } = description
+  const { partition, leader, shard, term, placement, replicas } = description
+  const { logStartOffset, highWatermark, bytesOnDisk } = description
   const lags = replicas.map(({ lagBatches }) => lagBatches)
   const known = lags.filter((lag) => lag !== null)
   return [
@@ -106,9 +107,7 @@ function partitionRow(description: PartitionDescription): string[] {
     `${term}.${placement}`,
     replicas.map(({ nodeId, isLearner }) => `${nodeId}${isLearner ? ' (learner)' : ''}`).join(',') || '-',
     known.length < lags.length ? 'unknown' : String(Math.max(0, ...known)),
-    String(logStartOffset),
-    String(highWatermark),
-    description.bytesOnDisk === null ? '-' : String(description.bytesOnDisk),
+    ...[logStartOffset, highWatermark, bytesOnDisk].map((value) => (value === null ? '-' : String(value))),
   ]
 }
 

@@ -32,7 +32,7 @@ async function produce(client: Mill, name: string, count: number): Promise<void>
 }
 
 async function startOf(client: Mill, name: string): Promise<number> {
-  return (await admin(client).describeTopic(name)).partitions[0]!.logStartOffset
+  return (await admin(client).describeTopic(name)).partitions[0]!.logStartOffset!
 }
 
 async function startMoves(client: Mill, name: string, from = 0): Promise<number> {

@@ -169,10 +169,11 @@ export class ReplicatedPartition {
   #depose(nodeId: number, view: View): void {
     const { cluster } = this
     const stepDown = (): void => {
-      const told = cluster.chance(0.5) ? this.route : { ...NONE, term: view.route.term + 1 }
+      // It knows the new leader, or only that there is one, or not even that: then it goes on naming itself.
+      const told = [this.route, { ...NONE, term: view.route.term + 1 }, view.route][cluster.below(3)]!
       if (!view.leads || this.route.nodeId === nodeId) return
       view.leads = false
-      if (told.term > view.route.term) view.route = told
+      if (supersedes(told, view.route)) view.route = told
       this.#refuseAll(view)
       cluster.closeCursors(nodeId, this, view.route)
       // Who does not know the leader hears of it soon.
