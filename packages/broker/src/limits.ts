@@ -112,6 +112,8 @@ export const TICK_MS = 1_000
 /** A sign of life is sent this often; a peer that is not heard of for so long is lost. */
 export const PEER_BEAT_MS = 100
 export const SILENT_PEER_MS = 1_000
+/** Wall clocks of brokers that differ by more are worth a line in the log. */
+export const MAX_CLOCK_DIFFERENCE_MS = 5_000
 /** For finding a peer and connecting, and then for its answer to PEER_HELLO. */
 export const PEER_DIAL_TIMEOUT_MS = 500
 export const PEER_HELLO_TIMEOUT_MS = 1_000

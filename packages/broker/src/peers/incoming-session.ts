@@ -29,6 +29,8 @@ import type { AcceptedPeer } from '../server/peer-acceptor.js'
 export interface SessionOwner {
   /** Bytes have come: the peer lives. */
   heard(): void
+  /** @param wallMs wall clock of the peer. */
+  onBeat(wallMs: number): void
   onRaft(payload: Reader): void
   /** @param block holds the payload, and is the owner's from now on. */
   onAppend(payload: Uint8Array, block: Block): void
@@ -212,7 +214,7 @@ export class IncomingSession implements AcceptedPeer, FrameOwner, FrameMemoryWai
       else if (header.kind === leaders.kind) owner.onLeaders(reader)
       else if (header.kind === forward.kind) owner.onForward(this, header.id, reader)
       else if (header.kind === forwardReply.kind) owner.onForwardReply(header.id, reader)
-      else if (header.kind === peerBeat.kind) peerBeat.decode(reader)
+      else if (header.kind === peerBeat.kind) owner.onBeat(peerBeat.decode(reader).wallMs)
       else throw new ProtocolError('CORRUPT_FRAME', `${messageName(header.kind)} without payload`)
     } finally {
       if (block !== null) this.services.frameMemory.give(block)

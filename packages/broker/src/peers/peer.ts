@@ -8,7 +8,7 @@ import {
   type RouteChange,
 } from '@millrace/protocol'
 import { type Block, NetworkError, type Stream } from '../environment.js'
-import { SILENT_PEER_MS } from '../limits.js'
+import { MAX_CLOCK_DIFFERENCE_MS, SILENT_PEER_MS } from '../limits.js'
 import type { FrameReader } from '../server/frame-reader.js'
 import { SOFTWARE } from '../version.js'
 import { ForwardDesk } from './forward-desk.js'
@@ -30,6 +30,7 @@ export class Peer implements LinkOwner, SessionOwner {
   /** As the peer itself has said. */
   #diskId: string | null = null
   #starts = 0
+  #clockDiffers = false
 
   constructor(member: Member, services: PeerServices) {
     const { environment, self, metrics } = services
@@ -129,6 +130,17 @@ export class Peer implements LinkOwner, SessionOwner {
 
   onClosed(session: IncomingSession): void {
     this.#ending.delete(session)
+  }
+
+  /** Retention goes by the clock of whoever led when a batch was appended: people should know of one that is wrong. */
+  onBeat(wallMs: number): void {
+    const { clock, log } = this.#services.environment
+    const aheadMs = wallMs - clock.wallMs()
+    if (Math.abs(aheadMs) <= MAX_CLOCK_DIFFERENCE_MS) this.#clockDiffers = false
+    else if (!this.#clockDiffers) {
+      this.#clockDiffers = true
+      log.warn({ node: this.nodeId, aheadMs }, 'the clock of a peer differs from the one here')
+    }
   }
 
   onRaft(payload: Reader): void {

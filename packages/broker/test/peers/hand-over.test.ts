@@ -21,7 +21,7 @@ import { HELLO as CLIENT_HELLO, startInMemory } from '../server/in-memory-server
 import { CLUSTER_ID, HELLO, HELLO_REPLY, OWN_DISK, PEER_DISK, startPeers } from './in-memory-peers.js'
 import { batchesAfter, GROUP } from './logged-batches.js'
 
-const BEAT = encodeFrame(peerBeat, { wallMs: 1 }, { id: 0 })
+const BEAT = encodeFrame(peerBeat, { wallMs: 1_700_000_000_000 }, { id: 0 })
 const MESSAGE = encodeFrame(raft, { messages: [{ group: GROUP, message: { kind: 'timeoutNow', term: 1 } }] }, { id: 0 })
 
 describe('a connection that begins with PEER_HELLO', () => {
@@ -227,6 +227,19 @@ describe('a broker that was dialled', () => {
     server.clock.advance(30)
     await server.settle()
     expect(dialled).toHaveLength(2)
+  })
+})
+
+describe('the clock of a peer', () => {
+  it('that differs is spoken of once, and again when it was right in between', async () => {
+    const warnings: number[] = []
+    const { server, open } = await startPeers({ onWarning: ({ aheadMs }) => void warnings.push(Number(aheadMs)) })
+    const stream = open()
+    const { wall } = server.clock
+    for (const ahead of [0, 4_000, 6_000, 7_000, -9_000, 100, -9_000]) {
+      stream.receive(encodeFrame(peerBeat, { wallMs: wall + ahead }, { id: 0 }))
+    }
+    expect(warnings).toEqual([6_000, -9_000])
   })
 })
 

@@ -7,7 +7,7 @@ import {
   peerHello,
   type RouteChange,
 } from '@millrace/protocol'
-import { type Environment, NetworkError } from '#src/environment.js'
+import { type Environment, type LogFields, NetworkError } from '#src/environment.js'
 import type { IncomingAppend } from '#src/peers/logged-entry.js'
 import { PeerNetwork } from '#src/peers/peer-network.js'
 import { FrameMemory } from '#src/server/frame-memory.js'
@@ -59,6 +59,8 @@ export interface InMemoryPeersOptions {
   readonly frameBytes?: number
   readonly memoryBytes?: number
   readonly knownDisk?: string
+  /** Fields of what is logged as a warning. */
+  readonly onWarning?: (fields: LogFields) => void
   readonly versions?: { readonly min: number; readonly max: number }
 }
 
@@ -75,6 +77,7 @@ export async function startPeers(options: InMemoryPeersOptions = {}): Promise<In
     peers(given, metrics, bugs) {
       const environment: Environment = {
         ...given,
+        log: { ...given.log, warn: (fields) => options.onWarning?.(fields) },
         network: {
           ...given.network,
           async dial(_where, open) {

@@ -60,7 +60,7 @@ for (const [kind, newWorld] of WORLDS) {
         expect(lost).toEqual([])
         for (const { connected, heardAgoMs } of network.status()) {
           expect(connected).toBe(true)
-          expect(heardAgoMs).toBeLessThan(500)
+          expect(heardAgoMs).toBeLessThan(900)
         }
         expect(network.heardMs(99)).toBe(Number.NEGATIVE_INFINITY)
         expect(network.isConnected(99)).toBe(false)
@@ -212,7 +212,8 @@ for (const [kind, newWorld] of WORLDS) {
       const begun = world.nowMs()
       again.start([{ nodeId: 1, host: one!.place.host, port: one!.listener!.port }])
       await world.until('they are connected again', () => one!.network.isConnected(2) && again.network.isConnected(1))
-      expect(world.nowMs() - begun).toBeLessThan(250)
+      // A busy machine takes its time for things that have nothing to do with it.
+      expect(world.nowMs() - begun).toBeLessThan(kind === 'simulated' ? 250 : 2_500)
       one!.network.send(2, GROUP, { kind: 'timeoutNow', from: 1, to: 2, term: 1 })
       await world.until('a message comes', () => again.raft.length === 1)
     })
@@ -235,7 +236,7 @@ for (const [kind, newWorld] of WORLDS) {
       const begun = world.nowMs()
       await world.until('it is given up', () => one.lost.length === 1)
       expect(world.nowMs() - begun).toBeGreaterThan(900)
-      expect(world.nowMs() - begun).toBeLessThan(1_500)
+      expect(world.nowMs() - begun).toBeLessThan(kind === 'simulated' ? 1_200 : 3_000)
       expect(one.warnings('a peer is silent: its connections are cut')).toHaveLength(1)
       await mute.close()
     })

@@ -82,7 +82,7 @@ export function simulatedWorld(seed: number): SimulatedWorld {
     },
     stall(nodeId, ms) {
       const running = machines.get(nodeId)?.machine.environment
-      if (running != null) running.process.stalledUntilMs = scheduler.nowMs + ms
+      if (running != null) scheduler.stall(running.process, ms)
     },
     usedBytes: (nodeId) => machines.get(nodeId)?.machine.environment?.memory.usedBytes ?? 0,
     place(nodeId) {
