@@ -26,15 +26,22 @@ export class BrokerProcess {
   environment = ''
   reason: string | null = null
   readonly #prefer: string
-  #port = 0
+  readonly #flags: readonly string[]
+  #port: number
   #child: ChildProcess | null = null
   #log = ''
   #earlierCpuSeconds: number | null = 0
   #earlierPeakRssMb: number | null = 0
 
-  /** @param prefer the environment to run on: auto, ring or portable. */
-  constructor(prefer: string) {
+  /**
+   * @param prefer the environment to run on: auto, ring or portable.
+   * @param port 0 for one that is free.
+   * @param flags more of the broker's own.
+   */
+  constructor(prefer: string, port = 0, flags: readonly string[] = []) {
     this.#prefer = prefer
+    this.#port = port
+    this.#flags = flags
     // Whatever ends this program, nothing of the broker stays behind.
     process.once('exit', () => this.#cleanUp())
     process.once('SIGINT', () => process.exit(130))
@@ -51,7 +58,15 @@ export class BrokerProcess {
 
   /** Resolves when clients may come; a second start listens on the same port. */
   async start(): Promise<void> {
-    const flags = ['--data', this.dataDirectory, '--port', `${this.#port}`, '--environment', this.#prefer]
+    const flags = [
+      '--data',
+      this.dataDirectory,
+      '--port',
+      `${this.#port}`,
+      '--environment',
+      this.#prefer,
+      ...this.#flags,
+    ]
     // Settings of other brokers on this machine are none of ours.
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('MILLRACE_')))
     const child = spawn(process.execPath, [PROGRAM, 'start', ...flags, '--json', '--log-level', 'warn'], {

@@ -1,8 +1,9 @@
 // The load: the flights over and over, first at a steady rate to measure latency, then as fast as they go, with the
-// broker killed and started again in the middle.
+// broker killed and started again in the middle: of a cluster, one that leads.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { json, type Mill, type Producer, type Serde, type Topic, topic, utf8 } from '@millrace/client'
-import type { BrokerProcess } from './broker-process.js'
+import { firstValueFrom } from 'rxjs'
+import type { Brokers } from './brokers.js'
 import { Checker, type CheckResult } from './checker.js'
 import type { Flight } from './flights.js'
 import { ProgressBar } from './progress-bar.js'
@@ -31,12 +32,16 @@ export interface LoadResult extends CheckResult {
   readonly brokerCpuSeconds: number | null
   /** Milliseconds from due to received, sorted, of the records sent at the steady rate. */
   readonly latenciesMs: Float64Array
-  readonly restartToFirstAckMs: number
+  /**
+   * Until a record is acknowledged again by the broker that was killed, from its second start; in a cluster, by another one in
+   * its place, from the kill.
+   */
+  readonly backAfterMs: number
 }
 
 export class Load {
   static readonly topic = 'load'
-  readonly #broker: BrokerProcess
+  readonly #brokers: Brokers
   readonly #flights: readonly Flight[]
   readonly #records: number
   readonly #topic: Topic<string, LoadRecord>
@@ -47,12 +52,15 @@ export class Load {
   readonly #latenciesMs: number[] = []
   #sentBytes = 0
   #lastReceiptMs = 0
-  #restartedAtMs: number | null = null
-  #restartToFirstAckMs = Number.NaN
+  /** Since when an acknowledgement from the partitions of the broker that was killed is waited for. */
+  #awaitedSinceMs: number | null = null
+  /** Partitions it led. */
+  #struck: ReadonlySet<number> = new Set()
+  #backAfterMs = Number.NaN
 
-  constructor(mill: Mill, broker: BrokerProcess, flights: readonly Flight[], records: number) {
+  constructor(mill: Mill, brokers: Brokers, flights: readonly Flight[], records: number) {
     this.#mill = mill
-    this.#broker = broker
+    this.#brokers = brokers
     this.#flights = flights
     this.#records = records
     this.#topic = topic(Load.topic, { key: utf8, value: this.#countingBytes(json<LoadRecord>()) })
@@ -72,10 +80,10 @@ export class Load {
 
     const startMs = performance.now()
     const bytesBefore = this.#sentBytes
-    const cpuBefore = this.#broker.cpuSeconds
+    const cpuBefore = this.#brokers.cpuSeconds
     await this.#sendAtFullSpeed(this.#records - steadyRecords)
     await this.#allReceived()
-    const cpuAfter = this.#broker.cpuSeconds
+    const cpuAfter = this.#brokers.cpuSeconds
     await sleep(LATE_DUPLICATES_MS)
     following.unsubscribe()
     this.#bar.end()
@@ -86,7 +94,7 @@ export class Load {
       megabytes: (this.#sentBytes - bytesBefore) / 1e6,
       brokerCpuSeconds: cpuBefore === null || cpuAfter === null ? null : cpuAfter - cpuBefore,
       latenciesMs: Float64Array.from(this.#latenciesMs).sort(),
-      restartToFirstAckMs: this.#restartToFirstAckMs,
+      backAfterMs: this.#backAfterMs,
     }
   }
 
@@ -117,11 +125,23 @@ export class Load {
   }
 
   async #killAndRestart(): Promise<void> {
-    this.#bar.say('the broker is killed with SIGKILL and started again on its data')
-    await this.#broker.kill()
+    const { nodeId } = await this.#mill.cluster.whereIs(this.#topic, this.#flights[0]!.origin)
+    const broker = this.#brokers.broker(this.#brokers.count === 1 ? 1 : nodeId)
+    this.#struck = await this.#partitionsOf(nodeId)
+    const which =
+      this.#brokers.count === 1 ? 'the broker' : `broker ${nodeId}, which leads ${this.#struck.size} partitions,`
+    this.#bar.say(`${which} is killed with SIGKILL and started again on its data`)
+    await broker.kill()
+    if (this.#brokers.count > 1) this.#awaitedSinceMs = performance.now()
     const startedAtMs = performance.now()
-    await this.#broker.start()
-    this.#restartedAtMs = startedAtMs
+    await broker.start()
+    if (this.#brokers.count === 1) this.#awaitedSinceMs = startedAtMs
+  }
+
+  async #partitionsOf(nodeId: number): Promise<ReadonlySet<number>> {
+    const { topics } = await firstValueFrom(this.#mill.cluster.map$)
+    const partitions = topics.find(({ name }) => name === Load.topic)?.partitions ?? []
+    return new Set(partitions.filter((route) => route.nodeId === nodeId).map(({ partition }) => partition))
   }
 
   #send(index: number, dueMs?: number): void {
@@ -132,17 +152,17 @@ export class Load {
     this.#sentBytes += key.length
     // A record that fails is not forgotten: `flush` tells of it, and the checker never sees it acknowledged.
     this.#producer.send(key, record).then(
-      () => this.#acknowledged(key, number),
+      ({ partition }) => this.#acknowledged(key, number, partition),
       () => {},
     )
   }
 
-  #acknowledged(key: string, number: number): void {
+  #acknowledged(key: string, number: number, partition: number): void {
     this.#checker.acknowledge(key, number)
-    if (this.#restartedAtMs === null) return
-    this.#restartToFirstAckMs = performance.now() - this.#restartedAtMs
-    this.#restartedAtMs = null
-    this.#bar.say(`back after ${this.#restartToFirstAckMs.toFixed(0)} ms`)
+    if (this.#awaitedSinceMs === null || !this.#struck.has(partition)) return
+    this.#backAfterMs = performance.now() - this.#awaitedSinceMs
+    this.#awaitedSinceMs = null
+    this.#bar.say(`back after ${this.#backAfterMs.toFixed(0)} ms`)
   }
 
   #received(key: string | null, value: LoadRecord | null): void {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { connect, json, type Mill, topic, utf8 } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
 import { lastValueFrom, map, take, tap, timeout } from 'rxjs'
-import { BrokerProcess } from './broker-process.js'
+import { Brokers } from './brokers.js'
 import { isClean } from './checker.js'
 import { DelayTable, delaysByAirport, sameDelays } from './delay-table.js'
 import { type Flight, readFlights } from './flights.js'
@@ -18,14 +18,18 @@ const PARTITIONS = 6
 const DAY_MS = process.stdout.isTTY ? 40 : 0
 
 async function main(options: Options): Promise<boolean> {
-  console.log('1. A broker, as its own process on a fresh data directory')
-  const broker = new BrokerProcess(options.environment)
-  await broker.start()
-  const why = broker.environment === 'ring' ? 'io_uring' : (broker.reason ?? 'as asked')
-  console.log(`   process ${broker.pid} listens on ${broker.address}, environment ${broker.environment} (${why})`)
+  const { brokers: count, environment } = options
+  console.log(
+    count === 1
+      ? '1. A broker, as its own process on a fresh data directory'
+      : `1. A cluster of ${count} brokers, each a process of its own`,
+  )
+  const brokers = await Brokers.start(count, environment)
+  const why = brokers.environment === 'ring' ? 'io_uring' : (brokers.reason ?? 'as asked')
+  console.log(`   process ${brokers.pids} on ${brokers.bootstrap}, environment ${brokers.environment} (${why})`)
 
   // A broker on this machine is back in a moment, so a lost connection is tried again often.
-  const mill = connect({ bootstrap: broker.address, retry: { initialMs: 50, maxMs: 250 } })
+  const mill = connect({ bootstrap: brokers.bootstrap, retry: { initialMs: 50, maxMs: 250 } })
   try {
     console.log(`2. Topics flights and load, ${PARTITIONS} partitions each`)
     await admin(mill).createTopic(Flights.name, { partitions: PARTITIONS })
@@ -36,7 +40,7 @@ async function main(options: Options): Promise<boolean> {
     await followFlights(mill, flights)
 
     console.log(`4. Load: ${options.records.toLocaleString('en-US')} records, and a crash in the middle`)
-    const summary = await runLoad(mill, broker, flights, options.records)
+    const summary = await runLoad(mill, brokers, flights, options.records)
 
     console.log('5. Summary')
     printSummary(summary)
@@ -44,7 +48,7 @@ async function main(options: Options): Promise<boolean> {
     return isClean(summary)
   } finally {
     await mill.close()
-    await broker.stop()
+    await brokers.stop()
   }
 }
 
@@ -76,13 +80,8 @@ async function followFlights(mill: Mill, flights: readonly Flight[]): Promise<vo
   if (!sameDelays(await followed, flights)) throw new Error('the consumer saw other flights than were sent')
 }
 
-async function runLoad(
-  mill: Mill,
-  broker: BrokerProcess,
-  flights: readonly Flight[],
-  records: number,
-): Promise<Summary> {
-  const load = await new Load(mill, broker, flights, records).run()
+async function runLoad(mill: Mill, brokers: Brokers, flights: readonly Flight[], records: number): Promise<Summary> {
+  const load = await new Load(mill, brokers, flights, records).run()
   const { sent, acknowledged, received, lost, duplicated, outOfOrder, unresolved } = load
   return {
     ...{ sent, acknowledged, received, lost, duplicated, outOfOrder, unresolved },
@@ -93,10 +92,11 @@ async function runLoad(
     p999Ms: percentile(load.latenciesMs, 0.999),
     latencyRecordsPerSecond: STEADY_RECORDS_PER_SECOND,
     brokerCpuSecondsPerGb: load.brokerCpuSeconds === null ? null : load.brokerCpuSeconds / (load.megabytes / 1000),
-    brokerPeakRssMb: broker.peakRssMb,
-    bytesOnDisk: broker.bytesOnDisk,
-    restartToFirstAckMs: load.restartToFirstAckMs,
-    environment: broker.environment,
+    brokerPeakRssMb: brokers.peakRssMb,
+    bytesOnDisk: brokers.bytesOnDisk,
+    [brokers.count === 1 ? 'restartToFirstAckMs' : 'failoverMs']: load.backAfterMs,
+    brokers: brokers.count,
+    environment: brokers.environment,
   }
 }
 

@@ -15,8 +15,11 @@ export interface Summary extends CheckResult {
   readonly brokerCpuSecondsPerGb: number | null
   readonly brokerPeakRssMb: number | null
   readonly bytesOnDisk: number
-  /** From the start of the second broker until a record sent by then is acknowledged. */
-  readonly restartToFirstAckMs: number
+  readonly brokers: number
+  /** Of a single broker: from its second start until a record is acknowledged. */
+  readonly restartToFirstAckMs?: number
+  /** In a cluster: from the kill until another broker acknowledges a record in place of the one that was killed. */
+  readonly failoverMs?: number
   readonly environment: string
 }
 
@@ -44,7 +47,7 @@ export function printSummary(summary: Summary): void {
     ['broker CPU a GB', `${known(summary.brokerCpuSecondsPerGb, 2)} s`, 'to take it in and to hand it out'],
     ['broker peak memory', `${known(summary.brokerPeakRssMb, 0)} MB`, ''],
     ['on disk', `${number(summary.bytesOnDisk / 1e6, 1)} MB`, ''],
-    ['restart to first ack', `${number(summary.restartToFirstAckMs)} ms`, 'after SIGKILL, on the same data directory'],
+    backRow(summary, number),
     ['environment', summary.environment, ''],
   ]
   for (const [name, value, remark] of rows)
@@ -54,6 +57,16 @@ export function printSummary(summary: Summary): void {
       ? '\nNothing lost, duplicated or out of order.'
       : '\nRECORDS WERE LOST, DUPLICATED OR OUT OF ORDER.',
   )
+}
+
+function backRow(
+  { restartToFirstAckMs, failoverMs }: Summary,
+  number: (value: number) => string,
+): readonly [string, string, string] {
+  if (failoverMs !== undefined)
+    return ['failover', `${number(failoverMs)} ms`, 'from SIGKILL to the next leader at work']
+  const ms = number(restartToFirstAckMs ?? Number.NaN)
+  return ['restart to first ack', `${ms} ms`, 'after SIGKILL, on the same data directory']
 }
 
 /** The value below which `fraction` of the sorted values lie. */

@@ -81,6 +81,16 @@ describe('the tutorial', () => {
     expect(readdirSync(scratch)).toEqual([])
   })
 
+  it('goes on when a leader of three brokers is killed', { timeout: 90_000 }, async () => {
+    const { output, closed } = start(['--records', '6000', '--brokers', '3', '--json'])
+    const [code] = await closed
+    expect(code, output.stdout + output.stderr).toBe(0)
+    const summary = JSON.parse(output.stdout.trimEnd().split('\n').at(-1) ?? '')
+    expect(summary).toMatchObject({ brokers: 3, acknowledged: 6_000, lost: 0, duplicated: 0, outOfOrder: 0 })
+    expect(summary.failoverMs).toBeGreaterThan(0)
+    expect(readdirSync(scratch)).toEqual([])
+  })
+
   it('runs on the environment asked for', { timeout: 60_000 }, async () => {
     const { output, closed } = start(['--records', '1000', '--environment', 'portable', '--json'])
     const [code] = await closed
