@@ -26,7 +26,7 @@ async function main(options: Options): Promise<boolean> {
   )
   const brokers = await Brokers.start(count, environment)
   const why = brokers.environment === 'ring' ? 'io_uring' : (brokers.reason ?? 'as asked')
-  console.log(`   process ${brokers.pids} on ${brokers.bootstrap}, environment ${brokers.environment} (${why})`)
+  console.log(`   process ${brokers.pids} listens on ${brokers.bootstrap}, environment ${brokers.environment} (${why})`)
 
   // A broker on this machine is back in a moment, so a lost connection is tried again often.
   const mill = connect({ bootstrap: brokers.bootstrap, retry: { initialMs: 50, maxMs: 250 } })
