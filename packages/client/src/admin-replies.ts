@@ -34,7 +34,7 @@ export function readDescription(reply: AdminFields, known: ClusterMap): TopicDes
 function readPartition(fields: AdminFields, topicId: number, known: ClusterMap): PartitionDescription {
   const partition = number(fields, 'partition')
   const term = number(fields, 'term')
-  const leader = number(fields, 'leader' in fields ? 'leader' : 'nodeId')
+  const leader = number(fields, 'leader')
   const route = known.route(topicId, partition)
   const isRoute = route?.nodeId === leader && route.term === term
   return {
@@ -43,7 +43,7 @@ function readPartition(fields: AdminFields, topicId: number, known: ClusterMap):
     shard: isRoute ? route.shard : 0,
     term,
     placement: isRoute ? route.placement : 0,
-    replicas: 'replicas' in fields ? list(fields, 'replicas', (value) => readReplica(map(value))) : [],
+    replicas: list(fields, 'replicas', (value) => readReplica(map(value))),
     logStartOffset: numberOrNull(fields, 'logStartOffset'),
     highWatermark: numberOrNull(fields, 'highWatermark'),
     bytesOnDisk: numberOrNull(fields, 'bytesOnDisk'),
