@@ -175,6 +175,7 @@ const KIND_NAMES = {
   [GROUP_KINDS.batches]: 'batches',
   [GROUP_KINDS.checkpoint]: 'checkpoint',
   [GROUP_KINDS.index]: 'index',
+  [GROUP_KINDS.beginning]: 'checkpoint',
 } as const
 
 const viewed = (page: Uint8Array): [Uint8Array, DataView] => [

@@ -254,10 +254,10 @@ function nothingOwed(topicId: number, votes: OwedVotes): Owed {
 }
 
 function assertSame(first: RecoveredLogs, second: RecoveredLogs): void {
-  for (const [topicId, { batches, lastIndex }] of first) {
+  for (const [topicId, { batches, end }] of first) {
     const again = second.get(topicId)?.batches
     // A log that never held anything may have given back all its slots, and is not there the next time.
-    if (again === undefined && lastIndex === 0) continue
+    if (again === undefined && end.index === 0) continue
     if (again?.length === batches.length && again[0] === batches[0]) continue
     throw new CrashFailure('not idempotent', `log ${topicId} had ${batches.length} batches when first recovered`)
   }

@@ -111,7 +111,8 @@ export function sampleState(point: CrashPoint, random: SeededRandom): VolumeImag
   const { choices, durable } = point
   if (choices.length > 0 && random.chance(0.25)) return allButOne(point, random)
   const newer = random.pick([0, 0.1, 0.5, 0.9, 1])
-  const garbageShare = random.pick([0, 0, 0.05])
+  // Now and then everything that was under way is spoilt, all copies of it at once.
+  const garbageShare = random.pick([0, 0, 0, 0, 0.05, 0.05, 0.7])
   const zeroShare = random.pick([0, 0, 0.05])
   const wholeFile = random.chance(0.2)
   const fileIsNew = new Map<string, boolean>()

@@ -7,7 +7,7 @@ import { type LogKey, type PartitionLog, StorageError } from '#src/storage/log-s
 import type { SeededRandom } from '../random.js'
 import type { CrashEnvironment } from './crash-environment.js'
 import type { DiskTrace } from './disk-trace.js'
-import type { AppendedBatch, LogContent, LogOperation, TracedLog, TracedState } from './log-history.js'
+import { type AppendedBatch, type LogContent, type LogOperation, type TracedLog, TracedState } from './log-history.js'
 
 /** Enough of them that their windows do not all move at once; two ids begin alike. */
 const PRODUCERS: readonly ProducerId[] = [
@@ -18,7 +18,7 @@ const PRODUCERS: readonly ProducerId[] = [
 
 export class LogDriver {
   committed = 0
-  /** While a suffix is being cut off. */
+  /** While a suffix is being cut off, or the log begins anew. */
   truncating: Promise<void> | null = null
   /** Called when the log fails, which is only right when the disk was made to. */
   onFailure: (failure: Error) => void = () => {}
@@ -83,10 +83,39 @@ export class LogDriver {
 
   /** Begins to cut off what lies above an index, which is not below what is committed. */
   truncate(lastIndex: number): void {
-    const operation = { kind: 'truncate', lastIndex } as const
-    this.given(operation)
-    this.truncating = this.log
-      .truncateTo(lastIndex)
+    this.change({ kind: 'truncate', lastIndex }, () => this.log.truncateTo(lastIndex))
+  }
+
+  /** Begins to give up everything: the log is to begin with another start, which nothing committed lies behind. */
+  install(random: SeededRandom): void {
+    const { index: last, nextOffset, term } = this.log.filled
+    const index = random.chance(0.3) ? random.integer(this.committed + 1, last + 1) : last + random.integer(1, 50)
+    // No other log ever began or ended there.
+    const offset = nextOffset + random.integer(1000, 100_000)
+    const start = { index, offset, previousTerm: term + random.integer(0, 1) }
+    const state = TracedState.installed(index - 1, random.uint32())
+    const operation = this.change({ kind: 'install', start, state }, async () => {
+      await this.log.installStart(start, state)
+      this.committed = index - 1
+      this.promised(operation)
+    })
+  }
+
+  /** What has been installed is promised, and committed: it is of somebody's who had it committed. */
+  private promised(operation: number): void {
+    const { traced, committed } = this
+    const given = traced.history.length
+    while (traced.givenWhenFlushed.length < operation) traced.givenWhenFlushed.push(given)
+    this.trace?.note(() => {
+      traced.kept = Math.max(traced.kept, operation)
+      traced.committed = committed
+    })
+  }
+
+  /** @returns how many operations were given with it. */
+  private change(operation: LogOperation, make: () => Promise<void>): number {
+    const given = this.given(operation)
+    this.truncating = make()
       .then(
         () => this.content.apply(operation),
         (cause: unknown) => {
@@ -97,20 +126,22 @@ export class LogDriver {
       .finally(() => {
         this.truncating = null
       })
+    return given
   }
 
-  private given(operation: LogOperation): void {
+  private given(operation: LogOperation): number {
     const { traced } = this
     const given = traced.history.push(operation)
     this.trace?.note(() => {
       traced.given = given
     })
+    return given
   }
 
   private advanced(): void {
     const { log, traced } = this
     if (log.failure !== null) this.onFailure(log.failure)
-    const batch = this.content.batches[log.flushedIndex - 1]
+    const batch = this.content.at(log.flushedIndex)
     const kept = batch === undefined ? 0 : traced.history.findLastIndex((one) => isAppendOf(one, batch)) + 1
     const given = traced.history.length
     while (traced.givenWhenFlushed.length < kept) traced.givenWhenFlushed.push(given)

@@ -22,19 +22,50 @@ export type LogOperation =
   | { readonly kind: 'append'; readonly batch: AppendedBatch }
   /** Every batch above the index is cut off. */
   | { readonly kind: 'truncate'; readonly lastIndex: number }
+  /** Everything is given up, and the log begins anew with the owner's state. */
+  | { readonly kind: 'install'; readonly start: LogStart; readonly state: Uint8Array }
 
-/** What a log holds after some of its operations: every batch of its branch from the first on, also below its start. */
+/**
+ * What a log holds after some of its operations: every batch of its branch from where it began, or began anew, also below its
+ * start.
+ */
 export class LogContent {
   readonly batches: AppendedBatch[] = []
+  /** Where it began, and the owner's state then. */
+  base: LogStart = FIRST_LOG_START
+  state: Uint8Array | null = null
+
+  get lastIndex(): number {
+    return this.base.index - 1 + this.batches.length
+  }
+
+  /** Offset behind the last batch. */
+  get nextOffset(): number {
+    return this.batches.at(-1)?.endOffset ?? this.base.offset
+  }
+
+  at(index: number): AppendedBatch | undefined {
+    return this.batches[index - this.base.index]
+  }
 
   apply(operation: LogOperation): void {
-    if (operation.kind === 'append') this.batches.push(operation.batch)
-    else this.batches.length = Math.min(this.batches.length, operation.lastIndex)
+    switch (operation.kind) {
+      case 'append':
+        this.batches.push(operation.batch)
+        return
+      case 'truncate':
+        this.batches.length = Math.max(0, Math.min(this.batches.length, operation.lastIndex - this.base.index + 1))
+        return
+      case 'install':
+        this.batches.length = 0
+        this.base = operation.start
+        this.state = operation.state
+    }
   }
 
   /** Where the log begins when everything up to an index is committed. */
   startWhen(committed: number): LogStart {
-    return this.batches.findLast(({ index, start }) => start !== null && index <= committed)?.start ?? FIRST_LOG_START
+    return this.batches.findLast(({ index, start }) => start !== null && index <= committed)?.start ?? this.base
   }
 
   static after(history: readonly LogOperation[], count: number): LogContent {
@@ -77,11 +108,20 @@ export class TracedState implements LogState {
     this.partition.appended(header, baseOffset, index, appendTime)
   }
 
-  /** What it would be had it been told of these batches, and of nothing else. */
-  static of(batches: readonly AppendedBatch[]): TracedState {
+  /** What it would be had it been told of these batches behind its first state, and of nothing else. */
+  static of({ batches, state: first }: LogContent): TracedState {
     const state = new TracedState()
+    state.restoreState(first)
     for (const { header, baseOffset, index, appendTime } of batches) state.add(header, baseOffset, index, appendTime)
     return state
+  }
+
+  /** A state that nothing but the installing of it makes, of a log that begins behind `lastIndex`. */
+  static installed(lastIndex: number, sum: number): Uint8Array {
+    const state = new TracedState()
+    state.index = lastIndex
+    state.sum = sum
+    return state.encodeState()
   }
 
   equals(other: TracedState): boolean {

@@ -1,5 +1,6 @@
 // Whether a recovered log holds what some first part of its history made of it: no less than was promised, no more than
 // was given.
+import type { LogEnd } from '#src/storage/log-store.js'
 import { CrashFailure } from './crash-failure.js'
 import { type AppendedBatch, LogContent, type LogOperation, type Owed } from './log-history.js'
 
@@ -10,8 +11,8 @@ export interface RecoveredContent {
   readonly startOffset: number
   /** Those it serves, in order. Control batches may be missing: no offset leads to them. */
   readonly batches: readonly AppendedBatch[]
-  /** Of its last batch, served or not. */
-  readonly lastIndex: number
+  /** Behind its last batch, served or not. */
+  readonly end: LogEnd
   readonly damaged: boolean
 }
 
@@ -57,13 +58,16 @@ function checkContent(name: string, owed: Owed, recovered: RecoveredContent, rot
     content.apply(history[count]!)
   }
   const there = earlier(owed, recovered)
-  const what = `${name} ends at batch ${recovered.lastIndex}`
+  const what = `${name} ends at batch ${recovered.end.index}`
   if (there === null) {
     // A damaged log may also serve less than a whole number of operations left.
     if (rotten && recovered.damaged) return LogContent.after(history, 0)
     throw new CrashFailure('phantom', `${what}, and never held all it serves together`)
   }
-  if (rotten && (recovered.damaged || !isProvenFlushed(owed, there))) return LogContent.after(history, there)
+  // A log that has begun anew says so in a header as well: what it was before never passes for sound.
+  const wasInstalled = history.slice(there, kept).some(({ kind }) => kind === 'install')
+  if (rotten && (recovered.damaged || (!wasInstalled && !isProvenFlushed(owed, there))))
+    return LogContent.after(history, there)
   throw new CrashFailure(rotten ? 'damage hidden' : 'lost', `${what}: ${there} operations of ${kept} promised`)
 }
 
@@ -84,8 +88,9 @@ function isProvenFlushed({ kept, givenWhenFlushed }: Owed, operation: number): b
 }
 
 /** Every batch with records at or above the start is served, and nothing that is not there. */
-function isHeldBy(content: LogContent, { startOffset, batches, lastIndex, damaged }: RecoveredContent): boolean {
-  if (content.batches.length !== lastIndex) return false
+function isHeldBy(content: LogContent, { startOffset, batches, end, damaged }: RecoveredContent): boolean {
+  // Where it ends tells an empty log that began anew from every other.
+  if (content.lastIndex !== end.index || content.nextOffset !== end.nextOffset) return false
   let at = 0
   for (const batch of content.batches) {
     const served = batches[at]

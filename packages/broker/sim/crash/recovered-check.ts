@@ -135,7 +135,7 @@ class RecoveryRun {
         committed: owed.committed,
         startOffset: log.startOffset,
         batches,
-        lastIndex: log.filled.index,
+        end: { ...log.filled },
         damaged: damaged || opened.damage !== null,
       })
     }
@@ -186,7 +186,7 @@ class RecoveryRun {
     if (log.flushedIndex !== log.filled.index) {
       throw new CrashFailure('not flushed', `${name} is flushed to ${log.flushedIndex} of ${log.filled.index}`)
     }
-    if (!state.equals(TracedState.of(content.batches))) {
+    if (!state.equals(TracedState.of(content))) {
       const count = content.batches.length
       throw new CrashFailure('wrong state', `${name}: state and replay do not make its ${count} batches`)
     }
@@ -207,15 +207,18 @@ class RecoveryRun {
     for (const { owed, state, log } of this.logs) {
       const driver = this.drive(owed, state, log)
       const { traced, content } = driver
-      const free = content.batches.length - owed.committed
-      if (free > 0 && random.chance(0.3)) {
-        driver.truncate(content.batches.length - random.integer(1, free))
+      const free = content.lastIndex - Math.max(owed.committed, content.base.index - 1)
+      if (random.chance(0.15)) {
+        driver.install(random)
+        await driver.truncating
+      } else if (free > 0 && random.chance(0.3)) {
+        driver.truncate(content.lastIndex - random.integer(1, free))
         await driver.truncating
       }
-      const again = LogContent.after(owed.history, owed.given).batches
+      const again = LogContent.after(owed.history, owed.given)
       for (let i = 0; i < count; i++) {
         // As long as what was lost, so that groups come to stand where torn ones did; the same bytes could complete them.
-        const lostBytes = again[content.batches.length]?.header.decodedBytes ?? 700
+        const lostBytes = again.at(content.lastIndex + 1)?.header.decodedBytes ?? 700
         const bytes = driver.draw(random, lostBytes)
         for (let turns = 0; !log.hasRoom(roomFor(bytes)); turns++) {
           if (turns > 1000) throw new CrashFailure('exception', `log ${owed.topicId} never has room`)
@@ -246,14 +249,17 @@ class RecoveryRun {
     const { topicId } = owed
     const traced = new TracedLog({ topicId, partition: 0, lane: 0 }, this.votesAfter.get(topicId))
     const content = new LogContent()
-    for (const batch of this.held.get(owed.topicId)!.batches) {
+    const { base: start, state: first, batches } = this.held.get(owed.topicId)!
+    if (first !== null) traced.history.push({ kind: 'install', start, state: first })
+    for (const operation of traced.history) content.apply(operation)
+    for (const batch of batches) {
       const operation: LogOperation = { kind: 'append', batch }
       traced.history.push(operation)
       content.apply(operation)
     }
     traced.given = traced.kept = traced.history.length
     // What was committed and not flushed may be gone, and something else comes in its place.
-    traced.committed = Math.min(owed.committed, content.batches.length)
+    traced.committed = Math.max(Math.min(owed.committed, content.lastIndex), start.index - 1)
     traced.startOffset = log.startOffset
     const driver = new LogDriver(this.environment, this.volume.trace, traced, content, state, log)
     driver.committed = traced.committed

@@ -14,6 +14,7 @@ const SHORT_STEPS: readonly Step[] = [
   { kind: 'expire', log: 0, bytes: null },
   { kind: 'commit', log: 0, share: 1 },
   { kind: 'vote', log: 0, wait: true },
+  { kind: 'install', log: 0 },
 ]
 
 /** All sequences of at most three steps. */
@@ -49,6 +50,11 @@ function recyclingSteps(random: SeededRandom): Step[] {
       steps.push({ kind: 'expire', log: 0, bytes }, { kind: 'flush', log: 0 }, { kind: 'commit', log: 0, share: 1 })
       for (let settle = random.integer(0, 6); settle > 0; settle--) steps.push({ kind: 'settle', log: 0 })
     } else if (random.chance(0.1)) steps.push({ kind: 'truncate', log: 0, share: random.fraction() })
+    else if (random.chance(0.15)) {
+      steps.push({ kind: 'install', log: 0 })
+      if (random.chance(0.5))
+        steps.push({ kind: 'append', log: 0, bytes: 300, mode: 'flush' }, { kind: 'flush', log: 0 })
+    }
   }
   return steps
 }
@@ -107,13 +113,15 @@ export function drawSteps(random: SeededRandom): Step[] {
 }
 
 function rareStep(random: SeededRandom, log: number): Step {
-  switch (random.integer(0, 4)) {
+  switch (random.integer(0, 5)) {
     case 0:
       return { kind: 'flush', log }
     case 1:
       return { kind: 'truncate', log, share: random.pick([0, 0.3, 0.7, 1]) }
     case 2:
       return { kind: 'expire', log, bytes: random.pick([null, 1, 64 * 1024]) }
+    case 4:
+      return { kind: 'install', log }
     case 3:
       return { kind: 'vote', log, wait: random.chance(0.5) }
     default:

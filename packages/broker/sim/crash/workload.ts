@@ -50,7 +50,7 @@ class PickedOrder implements CompletionOrder {
 
 export type Step =
   | { readonly kind: 'append'; readonly log: number; readonly bytes: number; readonly mode: 'flush' | 'write' }
-  | { readonly kind: 'settle' | 'flush' | 'drop'; readonly log: number }
+  | { readonly kind: 'settle' | 'flush' | 'drop' | 'install'; readonly log: number }
   /** Of what could be: 0 nothing, 1 everything. */
   | { readonly kind: 'commit' | 'truncate'; readonly log: number; readonly share: number }
   /** The log is to keep so many bytes; null cuts off everything there is. */
@@ -140,6 +140,9 @@ export class Workload {
         if (cut > 0) driver.truncate(index - cut)
         return
       }
+      case 'install':
+        if (driver.truncating === null && log.failure === null) driver.install(this.random)
+        return
       case 'expire': {
         if (log.failure !== null || !(await this.room(driver, 4096))) return
         const batch = driver.expire(step.bytes)

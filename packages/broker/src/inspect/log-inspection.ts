@@ -2,10 +2,11 @@
 import { producerName } from '@millrace/protocol'
 import type { Clock, Memory } from '../environment.js'
 import { checkpointOf } from '../storage/checkpoint.js'
-import { ENVELOPE_BYTES, GROUP_KINDS } from '../storage/group-envelope.js'
+import { ENVELOPE_BYTES, GROUP_KINDS, isCheckpoint } from '../storage/group-envelope.js'
 import { GroupSource } from '../storage/group-source.js'
+import { layOut } from '../storage/log-layout.js'
 import { LogStarts, logStartOf } from '../storage/log-start.js'
-import { Segment } from '../storage/segment.js'
+import type { Segment } from '../storage/segment.js'
 import { padded } from '../storage/slot-layout.js'
 import type { InspectedLog } from './inspected-volume.js'
 import { LogWalk, type WalkedGroup } from './log-walk.js'
@@ -32,6 +33,7 @@ const KIND_NAMES = {
   [GROUP_KINDS.batches]: 'batches',
   [GROUP_KINDS.checkpoint]: 'checkpoint',
   [GROUP_KINDS.index]: 'index',
+  [GROUP_KINDS.beginning]: 'checkpoint',
 } as const
 /** Batches that cannot be decoded are told one by one up to this many. */
 const MAX_UNDECODABLE = 100
@@ -61,12 +63,15 @@ export class LogInspection {
   async run(): Promise<Omit<LogReport, 'topic'>> {
     const { memory, clock } = this.world
     const { key } = this.log
-    const { segments, watermark } = segmentsOf(this.log)
     const source = new GroupSource(memory, clock, key)
-    const walk = new LogWalk(source, memory, segments, watermark, (group) => this.visit(group))
     try {
+      const { segments, watermark } = await layOut(this.log.slots, source, memory)
+      if (segments.length === 0) return this.nothing([])
+      const walk = new LogWalk(source, memory, segments, watermark, (group) => this.visit(group))
       const end = await walk.run()
-      if (this.isTornStart(segments[0]!, walk, watermark)) return this.nothing(segments, walk)
+      if (this.isTornStart(segments[0]!, walk, watermark)) {
+        return this.nothing(segments.map((segment) => this.segmentReport(segment, walk)))
+      }
       const damage = [...this.missingAtStart(segments[0]!, walk), ...walk.damage]
       const isDamaged = damage.length > 0 || this.undecodable.length > 0
       const details = this.wish === null ? {} : this.details(this.wish)
@@ -136,7 +141,7 @@ export class LogInspection {
     return basePosition > 0 && !isProven
   }
 
-  private nothing(segments: readonly Segment[], walk: LogWalk): Omit<LogReport, 'topic'> {
+  private nothing(segments: LogReport['segments']): Omit<LogReport, 'topic'> {
     const reason = 'the first segments are missing; they were never flushed'
     return {
       ...this.log.key,
@@ -152,7 +157,7 @@ export class LogInspection {
       groupBytes: 0,
       batchBytes: 0,
       checkpoints: [],
-      segments: segments.map((segment) => this.segmentReport(segment, walk)),
+      segments,
       deadRanges: [],
       damage: [],
       undecodable: [],
@@ -180,7 +185,7 @@ export class LogInspection {
     const { envelope, batches } = group
     this.groupBytes += padded(envelope.length)
     this.maxTimestamp = Math.max(this.maxTimestamp, envelope.lastTimestamp)
-    if (envelope.kind === GROUP_KINDS.checkpoint) this.checkpoint(group)
+    if (isCheckpoint(envelope)) this.checkpoint(group)
     else if (envelope.kind === GROUP_KINDS.index) this.groups.indexes++
     else this.groups.batches++
     this.noteGroupRow(group)
@@ -265,15 +270,4 @@ export class LogInspection {
       position,
     })
   }
-}
-
-/** The segments of a log in order, and the greatest watermark that any of their headers names. */
-function segmentsOf({ slots }: InspectedLog): { readonly segments: readonly Segment[]; readonly watermark: number } {
-  const ordered = [...slots].sort((a, b) => a.owner.basePosition - b.owner.basePosition)
-  const segments = ordered.map(
-    ({ slot, owner, sequence }) => new Segment(slot, slot.generation, owner, sequence, false),
-  )
-  for (const [i, segment] of segments.entries()) segment.endPosition = segments[i + 1]?.basePosition ?? null
-  const watermark = Math.max(0, ...slots.flatMap(({ copies }) => copies.map((copy) => copy.watermark)))
-  return { segments, watermark }
 }

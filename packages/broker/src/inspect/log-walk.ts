@@ -2,8 +2,9 @@
 // batch. Where recovery stops at damage this goes on behind it, so that everything that is lost is named.
 import { BLOCK_BYTES, DiskError, type Memory } from '../environment.js'
 import { type CheckedBatch, checkGroup } from '../storage/group-check.js'
-import { GROUP_KINDS, type GroupEnvelope } from '../storage/group-envelope.js'
+import { type GroupEnvelope, isCheckpoint } from '../storage/group-envelope.js'
 import type { FoundGroup, GroupSource } from '../storage/group-source.js'
+import { beginOf } from '../storage/log-layout.js'
 import { endOffsetOf } from '../storage/read-selection.js'
 import type { Segment } from '../storage/segment.js'
 import { padded } from '../storage/slot-layout.js'
@@ -86,8 +87,10 @@ export class LogWalk {
 
   private entersNext(): boolean {
     const next = this.segments[this.current + 1]
-    if (next === undefined || next.basePosition !== this.position || next.owner.previous !== this.previous) return false
+    if (next === undefined || beginOf(next) !== this.position || next.owner.previous !== this.previous) return false
     this.current++
+    // Behind damage that was cut off the log goes on in a slot of its own.
+    this.position = next.basePosition
     return true
   }
 
@@ -124,9 +127,9 @@ export class LogWalk {
 
   /** What a group that holds says against the groups before it. */
   private contradictionOf(envelope: GroupEnvelope): string | null {
-    const { kind, firstIndex, firstOffset, position, durableTo } = envelope
+    const { firstIndex, firstOffset, position, durableTo } = envelope
     // Only a checkpoint cuts off what stands before it.
-    if (firstIndex <= this.lastIndex && kind !== GROUP_KINDS.checkpoint) {
+    if (firstIndex <= this.lastIndex && !isCheckpoint(envelope)) {
       return `it begins with index ${firstIndex}, and the log has ${this.lastIndex} already`
     }
     if (firstIndex > this.lastIndex + 1) return `it begins with index ${firstIndex} behind ${this.lastIndex}`

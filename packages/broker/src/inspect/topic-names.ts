@@ -5,7 +5,7 @@ import { METADATA_KEY } from '../cluster/metadata-log.js'
 import { decodeImage, MetadataState } from '../cluster/metadata-state.js'
 import { decodeFields } from '../message-pack.js'
 import { decodeCheckpoint } from '../storage/checkpoint.js'
-import { ENVELOPE_BYTES, GROUP_KINDS } from '../storage/group-envelope.js'
+import { ENVELOPE_BYTES, GROUP_KINDS, isCheckpoint } from '../storage/group-envelope.js'
 import { indexIntervalOf } from '../storage/slot-layout.js'
 import type { WalkedGroup } from './log-walk.js'
 
@@ -31,7 +31,7 @@ export class TopicNames {
     const { block, at, envelope } = group
     const content = block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length)
     try {
-      if (envelope.kind === GROUP_KINDS.checkpoint) this.readCheckpoint(content, group)
+      if (isCheckpoint(envelope)) this.readCheckpoint(content, group)
       if (envelope.kind !== GROUP_KINDS.batches) return
       for (const { clientStart, end } of loggedBatches(content, crc32)) this.readBatch(content, clientStart, end)
     } catch (cause) {

@@ -2,10 +2,11 @@
 import { assert } from '@millrace/protocol'
 import { encodeCheckpoint } from './checkpoint.js'
 import { ENVELOPE_BYTES } from './group-envelope.js'
-import type { LogEnd, LogState } from './log-store.js'
+import { type LogEnd, type LogState, StorageError } from './log-store.js'
 import type { LogWriter } from './log-writer.js'
 import type { Segment } from './segment.js'
-import { padded } from './slot-layout.js'
+import { indexIntervalOf, padded } from './slot-layout.js'
+import { SparseIndex } from './sparse-index.js'
 import type { StorageContext } from './storage-context.js'
 
 /** A large state is written less often: checkpoints cost at most about a sixteenth of the log. */
@@ -95,11 +96,37 @@ export class Checkpointer {
     return true
   }
 
-  private encode(writer: LogWriter, state: Uint8Array): Uint8Array | null {
-    const { chain, filled, terms, starts, truncations } = writer
-    const { current, maxTimestamp, lastAppendTime } = chain
-    if (current?.index == null) return null
-    const { index: slotIndex } = current
-    return encodeCheckpoint({ ...filled, maxTimestamp, lastAppendTime, starts, truncations, terms, slotIndex, state })
+  /**
+   * Writes the checkpoint with which the log begins anew, in a segment of its own. The owner's state and everything in
+   * memory speak of the log as it is then. @returns false while there is no memory or no slot for it.
+   * @throws StorageError when the state is larger than any slot takes; nothing has changed then.
+   */
+  writeBeginning(writer: LogWriter, cutFrom: number): boolean {
+    const state = this.state.encodeState().slice()
+    const { slotBytes, maxGroupBytes } = this.context.limits
+    const contentBytes = encodeWith(writer, state, new SparseIndex(indexIntervalOf(slotBytes[0]!))).length
+    if (padded(ENVELOPE_BYTES + contentBytes) > maxGroupBytes) {
+      throw new StorageError('STORAGE_FAILED', `a state of ${state.length} bytes is larger than a group`)
+    }
+    const begun = writer.beginAnew(cutFrom, contentBytes, () => encodeWith(writer, state, writer.chain.current!.index!))
+    if (!begun) return false
+    this.lastStateBytes = state.length
+    this.segment = writer.chain.current
+    this.lastEnd = writer.chain.end
+    return true
   }
+
+  private encode(writer: LogWriter, state: Uint8Array): Uint8Array | null {
+    const { current } = writer.chain
+    return current?.index == null ? null : encodeWith(writer, state, current.index)
+  }
+}
+
+function encodeWith(
+  { chain, filled, terms, starts, truncations }: LogWriter,
+  state: Uint8Array,
+  slotIndex: SparseIndex,
+) {
+  const { maxTimestamp, lastAppendTime } = chain
+  return encodeCheckpoint({ ...filled, maxTimestamp, lastAppendTime, starts, truncations, terms, slotIndex, state })
 }

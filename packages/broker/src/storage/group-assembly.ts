@@ -275,9 +275,11 @@ export class GroupAssembly {
     index: number,
     offset: number,
     segment: Segment,
+    cutFrom = 0,
   ): void {
     const group = new Group(kind, extent, 0, extent.block.byteLength, index, offset)
     group.setContent(content)
+    group.cutFrom = cutFrom
     group.segment = segment
     group.position = this.chain.end
     group.close()
@@ -307,6 +309,20 @@ export class GroupAssembly {
     const content = contentOf()
     assert(content.length <= contentBytes, 'the checkpoint is as long as was thought')
     this.addGroupIn(extent, GROUP_KINDS.checkpoint, content, end.index + 1, end.nextOffset, chain.current!)
+    return true
+  }
+
+  /** The slot has to be one that is written through: it may be all that is left of the log. */
+  beginAnew(cutFrom: number, contentBytes: number, contentOf: () => Uint8Array): boolean {
+    const { chain, filled } = this
+    const groupBytes = padded(ENVELOPE_BYTES + contentBytes)
+    if (!chain.ensureSlot(groupBytes, false)) return false
+    const extent = this.context.appendMemory.allocate(groupBytes)
+    if (extent === null) return false
+    const segment = chain.roll(filled.index + 1, filled.nextOffset, false, cutFrom)
+    const content = contentOf()
+    assert(content.length <= contentBytes, 'the checkpoint is as long as was thought')
+    this.addGroupIn(extent, GROUP_KINDS.beginning, content, filled.index + 1, filled.nextOffset, segment, cutFrom)
     return true
   }
 

@@ -3,7 +3,7 @@
 //   0  u32  checksum: CRC-32 of bytes 4 to 96
 //   4  u32  magic "MRGP"
 //   8  u8   version of this layout: 1
-//   9  u8   kind of content: 0 batches, 1 checkpoint, 2 index of the slot
+//   9  u8   kind of content: 0 batches, 1 checkpoint, 2 index of the slot, 3 checkpoint with which the log begins anew
 //  10  u16  lane          )
 //  12  u32  topic id      ) the log
 //  16  u32  partition     )
@@ -20,7 +20,7 @@
 //  64  u64  index of the first batch; without batches, of the next one
 //  72  u64  offset of the first record; without records, of the next one
 //  80  u64  greatest timestamp of a record in the group, 0 without
-//  88  u64  zero
+//  88  u64  of kind 3, the position from which on nothing before this group belongs to the log; zero otherwise
 //  96       content, then zeros to the next multiple of 4,096
 import { type ChecksumFunction, readU64, writeU64 } from '@millrace/protocol'
 import type { LogKey } from './log-store.js'
@@ -28,7 +28,7 @@ import type { LogKey } from './log-store.js'
 export const ENVELOPE_BYTES = 96
 export const GROUP_MAGIC = 0x5047524d
 export const GROUP_VERSION = 1
-export const GROUP_KINDS = { batches: 0, checkpoint: 1, index: 2 } as const
+export const GROUP_KINDS = { batches: 0, checkpoint: 1, index: 2, beginning: 3 } as const
 export type GroupKind = (typeof GROUP_KINDS)[keyof typeof GROUP_KINDS]
 
 export interface GroupEnvelope {
@@ -47,6 +47,8 @@ export interface GroupEnvelope {
   readonly firstIndex: number
   readonly firstOffset: number
   readonly lastTimestamp: number
+  /** Of a beginning: what stands in the log from this position on, up to the group itself, is no part of it any more. */
+  readonly cutFrom: number
 }
 
 /** Writes an envelope of 96 bytes at `at` and returns its checksum, which the next group refers to. */
@@ -75,7 +77,7 @@ export function writeEnvelope(
   writeU64(view, at + 64, envelope.firstIndex)
   writeU64(view, at + 72, envelope.firstOffset)
   writeU64(view, at + 80, envelope.lastTimestamp)
-  writeU64(view, at + 88, 0)
+  writeU64(view, at + 88, envelope.cutFrom)
   const checksum = crc(bytes.subarray(at + 4, at + ENVELOPE_BYTES), 0)
   view.setUint32(at, checksum, true)
   return checksum
@@ -92,7 +94,7 @@ export function readEnvelope(
   const checksum = view.getUint32(at, true)
   if (checksum !== crc(bytes.subarray(at + 4, at + ENVELOPE_BYTES), 0)) return null
   const kind = view.getUint8(at + 9)
-  if (kind !== GROUP_KINDS.batches && kind !== GROUP_KINDS.checkpoint && kind !== GROUP_KINDS.index) return null
+  if (!isKind(kind)) return null
   return {
     checksum,
     kind,
@@ -113,7 +115,17 @@ export function readEnvelope(
     firstIndex: readU64(view, at + 64),
     firstOffset: readU64(view, at + 72),
     lastTimestamp: readU64(view, at + 80),
+    cutFrom: readU64(view, at + 88),
   }
+}
+
+function isKind(kind: number): kind is GroupKind {
+  return kind <= GROUP_KINDS.beginning
+}
+
+/** Whether a group says how the log is: recovery may begin with it. */
+export function isCheckpoint({ kind }: Pick<GroupEnvelope, 'kind'>): boolean {
+  return kind === GROUP_KINDS.checkpoint || kind === GROUP_KINDS.beginning
 }
 
 export function sameKey(a: LogKey, b: LogKey): boolean {

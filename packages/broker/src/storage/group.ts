@@ -35,6 +35,8 @@ export class Group implements RetainedGroup {
   lastAppendTime = 0
   /** Its batches were cut off, or may have been: nothing reads it from memory any more. */
   isSuperseded = false
+  /** Of a beginning, see the envelope. */
+  cutFrom = 0
   /** Bytes of log parts and client parts. */
   appendedBytes = 0
   private contentChecksum = 0
@@ -121,6 +123,7 @@ export class Group implements RetainedGroup {
       firstIndex: this.firstIndex,
       firstOffset: this.firstOffset,
       lastTimestamp: this.lastTimestamp,
+      cutFrom: this.cutFrom,
     }
     this.stage = 'submitted'
     return writeEnvelope(block.bytes, block.view, this.start, envelope, crc32)

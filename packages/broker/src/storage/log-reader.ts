@@ -7,7 +7,7 @@ import { DamageFinder } from './damage-finder.js'
 import { FrameWindow } from './frame-window.js'
 import type { Group } from './group.js'
 import { keyText } from './group-envelope.js'
-import { type LogKey, type LogRead, StorageError } from './log-store.js'
+import { type LogKey, type LogRead, StorageError, type TermRun } from './log-store.js'
 import type { LogWriter } from './log-writer.js'
 import type { ReadPlace } from './read-place.js'
 import { endOffsetOf, groupOfPlace, type Piece, ReadSelection } from './read-selection.js'
@@ -61,6 +61,19 @@ export class LogReader {
     if (offset >= filled.nextOffset || limitIndex <= 0) return emptyRead(offset)
     const selection = new ReadSelection(place, maxBytes, Math.min(limitIndex, filled.index))
     return this.isInTail(place) ? this.readTail(selection) : this.readPastDamage(selection)
+  }
+
+  termAtIndex(index: number): number {
+    const { filled, terms, starts } = this.writer
+    const { index: firstIndex, previousTerm } = starts.current
+    if (index === firstIndex - 1) return previousTerm
+    return index < firstIndex || index > filled.index ? 0 : terms.termAtIndex(index)
+  }
+
+  termRuns(): readonly TermRun[] {
+    const { filled, terms, starts } = this.writer
+    const { index, offset } = starts.current
+    return filled.index < index ? [] : terms.runsFrom(index, offset)
   }
 
   /** Batches from an index on, at once when they are in memory. A failure is always a promise that rejects. */

@@ -2,12 +2,14 @@
 import { DiskError } from '../environment.js'
 import { type Checkpoint, checkpointOf } from './checkpoint.js'
 import { checkGroup } from './group-check.js'
-import { ENVELOPE_BYTES, GROUP_KINDS, type GroupEnvelope } from './group-envelope.js'
+import { ENVELOPE_BYTES, GROUP_KINDS, type GroupEnvelope, isCheckpoint } from './group-envelope.js'
 import { type FoundGroup, GroupSource } from './group-source.js'
+import { beginOf, layOut } from './log-layout.js'
 import { LogStarts, logStartOf } from './log-start.js'
-import type { LogEnd, LogKey, LogState } from './log-store.js'
+import type { LogKey, LogState } from './log-store.js'
 import { endOffsetOf } from './read-selection.js'
-import { Segment } from './segment.js'
+import type { Damage, RecoveredDamage, RecoveredLog, VolumeCondition } from './recovered-log.js'
+import type { Segment } from './segment.js'
 import { dropDeadEntries } from './segment-index.js'
 import { indexIntervalOf, padded } from './slot-layout.js'
 import type { OwnedSlot } from './slot-scan.js'
@@ -15,41 +17,6 @@ import { SparseIndex } from './sparse-index.js'
 import type { StorageContext } from './storage-context.js'
 import { TermTable } from './term-table.js'
 import { Truncations } from './truncations.js'
-
-export interface Damage {
-  readonly position: number
-  readonly reason: string
-}
-
-export interface RecoveredLog {
-  readonly segments: readonly Segment[]
-  /** Taken by the log, but beyond its end: to be given back. */
-  readonly surplus: readonly Segment[]
-  /** First of the segments that were walked: what stands in it and behind has to be flushed to count. */
-  readonly firstWalked: number
-  readonly filled: LogEnd
-  readonly position: number
-  readonly previous: number
-  readonly terms: TermTable
-  readonly maxTimestamp: number
-  readonly lastAppendTime: number
-  readonly starts: LogStarts
-  readonly truncations: Truncations
-  /** Position behind the last checkpoint; 0 without one. */
-  readonly checkpointEnd: number
-  readonly replayedBytes: number
-  /** Where the log was cut, if anything of a group stood behind its end. */
-  readonly tornAt: number | null
-  readonly damage: Damage | null
-}
-
-/** What the volume says of all its logs. */
-export interface VolumeCondition {
-  /** It was closed in order: nothing was under way. */
-  readonly clean: boolean
-  /** The disk refuses to read a slot: any log may be whole with what is in there. */
-  readonly refusesSlots: boolean
-}
 
 export async function recoverLog(
   context: StorageContext,
@@ -74,9 +41,13 @@ interface FoundCheckpoint {
 }
 
 class LogRecovery {
-  private readonly segments: Segment[] = []
-  /** Every byte before this position was flushed once, by the word of a header. */
+  private segments: Segment[] = []
+  private former: readonly Segment[] = []
+  private torn: readonly Segment[] = []
+  /** Number of the segment with which the log began anew last. */
+  private beginning = 0
   private watermark = 0
+  private limit = 0
   private current = 0
   private position = 0
   private previous = 0
@@ -106,10 +77,11 @@ class LogRecovery {
   ) {}
 
   async run(): Promise<RecoveredLog> {
-    this.collect()
+    await this.collect()
+    if (this.segments.length === 0) return this.nothing()
     const found = await this.findCheckpoint()
     if (found !== null) this.beginAt(found)
-    else if (await this.hasTornStart()) return this.nothing()
+    else if (!this.hasBegunAnew && (await this.hasTornStart())) return this.nothing()
     else this.beginAtStart()
     const walked = this.segments[this.current]!
     this.checkOlderSegments()
@@ -130,7 +102,8 @@ class LogRecovery {
   private result(count: number, firstWalked: number): RecoveredLog {
     return {
       segments: this.segments.slice(0, count),
-      surplus: this.damage === null ? [...this.leftBehind, ...this.segments.slice(count)] : [],
+      surplus: this.damage === null ? [...this.leftBehind, ...this.segments.slice(count), ...this.torn] : [],
+      former: this.damage === null ? this.former : [],
       firstWalked,
       filled: { index: this.index, nextOffset: this.nextOffset, term: this.term },
       position: this.position,
@@ -143,24 +116,35 @@ class LogRecovery {
       checkpointEnd: this.checkpointEnd,
       replayedBytes: this.source.bytesRead,
       tornAt: this.tornAt,
-      damage: this.damage,
+      damage: this.damageFound(),
     }
   }
 
-  private collect(): void {
-    const ordered = [...this.slots].sort((a, b) => a.owner.basePosition - b.owner.basePosition)
-    for (const { slot, owner, sequence, copies } of ordered) {
-      this.segments.push(new Segment(slot, slot.generation, owner, sequence, false))
-      for (const copy of copies) this.watermark = Math.max(this.watermark, copy.watermark)
-    }
-    for (const [i, segment] of this.segments.entries()) {
-      segment.endPosition = this.segments[i + 1]?.basePosition ?? null
-    }
+  private damageFound(): RecoveredDamage | null {
+    const { damage, limit } = this
+    return damage === null ? null : { ...damage, limit, isAtEnd: damage.position === this.position }
+  }
+
+  private async collect(): Promise<void> {
+    const layout = await layOut(this.slots, this.source, this.context.environment.memory)
+    const all = [...layout.segments, ...layout.former, ...layout.torn]
+    this.limit = Math.max(0, ...all.map(({ limit }) => limit))
+    this.segments = layout.segments
+    this.former = layout.former
+    this.torn = layout.torn
+    this.watermark = layout.watermark
+    this.beginning = layout.beginning
+    this.current = layout.beginning
+  }
+
+  private get hasBegunAnew(): boolean {
+    const segment = this.segments[this.beginning]
+    return segment !== undefined && segment.owner.cutFrom !== null
   }
 
   /** The last checkpoint that can be read. A header naming none, or a lost one, only makes the walk longer. */
   private async findCheckpoint(): Promise<FoundCheckpoint | null> {
-    for (let i = this.segments.length - 1; i >= 0; i--) {
+    for (let i = this.segments.length - 1; i >= this.beginning; i--) {
       const segment = this.segments[i]!
       const { copies } = this.slots.find(({ slot }) => slot === segment.slot)!
       for (const { checkpointPosition } of copies) {
@@ -177,7 +161,7 @@ class LogRecovery {
     position: number,
   ): Promise<{ checkpoint: Checkpoint; envelope: GroupEnvelope } | null> {
     const group = await this.groupAt(segment, position)
-    if (group === null || group === 'unreadable' || group.envelope.kind !== GROUP_KINDS.checkpoint) return null
+    if (group === null || group === 'unreadable' || !isCheckpoint(group.envelope)) return null
     const { block, at, envelope } = group
     if (checkGroup(block, at, envelope, this.context.environment.memory) === null) return null
     const checkpoint = checkpointOf(segment, block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length), envelope)
@@ -225,7 +209,7 @@ class LogRecovery {
   }
 
   private beginAtStart(): void {
-    const first = this.segments[0]!
+    const first = this.segments[this.beginning]!
     const { basePosition, baseIndex, baseOffset, previous, maxTimestampBefore, lastAppendTimeBefore } = first.owner
     first.index = newIndex(first)
     this.position = basePosition
@@ -241,8 +225,8 @@ class LogRecovery {
   private checkOlderSegments(): void {
     for (let i = 0; i < this.current; i++) {
       const segment = this.segments[i]!
-      const { basePosition } = this.segments[i + 1]!
-      if (basePosition <= segment.basePosition || basePosition > segment.limit) this.wholeFrom = i + 1
+      const end = beginOf(this.segments[i + 1]!)
+      if (end <= segment.basePosition || end > segment.limit) this.wholeFrom = i + 1
     }
   }
 
@@ -313,7 +297,7 @@ class LogRecovery {
       this.tornAt = this.position
       return false
     }
-    if (envelope.firstIndex <= this.index) {
+    if (envelope.firstIndex <= this.index || envelope.kind === GROUP_KINDS.beginning) {
       if (!this.supersede(segment, block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length), envelope)) return false
     } else if (envelope.firstIndex !== this.index + 1 || envelope.firstOffset !== this.nextOffset) return false
     for (const { part, header, clientAt } of batches) {
@@ -331,16 +315,16 @@ class LogRecovery {
     this.previous = envelope.checksum
     this.session = envelope.session
     this.position += padded(envelope.length)
-    if (envelope.kind === GROUP_KINDS.checkpoint) this.checkpointEnd = this.position
+    if (isCheckpoint(envelope)) this.checkpointEnd = this.position
     return true
   }
 
   /**
    * A group whose first index is not above the last one supersedes the suffix. It is a checkpoint always, and says how
-   * the log is without that suffix, the owner's state included.
+   * the log is without that suffix, the owner's state included. So does one with which the log begins anew.
    */
   private supersede(segment: Segment, content: Uint8Array, envelope: GroupEnvelope): boolean {
-    if (envelope.kind !== GROUP_KINDS.checkpoint) return false
+    if (!isCheckpoint(envelope)) return false
     const checkpoint = checkpointOf(segment, content, envelope)
     if (checkpoint === null) return false
     this.adopt(segment, checkpoint)
@@ -360,7 +344,7 @@ class LogRecovery {
       await this.lookAhead(segment, end)
       if (this.damage !== null) return
     }
-    if (this.current + 1 < this.segments.length) this.tornAt = end
+    if (this.current + 1 < this.segments.length || this.torn.length > 0) this.tornAt = end
   }
 
   /**

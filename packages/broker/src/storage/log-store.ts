@@ -163,13 +163,18 @@ export interface PartitionLog {
    * Cuts off every batch above `lastIndex`: the next append has index `lastIndex + 1` and goes to the physical end.
    * Flushes what is under way, has the owner's state made anew (`restoreState`, then `replay` up to `lastIndex`), and
    * resolves when appends are taken again; there is no room until then. What was cut off stays cut off from the next
-   * flush on; a crash before may bring it back. Below what is committed it is an assertion.
+   * flush on; a crash before may bring it back. Below what is committed it is an assertion. Of a log that is damaged at
+   * its end, `lastIndex` at or above `filled.index` cuts off the damage: it takes appends again, and may lack what it had
+   * acknowledged. Where the damage lies elsewhere it is refused, and only `installStart` helps.
    * @throws StorageError.
    */
   truncateTo(lastIndex: number): Promise<void>
   /**
-   * Gives up every batch: the log begins anew at `start`, with the owner's state `state` (`restoreState`). After a crash it
-   * is the old log or the new one; once this has resolved nothing old comes back. @throws StorageError.
+   * Gives up everything: the log begins anew at `start`, empty, with the owner's state `state` (`restoreState` is called
+   * with it). Appends are taken again when it resolves. A crash before leaves the old log or the new one; afterwards the old
+   * one never comes back, and its slots are given back in the background. A damaged log is sound again afterwards; a sound
+   * one has to hold nothing committed from `start` on.
+   * @throws StorageError; STORAGE_FAILED also when the state is larger than a group.
    */
   installStart(start: LogStart, state: Uint8Array | null): Promise<void>
   /** Resolves when everything appended so far is flushed. @throws StorageError. */

@@ -1,9 +1,8 @@
 // Makes the owner's state anew as it was at an earlier batch: from the last checkpoint before, by replay.
 import { DiskError } from '../environment.js'
-import type { Checkpoint } from './checkpoint.js'
-import { checkpointOf } from './checkpoint.js'
+import { type Checkpoint, checkpointOf } from './checkpoint.js'
 import { checkGroup } from './group-check.js'
-import { ENVELOPE_BYTES, GROUP_KINDS, keyText } from './group-envelope.js'
+import { ENVELOPE_BYTES, GROUP_KINDS, isCheckpoint, keyText } from './group-envelope.js'
 import { type FoundGroup, GroupSource } from './group-source.js'
 import { type LogEnd, type LogKey, type LogState, StorageError } from './log-store.js'
 import type { LogWriter } from './log-writer.js'
@@ -88,7 +87,7 @@ class Rewind {
     let found: { checkpoint: Checkpoint; end: number } | null = null
     for await (const group of this.groupsOf(segment, segment.basePosition)) {
       const { block, at, envelope } = group
-      if (envelope.kind !== GROUP_KINDS.checkpoint || envelope.firstIndex - 1 > this.lastIndex) continue
+      if (!isCheckpoint(envelope) || envelope.firstIndex - 1 > this.lastIndex) continue
       if (checkGroup(block, at, envelope, this.context.environment.memory) === null) continue
       const content = block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length)
       const checkpoint = checkpointOf(segment, content, envelope)

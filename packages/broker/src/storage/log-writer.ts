@@ -4,7 +4,7 @@ import { type Block, DiskError } from '../environment.js'
 import type { FlushClient } from './flusher.js'
 import type { Group } from './group.js'
 import { type AppendStamp, GroupAssembly, type LogBeginning } from './group-assembly.js'
-import { GROUP_KINDS } from './group-envelope.js'
+import { GROUP_KINDS, isCheckpoint } from './group-envelope.js'
 import type { LogStarts } from './log-start.js'
 import type { LogEnd, LogKey } from './log-store.js'
 import { Room } from './room.js'
@@ -46,6 +46,7 @@ export class LogWriter implements FlushClient {
   private flushWanted = false
   private stopped = false
   private readonly writeWaiters: (() => void)[] = []
+  private readonly idleWaiters: (() => void)[] = []
   /** Those who wait for a slot or for flushes of this log. */
   private readonly room: Room
   private lacksMemory = false
@@ -91,6 +92,11 @@ export class LogWriter implements FlushClient {
 
   get tail(): readonly Group[] {
     return this.assembly.tail
+  }
+
+  /** Of the last group that was submitted: the next one refers to it. */
+  get lastChecksum(): number {
+    return this.previous
   }
 
   get isIdle(): boolean {
@@ -266,6 +272,7 @@ export class LogWriter implements FlushClient {
     for (const group of flushed) this.groupFlushed(group)
     if (flushed.length > 0) this.events.onAdvance()
     this.pump()
+    if (this.isIdle) for (const wake of this.idleWaiters.splice(0)) wake()
     this.room.wake()
   }
 
@@ -277,7 +284,7 @@ export class LogWriter implements FlushClient {
     if (group.kind === GROUP_KINDS.batches) this.context.appendMemory.retain(group)
     else this.context.appendMemory.drop(group.extent)
     const segment = group.segment!
-    if (group.kind === GROUP_KINDS.checkpoint) {
+    if (isCheckpoint(group)) {
       segment.oldestCheckpointIndex = Math.min(segment.oldestCheckpointIndex, group.lastIndex)
       this.headers.writeCheckpointHeader(segment, group.position, this.flushedPosition)
     }
@@ -318,6 +325,22 @@ export class LogWriter implements FlushClient {
     this.flushWantedIndex = Math.min(this.flushWantedIndex, end.index)
     this.scheduleTurn()
     return true
+  }
+
+  /**
+   * Puts the checkpoint with which the log begins anew into a segment of its own; everything in memory speaks of the log as
+   * it is then. @returns false while there is no memory or no slot; nothing has changed then.
+   */
+  beginAnew(cutFrom: number, contentBytes: number, contentOf: () => Uint8Array): boolean {
+    if (!this.assembly.beginAnew(cutFrom, contentBytes, contentOf)) return false
+    this.wantFlush()
+    return true
+  }
+
+  /** Calls back once everything is flushed; never after the volume was latched. */
+  onIdle(callback: () => void): void {
+    if (this.isIdle) callback()
+    else this.idleWaiters.push(callback)
   }
 
   /** Nothing more is submitted. Resolves when nothing is under way any more and the memory of it is given back. */

@@ -108,8 +108,11 @@ export class SegmentChain {
     this.wish = null
   }
 
-  /** Begins a segment in the slot that `ensureSlot` found, at the end of the chain. */
-  roll(firstIndex: number, firstOffset: number, usesUnwritten: boolean): Segment {
+  /**
+   * Begins a segment in the slot that `ensureSlot` found, at the end of the chain.
+   * @param cutFrom where the segments before end when the log begins anew with this one.
+   */
+  roll(firstIndex: number, firstOffset: number, usesUnwritten: boolean, cutFrom: number | null = null): Segment {
     const { environment, limits } = this.context
     const slot = this.nextSlot!
     this.nextSlot = null
@@ -117,7 +120,7 @@ export class SegmentChain {
     const tookMs = environment.clock.monotonicMs() - this.rolledAtMs
     this.classNumber = this.nextClass()
     this.rolledAtMs = environment.clock.monotonicMs()
-    if (last !== undefined) last.endPosition = this.end
+    if (last !== undefined) last.endPosition = cutFrom ?? this.end
     slot.generation++
     const owner = {
       key: this.key,
@@ -131,6 +134,7 @@ export class SegmentChain {
       checkpointPosition: null,
       watermark: 0,
       lookAheadBytes: this.windowOf(slot) + Math.min(maxGroupBytesOf(slot.byteLength), limits.maxGroupBytes),
+      cutFrom,
     }
     const segment = new Segment(slot, slot.generation, owner, 0, true)
     this.segments.push(segment)

@@ -4,7 +4,7 @@
 //   4  u32  magic "MRSL"
 //   8  u8   version of this layout: 1
 //   9  u8   state: 0 free, 1 owned by a log
-//  10  u16  flags: bit 0 the slot was written through, bit 1 there is a checkpoint
+//  10  u16  flags: bit 0 the slot was written through, bit 1 there is a checkpoint, bit 2 the log begins anew here
 //  12  u32  slot id
 //  16  u32  slot bytes
 //  20  u32  generation: even while free, odd while owned, never going back
@@ -25,7 +25,8 @@
 //           position was flushed
 // 124  u32  zero
 // 128  u64  greatest append time of all batches before the slot; 0 when that is not known
-// 136       zeros
+// 136  u64  cut from: what the log holds from this position on, up to this slot, is no part of it any more (flag bit 2)
+// 144       zeros
 // 160  64B  cluster id in UTF-8, zeros behind it
 import { type ChecksumFunction, readU64, writeU64 } from '@millrace/protocol'
 import type { LogKey } from './log-store.js'
@@ -55,6 +56,8 @@ export interface SlotOwner {
   readonly checkpointPosition: number | null
   readonly watermark: number
   readonly lookAheadBytes: number
+  /** Of a slot with which the log begins anew: nothing from this position on, up to the slot, belongs to it; else null. */
+  readonly cutFrom: number | null
 }
 
 export interface SlotHeader {
@@ -71,6 +74,7 @@ export interface SlotHeader {
 
 const WRITTEN_THROUGH = 1
 const HAS_CHECKPOINT = 2
+const BEGINS_ANEW = 4
 const NO_OWNER: SlotOwner = {
   key: { topicId: 0, partition: 0, lane: 0 },
   previous: 0,
@@ -83,6 +87,7 @@ const NO_OWNER: SlotOwner = {
   checkpointPosition: null,
   watermark: 0,
   lookAheadBytes: 0,
+  cutFrom: null,
 }
 
 const decoder = new TextDecoder()
@@ -107,7 +112,10 @@ export function writeSlotHeader(
   bytes.fill(0, at, at + 4096)
   const owner = header.owner ?? NO_OWNER
   const cluster = new TextEncoder().encode(header.identity.clusterId)
-  const flags = (header.writtenThrough ? WRITTEN_THROUGH : 0) | (owner.checkpointPosition === null ? 0 : HAS_CHECKPOINT)
+  const flags =
+    (header.writtenThrough ? WRITTEN_THROUGH : 0) |
+    (owner.checkpointPosition === null ? 0 : HAS_CHECKPOINT) |
+    (owner.cutFrom === null ? 0 : BEGINS_ANEW)
   view.setUint32(at + 4, SLOT_MAGIC, true)
   view.setUint8(at + 8, SLOT_VERSION)
   view.setUint8(at + 9, header.owner === null ? 0 : 1)
@@ -134,6 +142,7 @@ export function writeSlotHeader(
   writeU64(view, at + 112, owner.watermark)
   view.setUint32(at + 120, owner.lookAheadBytes, true)
   writeU64(view, at + 128, owner.lastAppendTimeBefore)
+  writeU64(view, at + 136, owner.cutFrom ?? 0)
   bytes.set(cluster, at + 160)
   view.setUint32(at, crc(bytes.subarray(at + 4, at + SLOT_HEADER_BYTES), 0), true)
 }
@@ -171,12 +180,12 @@ export function readSlotHeader(bytes: Uint8Array, view: DataView, at: number, cr
     generation: view.getUint32(at + 20, true),
     sequence: view.getUint32(at + 24, true),
     writtenThrough: (flags & WRITTEN_THROUGH) !== 0,
-    owner: state === 0 ? null : readOwner(view, at, (flags & HAS_CHECKPOINT) !== 0),
+    owner: state === 0 ? null : readOwner(view, at, flags),
   }
   return { kind: 'header', header }
 }
 
-function readOwner(view: DataView, at: number, hasCheckpoint: boolean): SlotOwner {
+function readOwner(view: DataView, at: number, flags: number): SlotOwner {
   return {
     key: {
       topicId: view.getUint32(at + 48, true),
@@ -189,9 +198,10 @@ function readOwner(view: DataView, at: number, hasCheckpoint: boolean): SlotOwne
     baseOffset: readU64(view, at + 80),
     maxTimestampBefore: readU64(view, at + 88),
     indexPosition: readU64(view, at + 96),
-    checkpointPosition: hasCheckpoint ? readU64(view, at + 104) : null,
+    checkpointPosition: (flags & HAS_CHECKPOINT) === 0 ? null : readU64(view, at + 104),
     watermark: readU64(view, at + 112),
     lookAheadBytes: view.getUint32(at + 120, true),
     lastAppendTimeBefore: readU64(view, at + 128),
+    cutFrom: (flags & BEGINS_ANEW) === 0 ? null : readU64(view, at + 136),
   }
 }

@@ -1,7 +1,7 @@
 // Reads the headers of one slot file at start and says whose the slot is.
 import { crc32 } from '@millrace/protocol'
 import { BLOCK_BYTES, type Block, DiskError, type DiskFile } from '../environment.js'
-import { readEnvelope } from './group-envelope.js'
+import { GROUP_KINDS, readEnvelope } from './group-envelope.js'
 import { ForeignSlotError } from './log-store.js'
 import { Slot, slotName } from './slot.js'
 import { isZero, readSlotHeader, type SlotHeader, type SlotIdentity, type SlotOwner } from './slot-header.js'
@@ -146,6 +146,7 @@ function adoptFromFirstGroup(
       checkpointPosition: null,
       watermark: envelope.durableTo,
       lookAheadBytes: unflushedWindowOf(slotBytes, maxUnflushedBytes) + maxGroupBytesOf(slotBytes),
+      cutFrom: envelope.kind === GROUP_KINDS.beginning ? envelope.cutFrom : null,
     },
   }
 }

@@ -1,12 +1,14 @@
 // One log as its partition sees it: the writing and the reading side, checkpoints and failures together.
 import { assert, type BatchHeader, LOG_PART_BYTES } from '@millrace/protocol'
-import { BLOCK_BYTES, type Block } from '../environment.js'
+import type { Block } from '../environment.js'
 import { Checkpointer } from './checkpointer.js'
+import { FlushWaiters } from './flush-waiters.js'
+import { type FormerSlot, FormerSlots } from './former-slots.js'
 import type { AppendStamp } from './group-assembly.js'
 import { keyText } from './group-envelope.js'
-import { LogReader } from './log-reader.js'
-import type { RecoveredLog } from './log-recovery.js'
-import { FIRST_LOG_START, type LogStart, LogStarts } from './log-start.js'
+import { cutOff, emptyFrom, type LogContinuation } from './log-continuation.js'
+import { LogParts, slotsOf } from './log-parts.js'
+import { FIRST_LOG_START, type LogStart } from './log-start.js'
 import {
   type LogKey,
   type LogRead,
@@ -18,35 +20,27 @@ import {
 } from './log-store.js'
 import { type TimedOffset, TimeSearch } from './log-times.js'
 import { rewindState } from './log-truncation.js'
-import { LogWriter } from './log-writer.js'
+import { LogWriter, type WriterEvents } from './log-writer.js'
+import { NewBeginning } from './new-beginning.js'
+import type { RecoveredDamage, RecoveredLog } from './recovered-log.js'
 import type { ReplicaMarks } from './replica-marks.js'
-import { expiredOf } from './retention.js'
-import { SlotRecycler } from './slot-recycler.js'
+import { startBehind } from './retention.js'
 import type { StorageContext } from './storage-context.js'
-import { TermTable } from './term-table.js'
-import { Truncations } from './truncations.js'
-
-/** A log without segments begins where every log begins. */
-const FIRST = { firstIndex: FIRST_LOG_START.index, firstOffset: FIRST_LOG_START.offset }
-
-interface FlushWaiter {
-  readonly index: number
-  readonly resolve: () => void
-  readonly reject: (failure: StorageError) => void
-}
 
 export class StoredLog implements PartitionLog {
   onAdvance: () => void = () => {}
   failure: StorageError | null = null
-  readonly writer: LogWriter
-  private readonly reader: LogReader
-  private readonly checkpointer: Checkpointer
-  private readonly recycler: SlotRecycler
+  /** Slots with the log's name that are no part of it: given back, or kept while the log is damaged. */
+  readonly former: FormerSlots
+  private parts: LogParts
+  /** The log is about to begin anew. */
+  private beginning: NewBeginning | null = null
+  private readonly damage: RecoveredDamage | null
   /** Everything up to here is committed, as far as the owner has said. */
   private committedIndex = 0
   /** A suffix is being cut off. */
   private truncating = false
-  private waiters: FlushWaiter[] = []
+  private readonly waiters = new FlushWaiters()
   private closed = false
   private readonly onLatched = (failure: StorageError): void => this.fail(failure)
 
@@ -58,31 +52,33 @@ export class StoredLog implements PartitionLog {
     recovered: RecoveredLog | null,
     private readonly marks: ReplicaMarks,
   ) {
-    const start = recovered ?? {
-      filled: { index: 0, nextOffset: 0, term: 0 },
-      position: 0,
-      previous: 0,
-      terms: new TermTable(),
-      starts: new LogStarts(),
-      truncations: new Truncations(),
-    }
-    this.writer = new LogWriter(context, key, start, {
-      onAdvance: () => this.advanced(),
-      onTurn: () => this.turned(),
-    })
-    if (recovered !== null) {
-      this.writer.chain.adopt(recovered.segments, recovered.maxTimestamp, recovered.lastAppendTime)
-    }
-    this.recycler = new SlotRecycler(context, this.writer)
-    this.reader = new LogReader(context, key, this.writer)
-    const { current } = this.writer.chain
-    this.checkpointer = new Checkpointer(context, state, recovered?.checkpointEnd ?? 0, current)
-    if (recovered?.damage != null) {
-      const { position, reason } = recovered.damage
+    const start = recovered ?? { ...emptyFrom(FIRST_LOG_START), position: 0, previous: 0 }
+    const events = this.eventsOf(() => writer)
+    const writer: LogWriter = new LogWriter(context, key, start, events)
+    if (recovered !== null) writer.chain.adopt(recovered.segments, recovered.maxTimestamp, recovered.lastAppendTime)
+    const checkpointer = new Checkpointer(context, state, recovered?.checkpointEnd ?? 0, writer.chain.current)
+    this.parts = new LogParts(context, key, writer, checkpointer)
+    this.former = new FormerSlots(context, () => this.wakeRecycler())
+    this.damage = recovered?.damage ?? null
+    if (this.damage !== null) {
+      const { position, reason } = this.damage
       this.failure = new StorageError('DAMAGED', `log ${keyText(key)} is damaged at ${position}: ${reason}`)
     }
     if (context.latch.failure !== null) this.failure = context.latch.failure
     else context.latch.listen(this.onLatched)
+  }
+
+  get writer(): LogWriter {
+    return this.parts.writer
+  }
+
+  /** Every slot that carries the log's name. */
+  get slots(): readonly FormerSlot[] {
+    const slots = new Map(this.former.left.map((former) => [former.slot, former]))
+    for (const writer of [this.writer, this.beginning?.writer]) {
+      for (const former of writer === undefined ? [] : slotsOf(writer)) slots.set(former.slot, former)
+    }
+    return [...slots.values()]
   }
 
   get filled() {
@@ -113,9 +109,9 @@ export class StoredLog implements PartitionLog {
     return this.marks.wasPowerLost
   }
 
-  async noteWhole(): Promise<void> {
-    assert(this.failure?.code !== 'DAMAGED', 'a damaged log is not whole before it is repaired')
-    await this.marks.noteWhole()
+  noteWhole(): Promise<void> {
+    assert(!this.isDamaged, 'a damaged log is not whole before it is repaired')
+    return this.marks.noteWhole()
   }
 
   get unflushedBytes(): number {
@@ -158,17 +154,17 @@ export class StoredLog implements PartitionLog {
 
   async read(offset: number, maxBytes: number, limitIndex: number): Promise<LogRead> {
     if (this.closed) throw this.closedError()
-    return this.reader.read(offset, maxBytes, limitIndex)
+    return this.parts.reader.read(offset, maxBytes, limitIndex)
   }
 
   readFrom(index: number, maxBytes: number): LogRead | Promise<LogRead> {
     if (this.closed) return Promise.reject(this.closedError())
-    return this.reader.readFrom(index, maxBytes)
+    return this.parts.reader.readFrom(index, maxBytes)
   }
 
   async offsetForTime(timestamp: number, limitIndex: number): Promise<TimedOffset | null> {
     if (this.closed) throw this.closedError()
-    return new TimeSearch(this.context, this.key, this.writer, this.reader, timestamp, limitIndex).run()
+    return new TimeSearch(this.context, this.key, this.writer, this.parts.reader, timestamp, limitIndex).run()
   }
 
   async termAt(offset: number): Promise<number> {
@@ -178,63 +174,52 @@ export class StoredLog implements PartitionLog {
   }
 
   termAtIndex(index: number): number {
-    const { start, writer } = this
-    if (index === start.index - 1) return start.previousTerm
-    return index < start.index || index > writer.filled.index ? 0 : writer.terms.termAtIndex(index)
+    return this.parts.reader.termAtIndex(index)
   }
 
   termRuns(): readonly TermRun[] {
-    const { index, offset } = this.start
-    return this.writer.filled.index < index ? [] : this.writer.terms.runsFrom(index, offset)
+    return this.parts.reader.termRuns()
   }
-
-  // -------------------------------------------------------------- the beginning
 
   noteCommitted(index: number): void {
     if (index > this.committedIndex) this.committedIndex = index
     const { starts, terms, flushedIndex } = this.writer
     if (starts.commit(Math.min(this.committedIndex, flushedIndex))) terms.forgetBefore(starts.current.index)
-    if (!this.closed && this.failure === null) this.recycler.wake(this.committedIndex)
+    if (!this.closed && this.failure === null) this.wakeRecycler()
+  }
+
+  /** Invariant: a slot with which the log began anew is not given back before all that it cuts off are. */
+  private wakeRecycler(): void {
+    if (this.former.left.length === 0) this.parts.recycler.wake(this.committedIndex)
   }
 
   expire(limits: RetentionLimits): LogStart | null {
-    const { chain, filled, starts, terms, assembly } = this.writer
-    if (this.closed || this.failure !== null || this.truncating || starts.hasProposed) return null
+    if (this.closed || this.failure !== null || this.truncating || this.writer.starts.hasProposed) return null
     // What could not be given back for want of memory is tried again.
-    this.recycler.wake(this.committedIndex)
-    const expired = expiredOf(chain.segments, chain.end, chain.lastAppendTime, limits)
-    const { current } = starts
-    const count = expired === 'everything' ? Math.max(0, chain.segments.length - 1) : expired.segments
-    if (expired === 'everything' && filled.nextOffset !== current.offset && assembly.open === null) {
-      // Without a slot for a new segment everything goes but the last one.
-      if (chain.currentIsEmpty || assembly.beginSegment(BLOCK_BYTES)) {
-        return { index: filled.index + 1, offset: filled.nextOffset, previousTerm: filled.term }
-      }
-    }
-    const { firstIndex: index, firstOffset: offset } = chain.segments[count] ?? FIRST
-    return index > current.index ? { index, offset, previousTerm: terms.termAtIndex(index - 1) } : null
+    this.wakeRecycler()
+    return startBehind(this.writer, limits)
   }
-
-  // -------------------------------------------------------------- the end
 
   async truncateTo(lastIndex: number): Promise<void> {
     const { writer } = this
+    const { checkpointer } = this.parts
+    if (this.isDamaged) return this.repair(lastIndex)
     assert(lastIndex >= this.committedIndex, `truncation to ${lastIndex}, committed is ${this.committedIndex}`)
     assert(!this.truncating, 'one suffix is cut off at a time')
     if (lastIndex >= writer.filled.index) return
     this.truncating = true
-    this.checkpointer.suspended = true
+    checkpointer.suspended = true
     try {
       // Nothing is under way any more: no completion of what is cut off can be taken for one of what comes instead.
       await this.drained()
       this.assertUsable()
       const end = await rewindState(this.context, this.key, writer, this.state, lastIndex)
       this.assertUsable()
-      while (!this.checkpointer.writeSuperseding(writer, end)) {
+      while (!checkpointer.writeSuperseding(writer, end)) {
         await new Promise<void>((resolve) => this.writer.onAnyRoom(resolve))
         this.assertUsable()
       }
-      this.checkpointer.suspended = false
+      checkpointer.suspended = false
     } catch (cause) {
       // The owner's state may be made in part only, so nothing may be built upon it.
       if (cause instanceof StorageError && !this.closed) this.fail(cause)
@@ -245,12 +230,90 @@ export class StoredLog implements PartitionLog {
     }
   }
 
-  async installStart(start: LogStart): Promise<void> {
-    throw new StorageError('CLOSED', `log ${keyText(this.key)} cannot begin anew at ${start.index} yet`)
+  async installStart(start: LogStart, state: Uint8Array | null): Promise<void> {
+    const isNew = start.index > this.committedIndex || this.isDamaged
+    assert(isNew, `a log that is to begin at ${start.index}, committed is ${this.committedIndex}`)
+    await this.beginAnew(0, async () => {
+      this.state.restoreState(state)
+      return emptyFrom(start)
+    })
   }
 
-  private assertUsable(): void {
-    if (this.failure !== null) throw this.failure
+  /** Everything from the damage on is given up. */
+  private async repair(lastIndex: number): Promise<void> {
+    const { writer, key, context, state } = this
+    if (this.damage?.isAtEnd !== true) throw this.failure ?? this.closedError()
+    await this.beginAnew(writer.chain.end, async (position) => {
+      const end = await rewindState(context, key, writer, state, Math.min(lastIndex, writer.filled.index))
+      return cutOff(writer, end, position)
+    })
+  }
+
+  /**
+   * Lets the log go on in a slot of its own, and gives back those from `cutFrom` on.
+   * @param make how the log is from then on; called when nothing is under way any more.
+   */
+  private async beginAnew(cutFrom: number, make: (position: number) => Promise<LogContinuation>): Promise<void> {
+    assert(!this.truncating, 'a log begins anew when nothing is being cut off')
+    const { writer, checkpointer, recycler } = this.parts
+    this.truncating = true
+    checkpointer.suspended = true
+    try {
+      if (!this.isDamaged) await this.drained()
+      this.assertUsable(true)
+      await this.marks.remember()
+      await recycler.stop()
+      // Beyond everything that carries the log's name: no two slots ever stand at one position.
+      const position = Math.max(writer.chain.end, this.damage?.limit ?? 0)
+      const next = await make(position)
+      this.assertUsable(true)
+      const previous = writer.lastChecksum
+      const events = this.eventsOf(() => beginning.writer)
+      const beginning = new NewBeginning(this.context, this.key, this.state, { ...next, position, previous }, events)
+      if (cutFrom > 0) beginning.goOnBehind(writer.chain)
+      this.beginning = beginning
+      await beginning.write(cutFrom)
+      await writer.stop()
+      await writer.headers.stop()
+      this.assertUsable(true)
+      if (cutFrom === 0) this.committedIndex = next.filled.index
+      this.switchTo(beginning)
+    } catch (cause) {
+      // The owner's state may be made in part only, so nothing may be built upon it.
+      if (cause instanceof StorageError && !this.closed) this.fail(cause)
+      throw cause
+    } finally {
+      this.truncating = false
+      writer.wakeAll()
+    }
+    this.onAdvance()
+  }
+
+  /** @param writer one that is not the log's yet has nothing to tell. */
+  private eventsOf(writer: () => LogWriter): WriterEvents {
+    const tell = (say: () => void) => () => {
+      if (writer() === this.writer) say()
+    }
+    return { onAdvance: tell(() => this.advanced()), onTurn: tell(() => this.turned()) }
+  }
+
+  /** The new log is durable: nothing of what is no part of it is read any more. */
+  private switchTo({ writer, checkpointer }: NewBeginning): void {
+    const kept = new Set(writer.chain.segments)
+    this.former.add(slotsOf(this.writer).filter(({ segment }) => !kept.has(segment)))
+    this.parts = new LogParts(this.context, this.key, writer, checkpointer)
+    this.beginning = null
+    if (this.isDamaged) this.failure = null
+    this.former.giveBack()
+  }
+
+  private get isDamaged(): boolean {
+    return this.failure?.code === 'DAMAGED'
+  }
+
+  private assertUsable(mayBeDamaged = false): void {
+    const failure = this.context.latch.failure ?? this.failure
+    if (failure !== null && !(mayBeDamaged && failure.code === 'DAMAGED')) throw failure
     if (this.closed) throw this.closedError()
   }
 
@@ -258,10 +321,9 @@ export class StoredLog implements PartitionLog {
     const { index } = this.writer.filled
     if (this.writer.flushedIndex >= index) return Promise.resolve()
     if (this.failure !== null) return Promise.reject(this.failure)
-    return new Promise((resolve, reject) => {
-      this.waiters.push({ index, resolve, reject })
-      this.writer.wantFlush()
-    })
+    const flushed = this.waiters.wait(index)
+    this.writer.wantFlush()
+    return flushed
   }
 
   /** Flushes everything and leaves a checkpoint at the very end, so that opening the log again reads only that. */
@@ -280,8 +342,8 @@ export class StoredLog implements PartitionLog {
     const { writer } = this
     await this.drained()
     await writer.headers.settled()
-    if (this.checkpointer.suspended) return
-    if (this.checkpointer.isCurrent(writer) || !this.checkpointer.write(writer)) return
+    const { checkpointer } = this.parts
+    if (checkpointer.suspended || checkpointer.isCurrent(writer) || !checkpointer.write(writer)) return
     await this.drained()
     await writer.headers.settled()
   }
@@ -290,44 +352,40 @@ export class StoredLog implements PartitionLog {
   private drained(): Promise<void> {
     if (this.failure !== null) return Promise.reject(this.failure)
     if (this.writer.isIdle) return Promise.resolve()
-    return new Promise((resolve, reject) => {
-      this.waiters.push({ index: Number.POSITIVE_INFINITY, resolve, reject })
-      this.writer.wantFlush()
-    })
+    const flushed = this.waiters.wait(Number.POSITIVE_INFINITY)
+    this.writer.wantFlush()
+    return flushed
   }
 
   /** Ends all work: the log is dropped, or the store closes. Resolves when nothing is under way. */
   async stop(): Promise<void> {
     this.closed = true
     this.context.latch.ignore(this.onLatched)
-    const recycled = this.recycler.stop()
+    this.beginning?.abandon(this.closedError())
+    const others = [this.parts.recycler.stop(), this.former.stop(), this.beginning?.stop()]
     await this.writer.stop()
-    await recycled
+    await Promise.all(others)
     await this.writer.headers.stop()
-    for (const { reject } of this.waiters.splice(0)) reject(this.closedError())
+    this.waiters.reject(this.closedError())
   }
 
   private turned(): void {
-    if (!this.recycler.wantsCheckpoint) this.checkpointer.consider(this.writer)
-    else if (this.checkpointer.writeWanted(this.writer)) this.recycler.checkpointWritten()
+    const { writer, checkpointer, recycler } = this.parts
+    if (!recycler.wantsCheckpoint) checkpointer.consider(writer)
+    else if (checkpointer.writeWanted(writer)) recycler.checkpointWritten()
   }
 
   private advanced(): void {
-    if (this.waiters.length > 0) this.settleWaiters()
-    if (this.recycler.waits) this.recycler.wake(this.committedIndex)
+    this.waiters.settle(this.writer)
+    if (this.parts.recycler.waits) this.wakeRecycler()
     this.onAdvance()
-  }
-
-  private settleWaiters(): void {
-    const { flushedIndex, isIdle } = this.writer
-    const due = this.waiters.filter(({ index }) => index <= flushedIndex || isIdle)
-    this.waiters = this.waiters.filter((waiter) => !due.includes(waiter))
-    for (const { resolve } of due) resolve()
   }
 
   private fail(failure: StorageError): void {
     this.failure ??= failure
-    for (const { reject } of this.waiters.splice(0)) reject(failure)
+    if (failure.code === 'DAMAGED') this.marks.lostAcknowledged = true
+    this.beginning?.abandon(failure)
+    this.waiters.reject(failure)
     this.writer.wakeAll()
     this.onAdvance()
   }

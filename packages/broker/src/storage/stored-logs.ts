@@ -1,8 +1,9 @@
 // The logs of one volume: found, opened, dropped, and closed together.
 import { assert } from '@millrace/protocol'
 import { DiskError } from '../environment.js'
+import type { FormerSlot } from './former-slots.js'
 import { keyText } from './group-envelope.js'
-import { type RecoveredLog, recoverLog } from './log-recovery.js'
+import { recoverLog } from './log-recovery.js'
 import {
   type LogKey,
   type LogState,
@@ -12,9 +13,9 @@ import {
   StorageError,
   type StorageStatistics,
 } from './log-store.js'
+import type { RecoveredLog } from './recovered-log.js'
 import { ReplicaMarks } from './replica-marks.js'
 import { Scrubber } from './scrubber.js'
-import type { Slot } from './slot.js'
 import type { OwnedSlot } from './slot-scan.js'
 import type { StorageContext } from './storage-context.js'
 import { StoredLog } from './stored-log.js'
@@ -25,12 +26,6 @@ import { VOTE_MARKS } from './vote-record.js'
 interface FoundLog {
   readonly key: LogKey
   readonly slots: OwnedSlot[]
-}
-
-interface OpenLog {
-  readonly log: StoredLog
-  /** Slots of a damaged log behind the damage: kept as they are. */
-  readonly keptSlots: readonly Slot[]
 }
 
 class Report implements RecoveryReport {
@@ -48,7 +43,7 @@ export class StoredLogs implements LogStore {
   wasPowerLost = false
   private readonly foundLogs = new Map<string, FoundLog>()
   private readonly opening = new Map<string, Promise<PartitionLog>>()
-  private readonly logs = new Map<string, OpenLog>()
+  private readonly logs = new Map<string, StoredLog>()
   private readonly dropping = new Set<Promise<void>>()
   /** Whether the store was closed in order the last time: then nothing was under way. */
   private readonly wasClean: boolean
@@ -66,8 +61,8 @@ export class StoredLogs implements LogStore {
       await record.save()
     })
     this.scrubber = new Scrubber(context, {
-      all: () => [...this.logs.values()].map(({ log }) => log),
-      has: (log) => this.logs.get(keyText(log.key))?.log === log,
+      all: () => [...this.logs.values()],
+      has: (log) => this.logs.get(keyText(log.key)) === log,
     })
   }
 
@@ -149,7 +144,7 @@ export class StoredLogs implements LogStore {
     if (found === undefined) {
       state.restoreState(null)
       const log = new StoredLog(this.context, key, state, null, new ReplicaMarks(this.votes, key, false, false))
-      this.logs.set(name, { log, keptSlots: [] })
+      this.logs.set(name, log)
       return log
     }
     const volume = { clean: this.wasClean, refusesSlots: this.recovery.unreadable.length > 0 }
@@ -157,11 +152,10 @@ export class StoredLogs implements LogStore {
     const marks = new ReplicaMarks(this.votes, key, recovered.damage !== null, this.wasPowerLost)
     const log = new StoredLog(this.context, key, state, recovered, marks)
     if (recovered.damage === null) await this.settle(log, found, recovered)
+    else log.former.add(keptSlots(found, recovered))
     this.report(key, recovered)
-    const used = new Set(recovered.segments.map(({ slot }) => slot))
-    const keptSlots = recovered.damage === null ? [] : found.slots.map(({ slot }) => slot).filter((s) => !used.has(s))
     this.foundLogs.delete(name)
-    this.logs.set(name, { log, keptSlots })
+    this.logs.set(name, log)
     return log
   }
 
@@ -170,9 +164,16 @@ export class StoredLogs implements LogStore {
    * was walked is flushed, since it may have been read from a volatile cache.
    */
   private async settle(log: StoredLog, found: FoundLog, recovered: RecoveredLog): Promise<void> {
-    const { pool, flusher } = this.context
+    const { pool } = this.context
     for (const { slot } of recovered.surplus) await pool.release(slot)
-    if (this.wasClean) return
+    if (!this.wasClean) await this.makeDurable(log, found, recovered)
+    // That the log began anew is durable by now.
+    log.former.add(recovered.former.map(({ slot, source }) => ({ slot, source, writtenBytes: 0 })))
+    log.former.giveBack()
+  }
+
+  private async makeDurable(log: StoredLog, found: FoundLog, recovered: RecoveredLog): Promise<void> {
+    const { flusher } = this.context
     for (const segment of recovered.segments.slice(recovered.firstWalked)) {
       const scanned = found.slots.find(({ slot }) => slot === segment.slot)
       if (scanned?.needsHeader) await log.writer.headers.writeRollHeader(segment)
@@ -185,7 +186,7 @@ export class StoredLogs implements LogStore {
     const { recovery } = this
     recovery.replayedBytes += replayedBytes
     recovery.durationMs = this.context.environment.clock.monotonicMs() - this.startedMs
-    if (damage !== null) recovery.damaged.push({ key, ...damage })
+    if (damage !== null) recovery.damaged.push({ key, position: damage.position, reason: damage.reason })
     else if (tornAt !== null) recovery.torn.push({ key, position: tornAt })
   }
 
@@ -212,16 +213,12 @@ export class StoredLogs implements LogStore {
     // From here on the log is gone, whatever its slots say, also after a crash.
     this.record.dropped.set(name, key)
     await this.recordDrop(name)
-    const slots: Slot[] = found === undefined ? [] : found.slots.map(({ slot }) => slot)
-    if (open !== undefined) {
-      await open.log.stop()
-      for (const segment of open.log.writer.chain.segments) {
-        await this.context.frames.drop(segment.source)
-        await this.context.pool.release(segment.slot, segment.writtenBytes(open.log.writer.flushedPosition))
-      }
-      slots.push(...open.keptSlots)
+    await open?.stop()
+    for (const { slot, source, writtenBytes } of open?.slots ?? []) {
+      if (source !== null) await this.context.frames.drop(source)
+      await this.context.pool.release(slot, writtenBytes)
     }
-    for (const slot of slots) await this.context.pool.release(slot)
+    for (const { slot } of found?.slots ?? []) await this.context.pool.release(slot)
     // Saved with whatever is saved next: until then a restart finds nothing to give back.
     this.record.dropped.delete(name)
   }
@@ -247,7 +244,7 @@ export class StoredLogs implements LogStore {
     const { pool, appendMemory, frames, latch } = this.context
     await this.scrubber.stop()
     await Promise.allSettled([...this.opening.values(), ...this.dropping])
-    const closed = await Promise.allSettled([...this.logs.values()].map(({ log }) => log.close()))
+    const closed = await Promise.allSettled([...this.logs.values()].map((log) => log.close()))
     await this.votes.close()
     await pool.close()
     if (closed.every(({ status }) => status === 'fulfilled') && latch.failure === null) await this.noteClosed()
@@ -297,4 +294,10 @@ export class StoredLogs implements LogStore {
   private assertOpen(): void {
     if (this.closing !== null) throw new StorageError('CLOSED', 'the log store is closed')
   }
+}
+
+/** Slots of a damaged log that are not read: kept as they are until the log is repaired. */
+function keptSlots({ slots }: FoundLog, { segments }: RecoveredLog): FormerSlot[] {
+  const used = new Set(segments.map(({ slot }) => slot))
+  return slots.filter(({ slot }) => !used.has(slot)).map(({ slot }) => ({ slot, source: null, writtenBytes: 0 }))
 }

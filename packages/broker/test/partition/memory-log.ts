@@ -14,7 +14,7 @@ import {
 } from '@millrace/protocol'
 import type { Block, Environment } from '#src/environment.js'
 import type { HardState } from '#src/raft/raft-types.js'
-import { type LogStart, LogStarts, logStartOf } from '#src/storage/log-start.js'
+import { FIRST_LOG_START, type LogStart, LogStarts, logStartOf } from '#src/storage/log-start.js'
 import {
   type LogEnd,
   type LogKey,
@@ -35,12 +35,18 @@ interface StoredBatch {
   readonly header: BatchHeader
 }
 
+interface StoredMemoryLog {
+  readonly key: LogKey
+  readonly batches: StoredBatch[]
+  state: { index: number; bytes: Uint8Array } | null
+  /** Where the log began, or began anew, and the owner's state there. */
+  base: LogStart
+  baseState: Uint8Array | null
+}
+
 /** What stays when a store is closed and opened again. */
 export interface MemoryDisk {
-  readonly logs: Map<
-    string,
-    { key: LogKey; batches: StoredBatch[]; state: { index: number; bytes: Uint8Array } | null }
-  >
+  readonly logs: Map<string, StoredMemoryLog>
   readonly votes: Map<string, HardState>
 }
 
@@ -108,10 +114,11 @@ export class MemoryLogStore implements LogStore {
 
   async open(key: LogKey, state: LogState): Promise<MemoryLog> {
     const name = nameOf(key)
-    const stored = this.disk.logs.get(name) ?? { key, batches: [], state: null }
+    const empty = { key, batches: [], state: null, base: FIRST_LOG_START, baseState: null }
+    const stored: StoredMemoryLog = this.disk.logs.get(name) ?? empty
     this.disk.logs.set(name, stored)
-    state.restoreState(stored.state?.bytes ?? null)
-    const log = new MemoryLog(this, key, stored.batches, state)
+    state.restoreState(stored.state?.bytes ?? stored.baseState)
+    const log = new MemoryLog(this, key, stored, state)
     for (const { part, header } of stored.batches)
       if (part.index > (stored.state?.index ?? 0)) state.replay(part, header)
     this.logs.set(name, log)
@@ -144,7 +151,7 @@ export class MemoryLogStore implements LogStore {
 export class MemoryLog implements PartitionLog {
   writtenIndex: number
   flushedIndex: number
-  readonly starts = new LogStarts()
+  readonly starts: LogStarts
   failure: StorageError | null = null
   lostAcknowledged = false
   wasPowerLost = false
@@ -160,19 +167,25 @@ export class MemoryLog implements PartitionLog {
   constructor(
     readonly store: MemoryLogStore,
     readonly key: LogKey,
-    readonly batches: StoredBatch[],
+    private readonly stored: StoredMemoryLog,
     readonly state: LogState,
   ) {
+    this.starts = new LogStarts(stored.base)
     this.writtenIndex = this.flushedIndex = this.filled.index
-    for (const { bytes, part, header } of batches) {
+    for (const { bytes, part, header } of this.batches) {
       const start = logStartOf(header, bytes, LOG_PART_BYTES)
       if (start !== null) this.starts.propose(part.index, start)
     }
   }
 
+  get batches(): StoredBatch[] {
+    return this.stored.batches
+  }
+
   get filled(): LogEnd {
     const last = this.batches.at(-1)
-    if (last === undefined) return { index: 0, nextOffset: 0, term: 0 }
+    const { index, offset, previousTerm } = this.stored.base
+    if (last === undefined) return { index: index - 1, nextOffset: offset, term: previousTerm }
     return { index: last.part.index, nextOffset: endOf(last), term: last.part.term }
   }
 
@@ -335,19 +348,22 @@ export class MemoryLog implements PartitionLog {
     return start
   }
 
+  async truncateTo(lastIndex: number): Promise<void> {
+    this.batches.length = Math.max(0, lastIndex - (this.stored.base.index - 1))
+    this.stored.state = null
+    this.writtenIndex = this.flushedIndex = lastIndex
+    this.starts.truncateTo(lastIndex)
+    this.state.restoreState(this.stored.baseState)
+    for (const { part, header } of this.batches) this.state.replay(part, header)
+  }
+
   async installStart(start: LogStart, state: Uint8Array | null): Promise<void> {
     this.batches.length = 0
+    Object.assign(this.stored, { base: start, baseState: state, state: null })
+    this.starts.truncateTo(0)
     this.starts.current = start
     this.writtenIndex = this.flushedIndex = start.index - 1
     this.state.restoreState(state)
-  }
-
-  async truncateTo(lastIndex: number): Promise<void> {
-    this.batches.length = lastIndex
-    this.writtenIndex = this.flushedIndex = lastIndex
-    this.starts.truncateTo(lastIndex)
-    this.state.restoreState(null)
-    for (const { part, header } of this.batches) this.state.replay(part, header)
   }
 
   async noteWhole(): Promise<void> {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { crc32, LOG_PART_BYTES, Reader, Writer } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
-import { CHECKPOINT_BYTES, MAX_GROUP_BYTES, MAX_UNFLUSHED_BYTES, SLOT_BYTES } from '#src/limits.js'
+import { CHECKPOINT_BYTES, MAX_GROUP_BYTES, MAX_UNFLUSHED_BYTES, SLOT_BYTES, VOTE_AREA_BYTES } from '#src/limits.js'
 import { decodeCheckpoint, encodeCheckpoint } from '#src/storage/checkpoint.js'
 import { ENVELOPE_BYTES, GROUP_KINDS, GROUP_MAGIC, readEnvelope, writeEnvelope } from '#src/storage/group-envelope.js'
 import { LogStarts } from '#src/storage/log-start.js'
@@ -29,6 +29,7 @@ import { SparseIndex } from '#src/storage/sparse-index.js'
 import { storageLimits } from '#src/storage/storage-limits.js'
 import { TermTable } from '#src/storage/term-table.js'
 import { Truncations } from '#src/storage/truncations.js'
+import { VOTE_ENTRY_BYTES, VOTE_HEADER_BYTES, VOTE_MARKS, VOTE_RECORD_MAGIC } from '#src/storage/vote-record.js'
 
 const ENVELOPE = {
   kind: GROUP_KINDS.batches,
@@ -45,6 +46,7 @@ const ENVELOPE = {
   firstIndex: 2 ** 35 + 12,
   firstOffset: 2 ** 36 + 13,
   lastTimestamp: 1_700_000_000_000,
+  cutFrom: 123_456_789_012,
 }
 
 const HEADER: SlotHeader = {
@@ -66,6 +68,7 @@ const HEADER: SlotHeader = {
     checkpointPosition: 12,
     watermark: 13,
     lookAheadBytes: 14,
+    cutFrom: 15,
   },
 }
 
@@ -228,7 +231,11 @@ describe('docs/DISK-FORMAT.md', () => {
     `field of the envelope, ${ENVELOPE_BYTES} bytes`,
     `bytes 4 to ${ENVELOPE_BYTES}`,
     `magic \`${magic(GROUP_MAGIC)}\``,
-    `(${GROUP_KINDS.batches} batches, ${GROUP_KINDS.checkpoint} checkpoint, ${GROUP_KINDS.index} index)`,
+    `(${GROUP_KINDS.batches} batches, ${GROUP_KINDS.checkpoint} checkpoint, ${GROUP_KINDS.index} index, ${GROUP_KINDS.beginning} beginning)`,
+    `two areas of ${number(VOTE_AREA_BYTES)} bytes`,
+    `magic \`${magic(VOTE_RECORD_MAGIC)}\``,
+    `| ${VOTE_HEADER_BYTES} | entries of ${VOTE_ENTRY_BYTES} bytes`,
+    `Marks: ${VOTE_MARKS.forgotten} forgotten, ${VOTE_MARKS.lost} lost, ${VOTE_MARKS.damaged} the replica`,
     `log part (${LOG_PART_BYTES} bytes)`,
     `At most ${number(MAX_GROUP_BYTES)} bytes make a group`,
     `every ${number(CHECKPOINT_BYTES)} bytes of log`,
