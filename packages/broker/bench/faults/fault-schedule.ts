@@ -13,6 +13,7 @@ export type FaultKind =
   | 'oneWay'
   | 'cannotHear'
   | 'latency'
+  | 'fullDisk'
 
 /** How often each is drawn, of the sum of all. */
 const WEIGHTS: Readonly<Record<FaultKind, number>> = {
@@ -25,6 +26,7 @@ const WEIGHTS: Readonly<Record<FaultKind, number>> = {
   oneWay: 3,
   cannotHear: 2,
   latency: 2,
+  fullDisk: 3,
 }
 /** Those that need links to be cut. */
 const OF_LINKS: ReadonlySet<FaultKind> = new Set(['isolate', 'cutPair', 'oneWay', 'cannotHear', 'latency'])
@@ -63,16 +65,17 @@ export class FaultSchedule {
 
   private async one(busy: ReadonlySet<number>): Promise<{ readonly node: number; readonly undo: Undo }> {
     const kind = this.draw()
-    const node = await this.target(busy)
+    const node = kind === 'fullDisk' ? this.cluster.nodes.at(-1)! : await this.target(busy)
     this.counts[kind] = (this.counts[kind] ?? 0) + 1
     this.onFault(`${kind} ${kind === 'killAll' ? '' : node.nodeId}`.trim())
     return { node: node.nodeId, undo: await this.begin(kind, node) }
   }
 
   private draw(): FaultKind {
-    const kinds = (Object.keys(WEIGHTS) as FaultKind[]).filter(
-      (kind) => this.cluster.nodes.length > 1 || !OF_LINKS.has(kind),
-    )
+    const { nodes, smallDisk } = this.cluster
+    const canBe = (kind: FaultKind) =>
+      kind === 'fullDisk' ? smallDisk !== null : nodes.length > 1 || !OF_LINKS.has(kind)
+    const kinds = (Object.keys(WEIGHTS) as FaultKind[]).filter(canBe)
     let left = this.random.fraction() * kinds.reduce((sum, kind) => sum + WEIGHTS[kind], 0)
     for (const kind of kinds) {
       left -= WEIGHTS[kind]
@@ -107,6 +110,9 @@ export class FaultSchedule {
       case 'freeze':
         node.signal('SIGSTOP')
         return async () => node.signal('SIGCONT')
+      case 'fullDisk':
+        cluster.smallDisk?.fill()
+        return async () => cluster.smallDisk?.free()
       case 'latency':
         return this.slow(node.nodeId, others)
       default:

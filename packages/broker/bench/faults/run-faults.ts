@@ -46,7 +46,13 @@ export interface FaultRunResult {
 export async function runFaults(options: FaultRunOptions): Promise<FaultRunResult> {
   const { brokers, seconds, seed, prefer, onFault } = options
   const beganMs = performance.now()
-  const cluster = await ProcessCluster.start({ brokers, prefer, hasProxies: brokers > 1, memory: '96m' })
+  const cluster = await ProcessCluster.start({
+    brokers,
+    prefer,
+    hasProxies: brokers > 1,
+    hasSmallDisk: true,
+    memory: '96m',
+  })
   const random = new SeededRandom(`faults-${seed}-${brokers}`)
   const recorder = new Recorder(() => performance.now())
   const workload = new FaultWorkload(cluster.bootstrap, random.split('workload'), recorder)

@@ -9,6 +9,8 @@ import { clusterIdOf, type Member } from '#src/members.js'
 import { LinkProxy } from '#src/testing/link-proxy.js'
 import type { Preference } from './broker-under-test.js'
 
+import { SmallDisk } from './small-disk.js'
+
 const HOST = '127.0.0.1'
 const STOP_LIMIT_MS = 15_000
 
@@ -17,6 +19,8 @@ export interface ProcessClusterOptions {
   readonly prefer: Preference
   /** Whether brokers reach each other through proxies, so that links can be cut. Clients then come by them as well. */
   readonly hasProxies: boolean
+  /** Whether the last node keeps its data on a small disk of its own, where the machine allows it, to be filled. */
+  readonly hasSmallDisk?: boolean
   readonly memory?: string
   readonly flags?: readonly string[]
 }
@@ -76,6 +80,8 @@ export class ProcessCluster {
   private constructor(
     readonly nodes: readonly ClusterNode[],
     private readonly proxies: ReadonlyMap<string, LinkProxy>,
+    /** That of the last node; null where there is none. */
+    readonly smallDisk: SmallDisk | null,
     /** Data and logs of every node. */
     readonly directory: string,
   ) {
@@ -88,21 +94,20 @@ export class ProcessCluster {
     const ports = await freePorts(HOST, brokers)
     const members = ports.map((port, i): Member => ({ nodeId: i + 1, host: HOST, port }))
     const proxies = hasProxies ? await openProxies(members) : new Map<string, LinkProxy>()
+    const smallDisk = options.hasSmallDisk === true ? SmallDisk.mount(join(directory, 'small-disk')) : null
+    const dataOf = (nodeId: number) =>
+      smallDisk !== null && nodeId === brokers ? smallDisk.dataDirectory : join(directory, `node-${nodeId}`)
     const nodes = members.map((member) => {
       const seen = members.map(({ nodeId, host, port }) => {
         const proxy = proxies.get(linkName(member.nodeId, nodeId))
         return `${nodeId}=${host}:${proxy?.port ?? port}`
       })
-      const own = [
-        `--node-id=${member.nodeId}`,
-        `--members=${seen.join(',')}`,
-        `--data=${join(directory, `${member.nodeId}`)}`,
-      ]
+      const own = [`--node-id=${member.nodeId}`, `--members=${seen.join(',')}`, `--data=${dataOf(member.nodeId)}`]
       // The lists differ when there are proxies, and the cluster is one.
       const shared = [`--cluster-id=${clusterIdOf(members)}`, `--environment=${prefer}`, `--memory=${memory}`]
       return new ClusterNode(member, [...own, ...shared, ...flags], join(directory, `node-${member.nodeId}.log`))
     })
-    const cluster = new ProcessCluster(nodes, proxies, directory)
+    const cluster = new ProcessCluster(nodes, proxies, smallDisk, directory)
     try {
       await Promise.all(nodes.map((node) => node.start()))
     } catch (cause) {
@@ -140,6 +145,7 @@ export class ProcessCluster {
     this.healLinks()
     await Promise.all(this.nodes.map((node) => node.stop()))
     for (const proxy of this.proxies.values()) await proxy.close()
+    if (!keepsFiles) this.smallDisk?.unmount()
     if (!keepsFiles) rmSync(this.directory, { recursive: true, force: true })
   }
 }
