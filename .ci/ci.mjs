@@ -1,5 +1,5 @@
 // The repository's whole proof, one step after the other, ending with the totals as `N passed, N failed`.
-// A step besides the tests that fails counts as one failure. `--quick` leaves out the simulation, crash, fuzz and pack runs.
+// A step besides the tests that fails counts as one failure. `--quick` leaves out the simulation, crash, faults, fuzz and pack runs.
 import { node, printJson, refuseRest, takeFlag } from './process.mjs'
 
 const args = process.argv.slice(2)
@@ -13,6 +13,7 @@ const STEPS = [
   ['test', '.ci/test.mjs', [], true],
   ['sim', 'packages/broker/dist-dev/sim/main.js', ['--seeds', '200'], false],
   ['crash', 'packages/broker/dist-dev/sim/crash/main.js', ['--states', '500000'], false],
+  ['faults', 'packages/broker/dist-dev/bench/faults-main.js', ['--minutes', '1', '--quiet'], false],
   ['fuzz', '.ci/fuzz.mjs', ['--seconds', '40', '--no-build'], false],
   ['docs', '.ci/docs.mjs', ['--no-build'], true],
   ['pack', '.ci/pack.mjs', ['--no-build'], false],

@@ -37,7 +37,7 @@ export async function run(options: RunOptions): Promise<object> {
   })
   const kills = Number(values.kills ?? (options.tiny ? 1 : KILLS))
   const freezes = Number(values.freezes ?? 0)
-  const brokers = Number(values.brokers ?? (options.tiny ? 1 : 3))
+  const brokers = Number(values.brokers ?? 3)
   if (brokers === 1 && freezes > 0) throw new Error('one broker that is stopped has nobody to take over')
   const cluster = await ProcessCluster.start({ brokers, prefer, hasProxies: false, flags: ['--log-level=warn'] })
   const mill = connect({ bootstrap: cluster.bootstrap, retry: { initialMs: 20, maxMs: 200 } })

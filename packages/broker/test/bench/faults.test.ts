@@ -37,8 +37,8 @@ describe('npm run faults', { timeout: 90_000 }, () => {
     expect(stderr).toContain('usage: npm run faults')
   })
 
-  it('hurts a broker, and finds everything that was acknowledged', async () => {
-    const { code, stdout } = await faults(['--minutes', '0.12', '--brokers', '1', '--seed', '3', '--json'])
+  it('hurts three brokers, and finds everything that was acknowledged', async () => {
+    const { code, stdout } = await faults(['--minutes', '0.12', '--brokers', '3', '--seed', '3', '--json'])
     const closing: unknown = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '')
     expect(closing).toMatchObject({ name: 'faults', ok: true, seed: 3, lost: 0, duplicated: 0, anomalies: 0 })
     const { runs } = closing as { runs: readonly { acknowledged: number; reads: number; faults: object }[] }
