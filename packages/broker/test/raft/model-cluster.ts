@@ -42,15 +42,17 @@ export class ModelCluster implements NodeListener {
     const limits = { ...TEST_LIMITS, ...options.limits }
     this.nodes = options.nodes.map(
       (nodeId) =>
-        new ModelNode({
-          nodeId,
-          configuration: isMember(options.configuration, nodeId) ? options.configuration : NOBODY,
-          limits,
-          random: options.random ?? ((bound) => nodeId % bound),
-          coreClass: options.coreClass ?? RaftCore,
-          listener: this,
-          announcesCommits: options.announcesCommits ?? false,
-        }),
+        new ModelNode(
+          {
+            nodeId,
+            configuration: isMember(options.configuration, nodeId) ? options.configuration : NOBODY,
+            limits,
+            random: options.random ?? ((bound) => nodeId % bound),
+            coreClass: options.coreClass ?? RaftCore,
+            announcesCommits: options.announcesCommits ?? false,
+          },
+          this,
+        ),
     )
   }
 

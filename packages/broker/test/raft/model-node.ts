@@ -42,7 +42,6 @@ export interface NodeOptions {
   readonly limits: RaftLimits
   readonly random: (bound: number) => number
   readonly coreClass: CoreClass
-  readonly listener: NodeListener
   readonly announcesCommits: boolean
 }
 
@@ -90,10 +89,13 @@ export class ModelNode {
   isRepairing = false
   private owes: 'begin' | Configuration | null = null
   private isSettling = false
+  /** The cluster, which is another one in a copy. */
+  listener: NodeListener
   private readonly options: NodeOptions
 
-  constructor(options: NodeOptions) {
+  constructor(options: NodeOptions, listener: NodeListener) {
     this.options = options
+    this.listener = listener
     this.nodeId = options.nodeId
     this.log = { start: { index: 1, previousTerm: 0, configuration: options.configuration }, entries: [] }
     this.durable = copyOf(this.log)
@@ -217,7 +219,7 @@ export class ModelNode {
   }
 
   private carryOut(effect: Effect<TestEntry>): void {
-    this.options.listener.onEffect(this, effect)
+    this.listener.onEffect(this, effect)
     switch (effect.kind) {
       case 'persist':
         this.persists.push(effect)
@@ -283,6 +285,11 @@ export class ModelNode {
     }
   }
 
+  /** Something waits to be carried out or flushed. */
+  get hasDiskWork(): boolean {
+    return this.persists.length > 0 || this.work.length > 0 || this.log.entries.at(-1) !== this.durable.entries.at(-1)
+  }
+
   /** The log as it will be once all work is carried out. */
   logical(): StoredLog {
     if (this.work.length === 0) return this.log
@@ -316,6 +323,6 @@ export class ModelNode {
       return
     }
     const message = core.entriesRead(to, term, entries)
-    if (message !== null) this.options.listener.onEffect(this, { kind: 'send', message })
+    if (message !== null) this.listener.onEffect(this, { kind: 'send', message })
   }
 }

@@ -17,6 +17,12 @@ export class Safety {
   /** By index: the entry that was ever committed there. */
   private readonly committed: (TestEntry | undefined)[] = []
 
+  /** All that is remembered, in short. */
+  describe(): string {
+    const entries = this.committed.map((entry) => `${entry?.term}${entry?.value}`)
+    return `${[...this.leaders].join()}/${entries.join()}`
+  }
+
   get committedCount(): number {
     return Math.max(0, this.committed.length - 1)
   }

@@ -20,7 +20,7 @@ export interface ScheduleOptions {
   /** Disks give back less than was flushed, one at a time; members do not change then. */
   readonly isLossy: boolean
   readonly coreClass?: CoreClass
-  /** Instead of the usual ones. */
+  /** Instead of a mixture drawn from the seed. */
   readonly weights?: Readonly<Partial<Record<EventKind, number>>>
 }
 
@@ -55,13 +55,21 @@ export const WEIGHTS = {
   cut: 1,
   lose: 1,
   heal: 2,
-} as const
+}
 
 export type EventKind = keyof typeof WEIGHTS
 export const EVENT_KINDS = Object.keys(WEIGHTS) as EventKind[]
 
 function drawnFrom(weights: Readonly<Partial<Record<EventKind, number>>>): EventKind[] {
   return EVENT_KINDS.flatMap((kind) => Array.from({ length: weights[kind] ?? WEIGHTS[kind] }, () => kind))
+}
+
+/** Each run has a mixture of its own: some things do not happen at all, and others all the time. */
+function mixture(random: (bound: number) => number): EventKind[] {
+  return EVENT_KINDS.flatMap((kind) => {
+    const factor = kind === 'deliver' || kind === 'tick' ? 1 : [0, 1, 1, 2, 6][random(5)]!
+    return Array.from({ length: WEIGHTS[kind] * factor }, () => kind)
+  })
 }
 
 export class Schedule {
@@ -77,10 +85,10 @@ export class Schedule {
   private readonly kinds: readonly EventKind[]
   private readonly reads = new Map<string, number>()
 
-  constructor({ seed, voters, spares, isLossy, coreClass, weights = {} }: ScheduleOptions) {
-    this.kinds = drawnFrom(weights)
+  constructor({ seed, voters, spares, isLossy, coreClass, weights }: ScheduleOptions) {
     this.random = randomFrom(seed)
     this.isLossy = isLossy
+    this.kinds = weights === undefined ? mixture(this.random) : drawnFrom(weights)
     const nodes = Array.from({ length: voters + spares }, (_, at) => at + 1)
     this.cluster = new ModelCluster({
       nodes,
@@ -97,6 +105,8 @@ export class Schedule {
       if (effect.kind === 'readReady') this.checkRead(node, effect.read, effect.index)
     }
     this.cluster.start()
+    const slowNodes = weights === undefined ? this.random(2) * this.random(voters + 1) : 0
+    for (const node of this.cluster.nodes.slice(0, slowNodes)) node.isSlow = true
   }
 
   /** @throws SafetyViolation, or an error when the healed cluster does not work. */
