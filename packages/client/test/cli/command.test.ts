@@ -153,6 +153,43 @@ describe('millrace topic', () => {
   })
 })
 
+describe('millrace cluster', () => {
+  const json = async (words: string, bootstrap: string) => {
+    const { code, stdout } = await finish(start([...words.split(' '), '--json'], { MILLRACE_BOOTSTRAP: bootstrap }))
+    return { code, said: JSON.parse(stdout) }
+  }
+
+  it('shows a cluster of one', async () => {
+    expect((await run('cluster status')).stdout).toMatch(/^1\t127\.0\.0\.1:\d+\talive\t0\t\d+\n$/)
+    expect(await run('cluster health')).toEqual({ code: 0, stdout: 'healthy\n', stderr: '' })
+  })
+
+  it('tells health by its exit code', async () => {
+    const three = await startTestCluster({ brokers: 3, environment: 'portable' })
+    try {
+      const { bootstrap } = three
+      const created = ['topic', 'create', 'copied', '-p', '3', '-r', '3']
+      expect(await finish(start(created, { MILLRACE_BOOTSTRAP: bootstrap }))).toMatchObject({ code: 0 })
+      const described = await json('topic describe copied', bootstrap)
+      expect(described.said.partitions.map(({ replicas }: { replicas: unknown[] }) => replicas.length)).toEqual([
+        3, 3, 3,
+      ])
+      await vi.waitFor(async () => expect(await json('cluster health', bootstrap)).toMatchObject({ code: 0 }), 20_000)
+      await three.kill(3)
+      await vi.waitFor(async () => {
+        const { code, said } = await json('cluster health', bootstrap)
+        expect({ code, ...said }).toMatchObject({ code: 8, healthy: false, leaderless: 0 })
+        expect(said.problems).toContain('node 3 is not heard from')
+      }, 20_000)
+      const { code, said } = await json('cluster status', bootstrap)
+      expect(code).toBe(0)
+      expect(said.nodes.map(({ alive }: { alive: boolean }) => alive)).toEqual([true, true, false])
+    } finally {
+      await three.stop()
+    }
+  })
+})
+
 describe('millrace produce and consume', () => {
   it('carry lines with keys, in order', async () => {
     const name = await newTopic(4)

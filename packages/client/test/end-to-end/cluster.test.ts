@@ -91,6 +91,32 @@ test('the leader is killed among sends: nothing fails, nothing is lost or twice,
   expect(mill.statistics().misroutes).toBe(0)
 })
 
+test('a leader that is cut off from the others is left, though the client still reaches it', async () => {
+  const { cluster, mill } = await begin()
+  const producer = mill.producer(Numbers)
+  const consumed: number[] = []
+  mill
+    .consumer()
+    .subscribe(Numbers, { from: 'earliest' })
+    .subscribe(({ value }) => consumed.push(Number(value)))
+  for (let n = 0; n < 20; n++) await producer.send('k', String(n))
+  const old = await leaderOf(mill, 'k')
+  const others = [1, 2, 3].filter((nodeId) => nodeId !== old)
+  await cluster.partition(old, others)
+  const sends = Array.from({ length: 20 }, (_, n) => producer.send('k', String(20 + n)))
+  await Promise.all(sends)
+  const next = await leaderOf(mill, 'k')
+  expect(others).toContain(next)
+  const { misroutes, refusals } = mill.statistics()
+  await cluster.heal()
+  for (let n = 40; n < 60; n++) await producer.send('k', String(n))
+  await until(() => consumed.length >= 60)
+  expect(consumed).toEqual([...Array(60).keys()])
+  expect(misroutes).toBe(0)
+  // Of each partition at most what was on its way to the old leader was refused.
+  expect(refusals).toBeLessThanOrEqual(2 * PARTITIONS + 10)
+})
+
 test('every broker is killed and comes back in turn, also the only one whose address was given', async () => {
   const { cluster, mill } = await begin()
   const seed = connect({ bootstrap: cluster.bootstrap.split(',')[0]! })
