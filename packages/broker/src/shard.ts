@@ -48,7 +48,9 @@ export class Shard {
       })
     } catch (error) {
       for (const partition of partitions) {
-        partition?.close({ code: 'STORAGE_FAILED', detail: 'the topic could not be opened' })
+        if (partition === undefined) continue
+        this.options.groups.remove(partition.key)
+        partition.close({ code: 'STORAGE_FAILED', detail: 'the topic could not be opened' })
       }
       throw error
     }
