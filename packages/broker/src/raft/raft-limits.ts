@@ -26,10 +26,10 @@ export interface RaftLimits {
 
 export const RAFT_LIMITS: RaftLimits = {
   tickMs: 50,
-  electionMinTicks: 10,
-  electionMaxTicks: 20,
+  electionMinTicks: 12,
+  electionMaxTicks: 24,
   firstElectionTicks: 2,
-  heartbeatTicks: 2,
+  heartbeatTicks: 4,
   windowBytes: 4 * 1024 * 1024,
   windowMessages: 64,
   maxAppendBytes: 1024 * 1024,

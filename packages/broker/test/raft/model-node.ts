@@ -20,7 +20,15 @@ export type TestMessage = RaftMessage<TestEntry>
 export type TestCore = RaftCore<TestEntry>
 export type CoreClass = new (options: RaftOptions) => TestCore
 
-export const TEST_LIMITS: RaftLimits = { ...RAFT_LIMITS, windowBytes: 400, windowMessages: 4, maxAppendBytes: 100 }
+export const TEST_LIMITS: RaftLimits = {
+  ...RAFT_LIMITS,
+  electionMinTicks: 10,
+  electionMaxTicks: 20,
+  heartbeatTicks: 2,
+  windowBytes: 400,
+  windowMessages: 4,
+  maxAppendBytes: 100,
+}
 
 /** A log as it lies on the disk: entries from `start` on. */
 export interface StoredLog {
