@@ -187,7 +187,9 @@ export function rotSector(image: VolumeImage, durable: DurableState, random: See
   if (candidates.length === 0) return null
   // Where groups begin there is most to lose.
   const groups = candidates.filter(({ page }) => beginsGroup(page))
-  const { name, number, page } = random.pick(groups.length > 0 && random.chance(0.7) ? groups : candidates)
+  const votes = candidates.filter((one) => one.name.startsWith('votes-'))
+  const preferred = votes.length > 0 && random.chance(0.4) ? votes : groups
+  const { name, number, page } = random.pick(preferred.length > 0 && random.chance(0.7) ? preferred : candidates)
   const rotten = page.slice()
   const offset = random.chance(0.5) ? 0 : random.integer(0, PAGE_BYTES / SECTOR_BYTES - 1) * SECTOR_BYTES
   if (random.chance(0.5)) rotten.set(garbage(random), offset)

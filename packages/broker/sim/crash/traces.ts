@@ -33,8 +33,8 @@ export interface DrawnTrace {
 export function drawTrace(random: SeededRandom): DrawnTrace {
   const draw = random.fraction()
   if (draw < 0.15) return { logs: 1, steps: recyclingSteps(random) }
-  if (draw < 0.25) return { logs: 3, steps: votingSteps(random) }
-  if (draw < 0.45) return { logs: random.pick([1, 2]), steps: patientSteps(random) }
+  if (draw < 0.3) return { logs: 3, steps: votingSteps(random) }
+  if (draw < 0.5) return { logs: random.pick([1, 2]), steps: patientSteps(random) }
   return { logs: random.pick([1, 1, 2, 3]), steps: drawSteps(random) }
 }
 

@@ -92,7 +92,8 @@ export class StoredLogs implements LogStore {
       this.foundLogs.delete(name)
       for (const { slot } of slots) await this.context.pool.release(slot)
     }
-    this.record.dropped.clear()
+    // What the disk refuses to read now may be a slot of one of them, and be read at the next start.
+    if (this.recovery.unreadable.length === 0) this.record.dropped.clear()
     this.record.clean = false
     await this.noteInUse()
     this.recovery.logs = this.foundLogs.size
@@ -220,7 +221,7 @@ export class StoredLogs implements LogStore {
     }
     for (const { slot } of found?.slots ?? []) await this.context.pool.release(slot)
     // Saved with whatever is saved next: until then a restart finds nothing to give back.
-    this.record.dropped.delete(name)
+    if (this.recovery.unreadable.length === 0) this.record.dropped.delete(name)
   }
 
   /** @throws StorageError STORAGE_FAILED. */

@@ -145,6 +145,24 @@ describe('dropping a log', () => {
     expect((await again.restart()).store.found).toEqual([])
   })
 
+  it('stays dropped although the disk refused to read one of its slots for a while', async () => {
+    const test = await TestStore.open()
+    await test.fill(await test.open(), 60, { bytes: 3000 })
+    expect(slotFiles(test.image).length).toBeGreaterThan(2)
+    test.order.holding.add('write')
+    void test.store.drop(KEY).catch(() => {})
+    await test.until(() => test.order.held.length > 0, 'the first header')
+    const refusing = new TestStore(test.image.copy(), test.limits)
+    refusing.order.fail('read', 'INPUT_OUTPUT', 1)
+    await refusing.start()
+    expect([refusing.store.recovery.unreadable.length, refusing.store.found]).toEqual([1, []])
+    await refusing.settled(refusing.store.close())
+    const again = await TestStore.open(refusing.image.copy(), test.limits)
+    expect([again.store.recovery.unreadable, again.store.found]).toEqual([[], []])
+    const last = await TestStore.open(again.image.copy(), test.limits)
+    expect(last.store.found).toEqual([])
+  })
+
   it('refuses what is still asked of it', async () => {
     const test = await TestStore.open()
     const log = await test.open()
