@@ -4,7 +4,7 @@ import type { Environment, LogFields, Logger, Volume } from './environment.js'
 import { claimIdentity, countStart, type ExpectedIdentity, type Identity } from './identity.js'
 import {
   DEFAULT_STOP_TIMEOUT_MS,
-  MIN_FRAME_MEMORY_BYTES,
+  FRAME_MEMORY_SHARE,
   PEER_FRAME_MEMORY_SHARE,
   RESERVE_BYTES,
   SCRUB_BYTES_PER_SECOND,
@@ -20,7 +20,6 @@ import { configurationOf } from './replication/raft-batch.js'
 import { type ConnectionLimits, DEFAULT_CONNECTION_LIMITS } from './server/connection-admission.js'
 import type { ServerContext } from './server/context.js'
 import { isBrokenAssertion } from './server/failures.js'
-import { FrameMemory } from './server/frame-memory.js'
 import { frameMemoryOf, Server } from './server/server.js'
 import { StartError, startErrorFrom } from './start-error.js'
 import type { LogStore, LogStoreOptions } from './storage/log-store.js'
@@ -223,6 +222,8 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
   }
   const node = await Node.open({ environment, store, volume, identity, members, metrics, report, connectPeers })
   const startedAtMs = clock.monotonicMs()
+  // What peers take is taken from clients: storage reckons with both together.
+  const clientFrameShare = peers === null ? FRAME_MEMORY_SHARE : FRAME_MEMORY_SHARE - PEER_FRAME_MEMORY_SHARE
   const context: ServerContext = {
     environment,
     shard: node.shard,
@@ -231,7 +232,7 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
     metadata: node.metadataLeader,
     view: node.view,
     metrics,
-    frameMemory: frameMemoryOf(environment),
+    frameMemory: frameMemoryOf(environment, clientFrameShare),
     peers,
     clusterId: identity.clusterId,
     nodeId: identity.nodeId,
@@ -250,8 +251,6 @@ function peersOf(
   events: PeerEvents,
   reportBug: (error: unknown, where: LogFields) => void,
 ): PeerNetwork {
-  const { memory, clock } = environment
-  const frameBytes = Math.max(MIN_FRAME_MEMORY_BYTES, memory.budgetBytes * PEER_FRAME_MEMORY_SHARE)
   return new PeerNetwork({
     environment,
     clusterId: identity.clusterId,
@@ -259,7 +258,7 @@ function peersOf(
     members,
     metrics,
     reportBug,
-    frameMemory: new FrameMemory(memory, clock, frameBytes),
+    frameMemory: frameMemoryOf(environment, PEER_FRAME_MEMORY_SHARE),
     knownDisks: events.diskOf,
     decodeConfiguration: configurationOf,
     handlers: {

@@ -109,8 +109,10 @@ export const TICK_MS = 1_000
 
 // ---------------------------------------------------------------- peers
 
-/** A sign of life is sent this often; a peer that is not heard of for so long is lost. */
+/** A sign of life is sent this often when nothing else is; a peer that is not heard of for so long is lost. */
 export const PEER_BEAT_MS = 100
+/** One that carries the clock is sent at least this often. */
+export const CLOCK_BEAT_MS = 1_000
 export const SILENT_PEER_MS = 1_000
 /** Wall clocks of brokers that differ by more are worth a line in the log. */
 export const MAX_CLOCK_DIFFERENCE_MS = 5_000

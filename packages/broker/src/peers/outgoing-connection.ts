@@ -31,8 +31,14 @@ import {
   raftInstall,
   Writer,
 } from '@millrace/protocol'
-import type { Environment, Stream, StreamHandler } from '../environment.js'
-import { MAX_INSTALL_STATE_BYTES, MAX_PEER_UNSENT_BYTES, PEER_BEAT_MS, PEER_HELLO_TIMEOUT_MS } from '../limits.js'
+import { type Environment, NetworkError, type Stream, type StreamHandler } from '../environment.js'
+import {
+  CLOCK_BEAT_MS,
+  MAX_INSTALL_STATE_BYTES,
+  MAX_PEER_UNSENT_BYTES,
+  PEER_BEAT_MS,
+  PEER_HELLO_TIMEOUT_MS,
+} from '../limits.js'
 import type { Metrics } from '../metrics.js'
 import { isBug } from '../server/failures.js'
 import type { LogKey, LogRead } from '../storage/log-store.js'
@@ -71,6 +77,7 @@ export class OutgoingConnection implements StreamHandler {
   readonly #greetedAtMs: number
   #openedAtMs = 0
   #beatAtMs = 0
+  #spokeAtMs = 0
   /** Small Raft messages of this turn. */
   #pending: GroupMessage[] = []
   #flushing = false
@@ -173,10 +180,12 @@ export class OutgoingConnection implements StreamHandler {
   /** Looks at the time: beats, and no more patience with a peer that does not answer PEER_HELLO. */
   tick(nowMs: number): void {
     if (this.#state === 'greeting' && nowMs - this.#greetedAtMs > PEER_HELLO_TIMEOUT_MS) {
-      this.end(new ProtocolError('HELLO_REQUIRED', `no answer to PEER_HELLO within ${PEER_HELLO_TIMEOUT_MS} ms`))
+      this.end(new NetworkError('TIMED_OUT', `no answer to PEER_HELLO within ${PEER_HELLO_TIMEOUT_MS} ms`))
     }
     if (this.#state !== 'open') return
-    if (nowMs - this.#beatAtMs >= PEER_BEAT_MS / 2 && !this.#isFull) {
+    // Whatever was said lately is a sign of life as good as any.
+    const isQuiet = nowMs - this.#spokeAtMs >= PEER_BEAT_MS / 2 || nowMs - this.#beatAtMs >= CLOCK_BEAT_MS
+    if (isQuiet && !this.#isFull) {
       this.#beatAtMs = nowMs
       this.#send(peerBeat, { wallMs: this.#options.environment.clock.wallMs() })
     }
@@ -281,6 +290,7 @@ export class OutgoingConnection implements StreamHandler {
   ): void {
     const frame = encodeFrame(codec, message, { id, timeMs, extraPayloadBytes, writer: FRAMES })
     this.#options.metrics.peerFramesSent++
+    this.#spokeAtMs = this.#options.environment.clock.monotonicMs()
     this.#options.metrics.peerBytesSent += frame.length
     this.#stream.write(frame)
   }

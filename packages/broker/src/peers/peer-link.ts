@@ -172,7 +172,7 @@ export class PeerLink {
     const now = clock.monotonicMs()
     if (reason.message === this.#logged.reason && now - this.#logged.atMs < REPEAT_LOG_MS) return
     this.#logged = { reason: reason.message, atMs: now }
-    const code = 'code' in reason ? reason.code : undefined
-    log.warn({ node: this.#member.nodeId, code, reason: reason.message }, 'no connection with a peer')
+    const fields = { node: this.#member.nodeId, reason: reason.message }
+    log.warn('code' in reason ? { ...fields, code: reason.code } : fields, 'no connection with a peer')
   }
 }

@@ -203,6 +203,30 @@ describe('a broker that was dialled', () => {
     })
   }
 
+  it('hears something every 100 ms, and nothing idle while there is something to say', async () => {
+    const peers = await startPeers()
+    const { server, network, dialled, open } = peers
+    peers.answers = true
+    network.start()
+    await server.settle()
+    const stream = dialled[0]!
+    stream.receive(reply({}))
+    const session = open()
+    const beatsWithin = (ms: number, stepMs: number, work: () => void): number => {
+      stream.frames.length = 0
+      for (let passed = 0; passed < ms; passed += stepMs) {
+        work()
+        server.clock.turn()
+        session.receive(BEAT)
+        server.clock.advance(stepMs)
+      }
+      return stream.take(peerBeat).length
+    }
+    expect(beatsWithin(1_000, 100, () => {})).toBeGreaterThanOrEqual(9)
+    const speak = (): void => network.send(2, GROUP, { kind: 'timeoutNow', from: 1, to: 2, term: 1 })
+    expect(beatsWithin(2_000, 20, speak)).toBe(2)
+  })
+
   it('and says nothing is left after a second', async () => {
     const peers = await startPeers()
     const { server, network, dialled } = peers
