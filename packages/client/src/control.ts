@@ -305,7 +305,9 @@ export class Control {
     if (this.#connection !== connection || this.#watchTimer !== null) return
     const silentMs = this.#silentMs(connection)
     if (silentMs < HEARTBEAT_MISSING_MS) this.#watch(connection)
-    else this.#leave(connection, `${connection.address} was silent for ${Math.round(silentMs)} ms`)
+    else if (this.#subscribed)
+      this.#leave(connection, `${connection.address} was silent for ${Math.round(silentMs)} ms`)
+    else this.#leave(connection, `${connection.address} has no cluster map yet, as long as most brokers are down`)
   }
 
   /** Since bytes arrived: a large map takes its time. */

@@ -37,6 +37,7 @@ export class Router {
   #refreshTimer: ClientTimer | null = null
   #leaderTimer: ClientTimer | null = null
   #leaderWaitMs = LEADER_WAIT_MS
+  #stopped = false
 
   constructor(owner: RouterOwner) {
     this.#owner = owner
@@ -88,7 +89,7 @@ export class Router {
   /** Something went wrong that a change of leaders would explain: the map is asked for, once for all who say so. */
   suspect(): void {
     const { environment, isRefreshing } = this.#owner
-    if (this.#refreshTimer !== null || isRefreshing) return
+    if (this.#refreshTimer !== null || isRefreshing || this.#stopped) return
     const waitMs = this.#refreshedAtMs + REFRESH_INTERVAL_MS - environment.monotonicMs()
     if (waitMs <= 0) {
       this.#refresh()
@@ -105,7 +106,7 @@ export class Router {
    * it does not. Whoever still waits when the map has come says so again.
    */
   awaitLeader(): void {
-    if (this.#leaderTimer !== null) return
+    if (this.#leaderTimer !== null || this.#stopped) return
     this.#leaderTimer = this.#owner.environment.timer(this.#leaderWaitMs, () => {
       this.#leaderTimer = null
       this.#leaderWaitMs = Math.min(MAX_LEADER_WAIT_MS, this.#leaderWaitMs * 2)
@@ -120,6 +121,7 @@ export class Router {
   }
 
   stop(): void {
+    this.#stopped = true
     this.#refreshTimer?.cancel()
     this.#leaderTimer?.cancel()
     this.#refreshTimer = null
