@@ -1,6 +1,7 @@
-// Failover: the leader of partitions under load is killed (or stopped, which is a black hole) again and again, and the
-// time from the last good acknowledgement of each of its partitions to the next one is what its clients have noticed.
-// `--kills N`, `--freezes N`, `--brokers N`, `--environment ring|portable|auto`.
+// Failover: the leader of partitions under load is killed again and again, and the time from the last good
+// acknowledgement of each of its partitions to the next one is what its clients have noticed. The same for leaders that
+// are stopped without a word (`--freezes N`), which is a black hole, and for those that are restarted in order, which
+// hand over before they go (`--restarts N`). `--kills N`, `--partitions N`, `--brokers N`, `--environment ring|portable|auto`.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { connect, type Mill, MillraceError } from '@millrace/client'
@@ -32,17 +33,25 @@ export async function run(options: RunOptions): Promise<object> {
   const { prefer } = benchOptions(options, 1)
   const { values } = parseArgs({
     args: [...options.argv],
-    options: { kills: { type: 'string' }, freezes: { type: 'string' }, brokers: { type: 'string' } },
+    options: {
+      kills: { type: 'string' },
+      freezes: { type: 'string' },
+      restarts: { type: 'string' },
+      partitions: { type: 'string' },
+      brokers: { type: 'string' },
+    },
     strict: false,
   })
   const kills = Number(values.kills ?? (options.tiny ? 1 : KILLS))
   const freezes = Number(values.freezes ?? 0)
+  const restarts = Number(values.restarts ?? 0)
+  const partitions = Number(values.partitions ?? PARTITIONS)
   const brokers = Number(values.brokers ?? 3)
   if (brokers === 1 && freezes > 0) throw new Error('one broker that is stopped has nobody to take over')
   const cluster = await ProcessCluster.start({ brokers, prefer, hasProxies: false, flags: ['--log-level=warn'] })
   const mill = connect({ bootstrap: cluster.bootstrap, retry: { initialMs: 20, maxMs: 200 } })
   try {
-    return await new Failover(cluster, mill).measure(kills, freezes)
+    return await new Failover(cluster, mill, partitions).measure({ kills, freezes, restarts })
   } finally {
     await mill.close()
     await cluster.stop()
@@ -55,12 +64,13 @@ class Failover {
   constructor(
     private readonly cluster: ProcessCluster,
     private readonly mill: Mill,
+    private readonly partitions: number,
   ) {
-    this.sends = new PacedSends(mill, TOPIC, PARTITIONS)
+    this.sends = new PacedSends(mill, TOPIC, partitions)
   }
 
-  async measure(kills: number, freezes: number): Promise<object> {
-    await admin(this.mill).createTopic(TOPIC, { partitions: PARTITIONS })
+  async measure(counts: { kills: number; freezes: number; restarts: number }): Promise<object> {
+    await admin(this.mill).createTopic(TOPIC, { partitions: this.partitions })
     this.sends.begin()
     await this.untilSteady()
     const before = this.sends.acknowledged
@@ -68,12 +78,23 @@ class Failover {
     await sleep(500)
     const recordsPerSecond = (this.sends.acknowledged - before) / ((performance.now() - beganMs) / 1000)
     const killed: Stall[] = []
-    for (let i = 0; i < kills; i++) killed.push(await this.kill())
+    for (let i = 0; i < counts.kills; i++) killed.push(await this.kill())
     const frozen: Stall[] = []
-    for (let i = 0; i < freezes; i++) frozen.push(await this.freeze())
+    for (let i = 0; i < counts.freezes; i++) frozen.push(await this.freeze())
+    const failedBefore = this.sends.failed
+    const restarted: Stall[] = []
+    for (let i = 0; i < counts.restarts; i++) restarted.push(await this.restart())
+    const planned = { ...stallsOf('restart', restarted), failedInRestarts: this.sends.failed - failedBefore }
     await this.sends.end()
     const verdict = await this.sends.verify()
-    return { name, ...summaryOf(killed, frozen), ...verdictOf(verdict), recordsPerSecond: round(recordsPerSecond, 0) }
+    return {
+      name,
+      ...killsOf(killed),
+      ...stallsOf('blackHole', frozen),
+      ...planned,
+      ...verdictOf(verdict),
+      recordsPerSecond: round(recordsPerSecond, 0),
+    }
   }
 
   private async kill(): Promise<Stall> {
@@ -98,6 +119,16 @@ class Failover {
       node.signal('SIGCONT')
       await this.untilSteady()
     }
+  }
+
+  private async restart(): Promise<Stall> {
+    const { node, partitions } = await this.leader()
+    const atMs = performance.now()
+    await node.stop()
+    const stall = await this.stallOf(partitions, atMs)
+    await node.start()
+    await this.untilSteady()
+    return stall
   }
 
   /** The node that leads most, and what it leads. */
@@ -146,23 +177,31 @@ class Failover {
   }
 }
 
-function summaryOf(killed: readonly Stall[], frozen: readonly Stall[]): object {
-  const worst = killed.map(({ worstMs }) => worstMs)
-  const all = killed.flatMap(({ partitions }) => partitions)
-  const frozenWorst = frozen.map(({ worstMs }) => worstMs)
+function killsOf(stalls: readonly Stall[]): object {
+  const worst = stalls.map(({ worstMs }) => worstMs)
+  const each = stalls.flatMap(({ partitions }) => partitions)
   return {
-    kills: killed.length,
+    kills: stalls.length,
     p50Ms: percentile(worst, 50),
     p99Ms: percentile(worst, 99),
     maxMs: percentile(worst, 100),
-    partitionStalls: all.length,
-    partitionP50Ms: percentile(all, 50),
-    partitionP99Ms: percentile(all, 99),
-    ...(frozen.length > 0 && {
-      freezes: frozen.length,
-      blackHoleP50Ms: percentile(frozenWorst, 50),
-      blackHoleP99Ms: percentile(frozenWorst, 99),
-    }),
+    partitionStalls: each.length,
+    partitionP50Ms: percentile(each, 50),
+    partitionP99Ms: percentile(each, 99),
+  }
+}
+
+/** Nothing when there were none of the kind. */
+function stallsOf(kind: string, stalls: readonly Stall[]): object {
+  if (stalls.length === 0) return {}
+  const worst = stalls.map(({ worstMs }) => worstMs)
+  const each = stalls.flatMap(({ partitions }) => partitions)
+  return {
+    [`${kind}s`]: stalls.length,
+    [`${kind}P50Ms`]: percentile(worst, 50),
+    [`${kind}P99Ms`]: percentile(worst, 99),
+    [`${kind}PartitionP50Ms`]: percentile(each, 50),
+    [`${kind}PartitionP99Ms`]: percentile(each, 99),
   }
 }
 

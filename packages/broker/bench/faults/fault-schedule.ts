@@ -36,8 +36,17 @@ const MOST_FAULT_MS = 9_000
 const MEAN_QUIET_MS = 1_500
 const SECOND_FAULT_CHANCE = 0.25
 
+/** Those that take processes away. */
+const AWAY: ReadonlySet<FaultKind> = new Set(['kill', 'killAll', 'restart'])
+
 /** Ends a fault; resolves when everything is as it was. */
 type Undo = () => Promise<void>
+
+interface Begun {
+  readonly kind: FaultKind
+  readonly node: number
+  readonly undo: Undo
+}
 
 export class FaultSchedule {
   readonly counts: Partial<Record<FaultKind, number>> = {}
@@ -53,22 +62,25 @@ export class FaultSchedule {
   /** Until `deadlineMs` of `performance.now`; leaves the cluster whole. @throws Error when a broker does not come back. */
   async run(deadlineMs: number): Promise<void> {
     while (performance.now() < deadlineMs) {
-      const undo = [await this.one(new Set())]
-      if (this.random.chance(SECOND_FAULT_CHANCE) && this.cluster.nodes.length > 1)
-        undo.push(await this.one(busyOf(undo)))
+      const begun = [await this.one(new Set())]
+      if (this.random.chance(SECOND_FAULT_CHANCE) && this.cluster.nodes.length > 1) {
+        begun.push(await this.one(new Set(begun.map(({ node }) => node))))
+      }
       await sleep(Math.min(this.random.exponential(MEAN_FAULT_MS), MOST_FAULT_MS))
-      for (const each of undo) await each.undo()
+      // Who is away comes back last: a broker does not start on a disk that is full.
+      begun.sort((left, right) => Number(AWAY.has(left.kind)) - Number(AWAY.has(right.kind)))
+      for (const { undo } of begun) await undo()
       await sleep(Math.min(this.random.exponential(MEAN_QUIET_MS), MOST_FAULT_MS))
     }
     this.cluster.healLinks()
   }
 
-  private async one(busy: ReadonlySet<number>): Promise<{ readonly node: number; readonly undo: Undo }> {
+  private async one(busy: ReadonlySet<number>): Promise<Begun> {
     const kind = this.draw()
     const node = kind === 'fullDisk' ? this.cluster.nodes.at(-1)! : await this.target(busy)
     this.counts[kind] = (this.counts[kind] ?? 0) + 1
     this.onFault(`${kind} ${kind === 'killAll' ? '' : node.nodeId}`.trim())
-    return { node: node.nodeId, undo: await this.begin(kind, node) }
+    return { kind, node: node.nodeId, undo: await this.begin(kind, node) }
   }
 
   private draw(): FaultKind {
@@ -148,8 +160,4 @@ export class FaultSchedule {
 /** Another fault may have ended or begun any of them meanwhile. */
 async function startAgain(nodes: readonly ClusterNode[]): Promise<void> {
   await Promise.all(nodes.filter(({ pid }) => pid === null).map((node) => node.start()))
-}
-
-function busyOf(faults: readonly { readonly node: number }[]): ReadonlySet<number> {
-  return new Set(faults.map(({ node }) => node))
 }

@@ -27,6 +27,7 @@ const MEAN_SESSION_MS = 5_000
 const WHOLE_SESSION_CHANCE = 0.1
 const AGAIN_MS = 200
 const FINAL_READ_MS = 60_000
+const CLOSING_MS = 5_000
 
 export class FaultWorkload {
   /** Clients that were made; their counters are summed at the end. */
@@ -91,7 +92,10 @@ export class FaultWorkload {
     }
   }
 
+  /** Ends what still runs, which after a failure is everything. */
   async close(): Promise<void> {
+    this.stopping = true
+    await Promise.race([Promise.allSettled(this.work), sleep(CLOSING_MS)])
     await Promise.all(this.mills.map((mill) => mill.close({ timeoutMs: 2_000 }).catch(mustBeMillraceError)))
   }
 

@@ -29,7 +29,8 @@ class Line {
 /** Each partition has one record on its way, so that the next acknowledgement is never one of before the fault. */
 export class PacedSends {
   acknowledged = 0
-  private failed = 0
+  /** Sends that ended otherwise. */
+  failed = 0
   private stopping = false
   private readonly lines: readonly Line[]
   private readonly work: Promise<void>[] = []
