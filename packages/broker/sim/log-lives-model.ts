@@ -1,6 +1,7 @@
 // What a log must hold after a crash: the batches given to it, and how far it has promised to keep them.
 import { crc32 } from 'node:zlib'
 import { type BatchHeader, type LogPart, RecordBatchBuilder } from '@millrace/protocol'
+import type { HardState } from '#src/raft/raft-types.js'
 import type { LogKey, LogState } from '#src/storage/log-store.js'
 import type { SeededRandom } from './random.js'
 
@@ -38,10 +39,14 @@ export class HashState implements LogState {
   hash = 0
 
   encodeState(): Uint8Array {
+    return HashState.encode(this)
+  }
+
+  static encode({ index, hash }: { readonly index: number; readonly hash: number }): Uint8Array {
     const bytes = new Uint8Array(8)
     const view = new DataView(bytes.buffer)
-    view.setUint32(0, this.index, true)
-    view.setUint32(4, this.hash, true)
+    view.setUint32(0, index, true)
+    view.setUint32(4, hash, true)
     return bytes
   }
 
@@ -71,8 +76,23 @@ function chain(hash: number, checksum: number): number {
   return (Math.imul(hash ^ checksum, 0x9e3779b1) ^ (hash >>> 15)) >>> 0
 }
 
+/** Where a log began anew. */
+export interface ModelBase {
+  /** Of the batch before the first one. */
+  readonly index: number
+  readonly offset: number
+  /** Of the state machine there. */
+  readonly hash: number
+}
+
 export class LogModel {
   readonly batches: ModelBatch[] = []
+  base: ModelBase = { index: 0, offset: 0, hash: 0 }
+  /** It was asked to begin anew there, and has not said that it has. */
+  beginning: ModelBase | null = null
+  readonly votes: HardState[] = []
+  /** So many of them are saved. */
+  votesSaved = 0
   /** Indexes that the log has reported: they survive the end of the process, and of power. */
   written = 0
   flushed = 0
@@ -80,22 +100,35 @@ export class LogModel {
 
   constructor(readonly key: LogKey) {}
 
-  get nextOffset(): number {
-    const last = this.batches.at(-1)
-    return last === undefined ? 0 : last.baseOffset + last.recordCount
+  get lastIndex(): number {
+    return this.base.index + this.batches.length
   }
 
-  /** The hash of the state machine after the first `count` batches. */
-  hashAfter(count: number): number {
-    let hash = 0
-    for (const { bytes } of this.batches.slice(0, count)) hash = chain(hash, checksumOf(bytes))
+  get nextOffset(): number {
+    const last = this.batches.at(-1)
+    return last === undefined ? this.base.offset : last.baseOffset + last.recordCount
+  }
+
+  /** The hash of the state machine after every batch. */
+  get finalHash(): number {
+    let { hash } = this.base
+    for (const { bytes } of this.batches) hash = chain(hash, checksumOf(bytes))
     return hash
   }
 
   /** After a crash the log ends earlier; what is behind was never promised. */
   cutTo(index: number): void {
-    this.batches.length = index
+    this.batches.length = index - this.base.index
     this.written = index
+  }
+
+  /** It has begun anew, as it was asked to. */
+  begun(): void {
+    if (this.beginning === null) return
+    this.base = this.beginning
+    this.beginning = null
+    this.batches.length = 0
+    this.written = this.flushed = this.base.index
   }
 }
 

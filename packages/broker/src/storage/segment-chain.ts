@@ -1,5 +1,6 @@
 // The segments of one log in order, and the slots it will need next.
 import { LOG_PART_BYTES } from '@millrace/protocol'
+import { BLOCK_BYTES } from '../environment.js'
 import type { Group } from './group.js'
 import { ENVELOPE_BYTES, GROUP_KINDS } from './group-envelope.js'
 import type { LogKey } from './log-store.js'
@@ -163,6 +164,11 @@ export class SegmentChain {
   /** Whether the current segment holds anything, placed or about to be. */
   get currentIsEmpty(): boolean {
     return this.current === undefined || this.current.basePosition === this.end
+  }
+
+  /** Where no slot of the log begins: the last one may be there for a group that was never written. */
+  get unusedPosition(): number {
+    return this.segments.length > 0 && this.currentIsEmpty ? this.end + BLOCK_BYTES : this.end
   }
 
   /** A suffix is cut off: the next group stands at the end of the chain. */

@@ -264,7 +264,7 @@ export class StoredLog implements PartitionLog {
       await this.marks.remember()
       await recycler.stop()
       // Beyond everything that carries the log's name: no two slots ever stand at one position.
-      const position = Math.max(writer.chain.end, this.damage?.limit ?? 0)
+      const position = Math.max(writer.chain.unusedPosition, this.damage?.limit ?? 0)
       const next = await make(position)
       this.assertUsable(true)
       const previous = writer.lastChecksum

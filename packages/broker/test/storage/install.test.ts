@@ -80,6 +80,31 @@ describe('installing a start', () => {
     }
   })
 
+  it('never takes a position where another slot of the log begins', async () => {
+    const { test, log } = await reopened(new TestStore().image)
+    // The first slot is free again when the log begins anew.
+    const other = { ...KEY, topicId: 2 }
+    await test.fill(await test.open(other), 1)
+    await test.fill(log, 1)
+    await test.settled(test.store.drop(other))
+    // The header of the slot reached the disk, the group did not.
+    const torn = test.image.copy()
+    for (const name of slotFiles(torn)) damage(torn, name, SLOT_DATA_START, (page) => void page.fill(0))
+    const empty = await reopened(torn)
+    expect([empty.log.filled.index, empty.log.bytesOnDisk]).toEqual([0, 64 * 1024])
+    const image = empty.test.image.copy()
+    await empty.test.settled(empty.log.installStart(START, STATE))
+    const after = empty.test.image.copy()
+    // As if the old slot had never been given back.
+    const [old] = slotFiles(image).filter((name) => !beginsAnew(after, name))
+    after.files.set(old!, image.files.get(old!)!)
+    const again = await reopened(after)
+    expect([again.log.filled.index, again.test.store.recovery.damaged]).toEqual([1000, []])
+    await again.test.appendWhenRoom(again.log, batchOf(), 'flush', 8)
+    await again.test.settled(again.log.flush())
+    expect(await indexesOf(again.test, again.log)).toEqual([1001])
+  })
+
   it('gives the old slots back', async () => {
     const { test, log } = await written(60)
     const before = log.bytesOnDisk
