@@ -33,6 +33,9 @@ export class LeaderState {
   transfer: Transfer | null = null
   heartbeatTicks = 0
   quorumTicks = 0
+  /** How long the own disk has been behind what others have made durable, and where it stood then. */
+  stalledTicks = 0
+  stalledIndex = 0
   /** What was committed when the round before the last was sent: whoever has it keeps up. */
   commitAtRound = 0
   previousCommitAtRound = 0

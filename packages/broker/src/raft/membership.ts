@@ -73,8 +73,12 @@ export function configurationCommitted<E extends Entry>(state: RaftState<E>, lea
   }
   leading.hasAskedToLeave = false
   if (isVoter(configuration, state.nodeId)) return
-  // Rather than let the others wait for a timeout, the one that has most takes over.
-  const heir = mostAdvanced(leading, configuration)
+  handOver(state, leading)
+}
+
+/** Rather than let the others wait for a timeout, the one that has most takes over. */
+export function handOver<E extends Entry>(state: RaftState<E>, leading: LeaderState): void {
+  const heir = mostAdvanced(leading, state.configuration)
   if (heir !== 0) sendTimeoutNow(state, heir)
   abortTransfer(state, leading)
   becomeFollower(state, state.term, 0)

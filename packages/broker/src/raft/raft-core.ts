@@ -118,7 +118,7 @@ export class RaftCore<E extends Entry> {
   }
 
   /** What to do now, in order. */
-  takeEffects(): Effect<E>[] {
+  takeEffects(): readonly Effect<E>[] {
     return this.state.takeEffects()
   }
 

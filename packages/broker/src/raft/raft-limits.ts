@@ -18,6 +18,8 @@ export interface RaftLimits {
   readonly maxUncommittedBytes: number
   /** A transfer that takes longer is aborted. */
   readonly transferTicks: number
+  /** A leader whose own disk has not moved for so long, while a quorum of others went on, hands over. */
+  readonly stallTicks: number
   /** Election timeouts without a leader after which a replica under repair stands for election. */
   readonly repairingTimeouts: number
   /** Messages held back until term and vote are durable; the oldest are dropped above it. */
@@ -35,6 +37,7 @@ export const RAFT_LIMITS: RaftLimits = {
   maxAppendBytes: 1024 * 1024,
   maxUncommittedBytes: 64 * 1024 * 1024,
   transferTicks: 20,
+  stallTicks: 40,
   repairingTimeouts: 5,
   maxHeldMessages: 256,
 }
@@ -48,6 +51,7 @@ export function assertRaftLimits(limits: RaftLimits): void {
   assert(limits.windowBytes > 0 && limits.windowMessages > 0, 'a window has room')
   assert(limits.maxAppendBytes > 0 && limits.maxUncommittedBytes > 0, 'something may be proposed and sent')
   assert(limits.transferTicks > 0 && limits.repairingTimeouts > 0, 'transfers and repairs get their time')
+  assert(limits.stallTicks > limits.heartbeatTicks, 'a disk may take longer than a heartbeat')
   assert(limits.maxHeldMessages > 0, 'a message may be held')
 }
 

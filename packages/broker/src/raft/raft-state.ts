@@ -7,6 +7,8 @@ import { LogShadow } from './log-shadow.js'
 import type { RaftLimits } from './raft-limits.js'
 import type { Configuration, Effect, Entry, NodeId, RaftMessage, RaftOptions, Role } from './raft-types.js'
 
+const NOTHING: readonly never[] = []
+
 interface HeldMessage<E extends Entry> {
   readonly sequence: number
   readonly message: RaftMessage<E>
@@ -118,8 +120,10 @@ export class RaftState<E extends Entry> {
     this.emit({ kind: 'persist', sequence: this.hardStateSequence, hardState })
   }
 
-  takeEffects(): Effect<E>[] {
-    const effects = this.effects
+  /** Most ticks of most groups have none, and cost no array. */
+  takeEffects(): readonly Effect<E>[] {
+    const { effects } = this
+    if (effects.length === 0) return NOTHING
     this.effects = []
     return effects
   }

@@ -5,7 +5,7 @@ import { assert } from '@millrace/protocol'
 import { hasQuorum, membersOf, quorumValue } from './configuration.js'
 import { sendHeartbeat, sendRound } from './heartbeats.js'
 import { LeaderState } from './leader-state.js'
-import { configurationCommitted } from './membership.js'
+import { configurationCommitted, handOver } from './membership.js'
 import type { Progress } from './progress.js'
 import type { RaftState } from './raft-state.js'
 import type { AppendReply, AppendRequest, Entry, NodeId } from './raft-types.js'
@@ -33,6 +33,10 @@ export function tickLeader<E extends Entry>(state: RaftState<E>, leading: Leader
     becomeFollower(state, state.term, 0)
     return
   }
+  if (isStalled(state, leading)) {
+    handOver(state, leading)
+    return
+  }
   tickTransfer(state, leading)
   if (++leading.heartbeatTicks < heartbeatTicks) return
   leading.heartbeatTicks = 0
@@ -50,6 +54,17 @@ function keepsQuorum<E extends Entry>(state: RaftState<E>, leading: LeaderState)
   )
   for (const progress of leading.progress) progress.isActive = false
   return isKept
+}
+
+/** Others have made durable, and committed, what the own disk still has not, and it does not move. */
+function isStalled<E extends Entry>(state: RaftState<E>, leading: LeaderState): boolean {
+  const { durableIndex } = state.log
+  if (durableIndex < state.commitIndex && durableIndex === leading.stalledIndex) {
+    return ++leading.stalledTicks >= state.limits.stallTicks
+  }
+  leading.stalledIndex = durableIndex
+  leading.stalledTicks = 0
+  return false
 }
 
 /** An install without an answer counts as lost in the end: the next answer to a heartbeat starts it again. */
