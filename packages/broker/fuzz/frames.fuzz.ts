@@ -24,6 +24,7 @@ import {
   verifyBatch,
 } from '@millrace/protocol'
 import { encodeMessagePack } from '#src/message-pack.js'
+import { endOffsetOf } from '#src/storage/read-selection.js'
 import { batchOf } from '../test/server/batches.js'
 import { HELLO, type InMemoryServer, startInMemory, type TestStream } from '../test/server/in-memory-server.js'
 import { RawClient } from '../test/server/raw-client.js'
@@ -134,7 +135,7 @@ function checkLogs({ store }: InMemoryServer): void {
     for (const { bytes, part, header } of log.batches) {
       index++
       if (part.baseOffset !== nextOffset || part.index !== index) throw new Error(`batch ${part.index} is not the next`)
-      nextOffset += header.recordCount
+      nextOffset = endOffsetOf(part.baseOffset, header)
       if (!verifyBatch(bytes.subarray(LOG_PART_BYTES), crc32)) throw new Error(`batch ${index} is damaged`)
       if (header.codec !== 'none') continue
       const start = LOG_PART_BYTES + BATCH_HEADER_BYTES

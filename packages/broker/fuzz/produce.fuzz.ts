@@ -1,6 +1,7 @@
 // Fuzzes a partition against a model of producers: retries, gaps, epochs, damage, commits and restarts in any order.
 // Every batch is answered once and as the model says, and the log holds what the model holds.
 import { LOG_PART_BYTES, PRODUCER_WINDOW_BATCHES, SeededRandom } from '@millrace/protocol'
+import { endOffsetOf } from '#src/storage/read-selection.js'
 import { type Outcome, openPartition, type PartitionFixture } from '../test/partition/fixture.js'
 import { batchOf } from '../test/server/batches.js'
 import { mutated } from './bytes.js'
@@ -34,7 +35,8 @@ const STEPS = 60
 class Run {
   readonly model = new Map<number, ModelProducer>()
   readonly sent: Sent[] = []
-  readonly stored: Uint8Array[] = []
+  /** What the log should hold; null for the batch that begins a term, which is the partition's own. */
+  readonly stored: (Uint8Array | null)[] = [null]
   nextOffset = 0
   term = 1
   /** A damaged first batch makes the partition expect its producer, whose next ones are then early, not unknown. */
@@ -70,6 +72,7 @@ class Run {
     this.damageSent = false
     this.term++
     this.partition = await openPartition({ disk: this.partition.store.disk, term: this.term })
+    this.stored.push(null)
   }
 
   sendDamaged(): void {
@@ -144,13 +147,15 @@ class Run {
     if (log.batches.length !== this.stored.length)
       throw new Error(`${log.batches.length} batches, not ${this.stored.length}`)
     const committed = log.batches[log.flushedIndex - 1]
-    const highWatermark = committed === undefined ? 0 : committed.part.baseOffset + committed.header.recordCount
+    const highWatermark = committed === undefined ? 0 : endOffsetOf(committed.part.baseOffset, committed.header)
     if (partition.highWatermark !== highWatermark) throw new Error(`high watermark ${partition.highWatermark}`)
   }
 
   checkBytes(): void {
-    this.partition.log.batches.forEach(({ bytes }, at) => {
-      if (Buffer.compare(bytes.subarray(LOG_PART_BYTES), this.stored[at]!) !== 0)
+    this.partition.log.batches.forEach(({ bytes, header }, at) => {
+      const stored = this.stored[at] ?? null
+      if (header.control !== (stored === null)) throw new Error(`batch ${at} is not what was sent`)
+      if (stored !== null && Buffer.compare(bytes.subarray(LOG_PART_BYTES), stored) !== 0)
         throw new Error(`batch ${at} was changed`)
     })
   }
