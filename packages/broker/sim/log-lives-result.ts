@@ -1,7 +1,7 @@
 // What the lives of a log store come to.
 
 export interface LogLivesFailure {
-  readonly invariant: 'lost' | 'phantom' | 'state' | 'damage-claimed' | 'exception' | 'stuck' | 'memory'
+  readonly invariant: 'lost' | 'phantom' | 'state' | 'damage-claimed' | 'exception' | 'stuck' | 'memory' | 'vote'
   readonly message: string
 }
 

@@ -3,6 +3,7 @@
 import { crc32 } from 'node:zlib'
 import { LOG_PART_BYTES, logPartIsValid, readBatchHeader, readLogPart } from '@millrace/protocol'
 import type { Block, Volume } from '#src/environment.js'
+import type { HardState } from '#src/raft/raft-types.js'
 import { type LogKey, type LogStore, type PartitionLog, StorageError } from '#src/storage/log-store.js'
 import { openLogStore } from '#src/storage/open-log-store.js'
 import { storageLimits } from '#src/storage/storage-limits.js'
@@ -59,6 +60,7 @@ class LogLives {
       appendMemoryBytes: 8 * MIB,
       cacheBytes: 4 * MIB,
       frameBytes: 64 * KIB,
+      voteAreaBytes: 16 * KIB,
       maxUnflushedBytes: this.random.pick([256 * KIB, 2 * MIB]),
       quickRollMs: this.random.pick([0, 1, 10_000]),
     })
@@ -131,6 +133,7 @@ class LogLives {
   private async openAll(): Promise<void> {
     const volume: Volume = await this.environment.disk.openVolume('/data', { requireDirect: true })
     this.store = await openLogStore(this.environment, volume, IDENTITY, this.limits)
+    for (const model of this.models.values()) this.checkVotes(model)
     for (const key of [...this.store.found]) {
       const model = this.models.get(nameOf(key))
       if (model === undefined) throw new CheckFailed('phantom', `recovery found a log nobody made: ${nameOf(key)}`)
@@ -164,6 +167,8 @@ class LogLives {
       else if (draw < 0.9) await this.readSome(this.random.pick(this.logs))
       else if (draw < 0.92) void this.random.pick(this.logs).log.flush().catch(ignoreStorage)
       else if (draw < 0.93 && this.logs.length > 1) this.dropLog()
+      else if (draw < 0.94) this.beginAnew(this.random.pick(this.logs))
+      else if (draw < 0.965) this.vote(this.random.pick(this.logs).model)
       else await this.advance(this.random.exponential(this.random.pick([0.05, 1, 30])))
     }
     if (this.random.chance(0.5)) await this.advance(this.random.exponential(5))
@@ -216,6 +221,41 @@ class LogLives {
     void this.store.drop(open!.model.key).catch(ignoreStorage)
   }
 
+  private beginAnew({ model, log }: OpenLog): void {
+    if (model.beginning !== null || log.failure !== null) return
+    // No other log of this history ever began or ended there.
+    const index = log.filled.index + this.random.integer(0, 20)
+    const base = { index, offset: model.nextOffset + this.random.integer(1000, 100_000), hash: this.random.uint32() }
+    model.beginning = base
+    const start = { index: index + 1, offset: base.offset, previousTerm: this.term }
+    log.installStart(start, HashState.encode(base)).then(() => {
+      model.begun()
+      this.count('began anew')
+    }, ignoreStorage)
+  }
+
+  private vote(model: LogModel): void {
+    const { term, votedFor } = model.votes.at(-1) ?? { term: 0, votedFor: 1 }
+    const given = model.votes.push(votedFor === 0 ? { term, votedFor: 2 } : { term: term + 1, votedFor: 0 })
+    this.store.votes.save(model.key, model.votes[given - 1]!).then(() => {
+      model.votesSaved = Math.max(model.votesSaved, given)
+      this.count('vote')
+    }, ignoreStorage)
+  }
+
+  private checkVotes(model: LogModel): void {
+    const found = this.store.votes.find(model.key)
+    const { votes, votesSaved } = model
+    const isFound = (vote: HardState): boolean =>
+      found !== null && found !== 'lost' && found.term === vote.term && found.votedFor === vote.votedFor
+    const count = votes.findIndex(isFound) + 1
+    if (count < votesSaved || (found !== null && count === 0)) {
+      const what = JSON.stringify(found)
+      throw new CheckFailed('vote', `log ${nameOf(model.key)} finds ${what}, number ${votesSaved} was saved`)
+    }
+    votes.length = model.votesSaved = count
+  }
+
   private crash(): void {
     this.images++
     if (this.random.chance(0.35)) {
@@ -247,32 +287,35 @@ class LogLives {
 
   private async check({ model, state, log }: OpenLog): Promise<void> {
     const where = `log ${nameOf(model.key)}`
+    // Whether a log that was asked to begin anew has done so is for its start to tell.
+    if (log.startOffset === model.beginning?.offset) model.begun()
+    model.beginning = null
     const promised = model.written
     const { index, nextOffset } = log.filled
     if (index < promised) {
       throw new CheckFailed(
         'lost',
-        `${where} ends at batch ${index}, and ${promised} was promised (of ${model.batches.length})`,
+        `${where} ends at batch ${index}, and ${promised} was promised (of ${model.lastIndex})`,
       )
     }
-    if (index > model.batches.length) {
+    if (index > model.lastIndex) {
       throw new CheckFailed(
         'phantom',
-        `${where} ends at batch ${index}, and only ${model.batches.length} were appended`,
+        `${where} ends at batch ${index}, and the last one appended is ${model.lastIndex}`,
       )
     }
-    if (index < model.batches.length) this.count('unpromised tail lost')
+    if (index < model.lastIndex) this.count('unpromised tail lost')
     if (index > promised) this.count('unpromised tail kept')
     model.cutTo(index)
     if (nextOffset !== model.nextOffset)
       throw new CheckFailed('phantom', `${where} goes on at ${nextOffset}, not ${model.nextOffset}`)
-    if (state.index !== index || state.hash !== model.hashAfter(index)) {
+    if (state.index !== index || state.hash !== model.finalHash) {
       throw new CheckFailed(
         'state',
         `${where}: the state after recovery is not that of its batches (at ${state.index} of ${index})`,
       )
     }
-    await this.readAndCompare(model, log, 0, index)
+    await this.readAndCompare(model, log, 0, model.batches.length)
     // As the broker does: what was found counts again once it is flushed.
     await this.turn('flushing', log.flush())
     model.flushed = index
@@ -290,12 +333,15 @@ class LogLives {
     while (next < to) {
       const read = await this.turn(
         'reading',
-        log.read(model.batches[next]!.baseOffset, this.random.pick([1, 65_536, MIB]), to),
+        log.read(model.batches[next]!.baseOffset, this.random.pick([1, 65_536, MIB]), model.base.index + to),
       )
       const bytes = Buffer.concat(read.pieces.map(({ block, offset, length }) => view(block, offset, length)))
       read.release()
       if (read.batchCount === 0)
-        throw new CheckFailed('lost', `log ${nameOf(model.key)}: reading stops before batch ${next + 1}`)
+        throw new CheckFailed(
+          'lost',
+          `log ${nameOf(model.key)}: reading stops before batch ${model.base.index + next + 1}`,
+        )
       next = this.compare(model, bytes, next)
     }
   }
