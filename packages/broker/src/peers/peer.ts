@@ -31,6 +31,8 @@ export class Peer implements LinkOwner, SessionOwner {
   #diskId: string | null = null
   #starts = 0
   #clockDiffers = false
+  /** Its silence was spoken of, and nothing was heard since. */
+  #isMissed = false
 
   constructor(member: Member, services: PeerServices) {
     const { environment, self, metrics } = services
@@ -62,7 +64,9 @@ export class Peer implements LinkOwner, SessionOwner {
     const sinceMs = Math.max(this.#heardAtMs, connection?.openedAtMs ?? Number.NEGATIVE_INFINITY, aliveSinceMs)
     if (nowMs - sinceMs <= SILENT_PEER_MS) return
     const silentMs = Math.round(nowMs - sinceMs)
-    this.#services.environment.log.warn({ node: this.nodeId, silentMs }, 'a peer is silent: its connections are cut')
+    const { log } = this.#services.environment
+    if (!this.#isMissed) log.warn({ node: this.nodeId, silentMs }, 'a peer is silent: its connections are cut')
+    this.#isMissed = true
     this.#session?.destroy()
     this.link.drop(new NetworkError('OTHER', `nothing was heard of it for ${silentMs} ms`))
   }
@@ -120,6 +124,7 @@ export class Peer implements LinkOwner, SessionOwner {
 
   heard(): void {
     this.#heardAtMs = this.#services.environment.clock.monotonicMs()
+    this.#isMissed = false
   }
 
   onOver(session: IncomingSession): void {

@@ -237,6 +237,8 @@ for (const [kind, newWorld] of WORLDS) {
       await world.until('it is given up', () => one.lost.length === 1)
       expect(world.nowMs() - begun).toBeGreaterThan(900)
       expect(world.nowMs() - begun).toBeLessThan(kind === 'simulated' ? 1_200 : 3_000)
+      // It is dialled again and again, and missed once.
+      await world.until('it is given up again', () => one.lost.length === 2)
       expect(one.warnings('a peer is silent: its connections are cut')).toHaveLength(1)
       await mute.close()
     })
