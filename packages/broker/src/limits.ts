@@ -49,7 +49,9 @@ export const DEFAULT_REPLICAS = 3
 /** News of who leads are gathered for so long before they leave. */
 export const ROUTE_BATCH_MS = 5
 /** How long a broker waits for what another one tells of itself. */
-export const ASK_NODE_TIMEOUT_MS = 1_000
+export const ASK_NODE_TIMEOUT_MS = 2_000
+/** A replica that lacks what was committed so long ago is behind; one that lacks only what came since keeps up. */
+export const REPLICA_GRACE_MS = 500
 /** A member that was not heard of for so long counts as away in what is shown. */
 export const MEMBER_ALIVE_MS = 2_000
 /** How soon a broker tries again to make its disk known. */

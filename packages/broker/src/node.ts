@@ -91,7 +91,7 @@ export class Node {
       metadata,
       forwarder: this.peers,
       clock: environment.clock,
-      local: localOperations({ metadata, topics: this.topics, shard }),
+      local: localOperations({ metadata, topics: this.topics, shard, clock: environment.clock }),
     })
     const { metadataLeader, peers } = this
     this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })

@@ -43,10 +43,10 @@ export class ClusterView {
 
   /** The answer to `clusterStatus`. */
   async status(): Promise<Fields> {
-    const { identity, metadata, leaders, members, shard } = this.#options
-    const own = nodeStatus(shard)
-    const answers = await this.#askOthers<NodeStatus>('nodeStatus', {})
-    const underReplicated = answers.reduce((sum, answer) => sum + answer.underReplicated, own.underReplicated)
+    const { environment, identity, metadata, leaders, members, shard } = this.#options
+    const asked = [nodeStatus(shard, environment.clock), this.#askOthers<NodeStatus>('nodeStatus', {})] as const
+    const answers = (await Promise.all(asked)).flat()
+    const underReplicated = answers.reduce((sum, answer) => sum + answer.underReplicated, 0)
     const ledBy = leaders.ledBy()
     const nodes = members.map((member) => ({
       ...member,

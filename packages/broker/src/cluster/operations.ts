@@ -1,6 +1,8 @@
 // What brokers do for each other and for administrators: changes of the metadata on the node that leads it, and questions
 // about the partitions that a node leads. Fields are MessagePack maps; unknown ones are refused, so that a typing error is seen.
 import { ProtocolError } from '@millrace/protocol'
+import type { Clock } from '../environment.js'
+import { REPLICA_GRACE_MS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
 import type { Partition } from '../partition/partition.js'
 import type { ReplicaStatus } from '../replication/group-ports.js'
@@ -17,6 +19,7 @@ export interface OperationsContext {
   readonly metadata: MetadataLog
   readonly topics: Topics
   readonly shard: Shard
+  readonly clock: Clock
 }
 
 /** What a leader tells of one of its partitions. */
@@ -32,18 +35,18 @@ export interface PartitionStatus {
 /** What a node tells of itself. */
 export interface NodeStatus {
   readonly partitionsLed: number
-  /** Of those, partitions of which a replica lacks committed batches. */
+  /** Of those, partitions of which a replica lacks batches that were committed a while ago. */
   readonly underReplicated: number
 }
 
 /** @returns the operations that this node carries out, by name. */
-export function localOperations({ metadata, topics, shard }: OperationsContext): LocalOperation {
+export function localOperations({ metadata, topics, shard, clock }: OperationsContext): LocalOperation {
   const operations: Readonly<Record<string, (fields: Fields) => Promise<unknown> | unknown>> = {
     createTopic: (fields) => createTopic(topics, fields),
     deleteTopic: (fields) => deleteTopic(topics, fields),
     registerNode: (fields) => registerNode(metadata, fields),
     partitionStatus: ({ topicId }) => partitionStatus(shard, Number(topicId)),
-    nodeStatus: () => nodeStatus(shard),
+    nodeStatus: () => nodeStatus(shard, clock),
   }
   return async (operation, fields) => {
     const perform = Object.hasOwn(operations, operation) ? operations[operation] : undefined
@@ -119,16 +122,22 @@ function statusOf(partition: Partition): PartitionStatus {
   }
 }
 
-export function nodeStatus(shard: Shard): NodeStatus {
-  let partitionsLed = 0
-  let underReplicated = 0
-  for (const partition of shard.partitions()) {
-    if (!partition.leads) continue
-    partitionsLed++
-    if (partition.group.replicas().some(({ matchIndex }) => matchIndex < partition.committedIndex)) underReplicated++
+/** Takes a moment when some replica lacks a batch: under load there is always one that has yet to say that it has the last. */
+export async function nodeStatus(shard: Shard, clock: Clock): Promise<NodeStatus> {
+  const led = [...shard.partitions()].filter(({ leads }) => leads)
+  const behind = new Map<Partition, number>()
+  for (const partition of led) {
+    const { committedIndex } = partition
+    if (lacks(partition, committedIndex)) behind.set(partition, committedIndex)
   }
-  return { partitionsLed, underReplicated }
+  if (behind.size > 0) await new Promise<void>((resolve) => clock.timer(REPLICA_GRACE_MS, resolve))
+  const underReplicated = [...behind].filter(([partition, index]) => partition.leads && lacks(partition, index)).length
+  return { partitionsLed: led.length, underReplicated }
 }
+
+/** Whether some replica is not known to have the batch at `index`. */
+const lacks = ({ group }: Partition, index: number): boolean =>
+  group.replicas().some(({ matchIndex }) => matchIndex < index)
 
 /** @throws ProtocolError INVALID_TOPIC_NAME. */
 export function topicName(fields: Fields): string {
