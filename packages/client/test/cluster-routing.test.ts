@@ -256,6 +256,21 @@ describe('the map', () => {
     expect(snapshotsAsked(setting) - asked).toBe(1)
   })
 
+  test('a push counts at once, also while a whole map is on its way', async () => {
+    const setting = begin({ brokers: 2, partitions: 1 })
+    const { world, cluster, mill } = setting
+    const producer = mill.producer(Texts, oneEach)
+    await world.result(producer.send('k', text(0)))
+    // The broker takes its time with the map that the lost connection makes the client ask for.
+    controlled(setting).intercept = (_connection, header) => header.kind === mapSubscribe.kind
+    for (const connection of cluster.brokers[0]!.data) connection.cut()
+    await world.run(10)
+    expect(mill.statistics().refreshes).toBe(1)
+    cluster.move(1, 0, 2)
+    await world.result(producer.send('k', text(1)), 50)
+    expect(cluster.seen.at(-1)).toMatchObject({ nodeId: 2, sequence: 1 })
+  })
+
   test('steady: whatever is sent and read, nothing is refused, misrouted or asked for again', async () => {
     const { world, cluster, mill } = begin({ brokers: 3, partitions: 12 })
     const producer = mill.producer(Texts)
