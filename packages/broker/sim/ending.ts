@@ -104,9 +104,7 @@ export async function closeClients(run: RunContext): Promise<void> {
       run.fail('leak', `${name} is closed and has ${environment.links.size} connections`)
     }
   }
-  await run.until('the broker has let go of its connections', () =>
-    run.cluster.nodes.every(({ broker }) => broker?.status().connections === 0),
-  )
+  await run.until('the brokers have let go of their connections', () => run.cluster.hasNoClients)
 }
 
 export async function stopBroker(run: RunContext, node: BrokerNode): Promise<void> {

@@ -9,7 +9,7 @@ import type { SeededRandom } from './random.js'
 import type { Recorder } from './recorder.js'
 import type { Scheduler } from './scheduler.js'
 import { SimulatedMachine } from './simulated-environment.js'
-import { SimulatedNetwork } from './simulated-network.js'
+import { type Connection, SimulatedNetwork } from './simulated-network.js'
 import { stackOf } from './simulation-result.js'
 
 const DISK_BYTES = 512 * 1024 * 1024
@@ -40,9 +40,23 @@ export class SimulatedCluster {
     this.nodes = Array.from({ length: options.brokers }, (_, i) => this.makeNode(i + 1))
   }
 
-  /** Whether nothing is on its way to a broker or a disk. */
+  /** Connections that clients have dialled; brokers never let go of each other. */
+  private get clientConnections(): readonly Connection[] {
+    return [...this.network.connections].filter(({ dialer }) => !this.hosts.includes(dialer.outgoing.path.from))
+  }
+
+  /** Whether every broker runs, and none knows of a client's connection any more. */
+  get hasNoClients(): boolean {
+    const peers = this.nodes.length - 1
+    return (
+      this.clientConnections.length === 0 &&
+      this.nodes.every(({ broker }) => broker !== null && Number(broker.status().connections) <= peers)
+    )
+  }
+
+  /** Whether nothing is on its way from a client to a broker, or from a broker to its disk. */
   get isQuiet(): boolean {
-    const arriving = [...this.network.connections].some(({ acceptor }) => acceptor.incoming.hasUndelivered)
+    const arriving = this.clientConnections.some(({ acceptor }) => acceptor.incoming.hasUndelivered)
     return !arriving && this.nodes.every(({ machine }) => machine.disk.unfinished.size === 0)
   }
 

@@ -90,17 +90,17 @@ export class Endpoint {
         this.incoming.path.whenHealed(() => this.lose(reason))
         return
       }
+      this.incoming.cut()
       this.fail(reason)
     })
   }
 
-  /** The kernel of this end has lost patience with a peer that does not answer. */
+  /** The kernel of this end has lost patience with a peer that does not answer. What comes later is answered by a reset. */
   giveUp(): void {
     if (this.state !== 'closed' && this.state !== 'closing') this.fail('timed out')
   }
 
   private fail(reason: string): void {
-    this.incoming.cut()
     this.closeSoon(
       new NetworkError('RESET', `the connection with ${this.connection.other(this).address} failed: ${reason}`),
       'silently',
@@ -180,10 +180,10 @@ export class Connection {
     }
   }
 
-  /** Each end may lose patience with a path that stays cut. */
+  /** The ends may lose patience with a path that stays cut: both or none, since nobody looks for half-open connections. */
   pathCut(scheduler: Scheduler): void {
+    if (!this.random.chance(0.3)) return
     for (const end of [this.dialer, this.acceptor]) {
-      if (!this.random.chance(0.3)) continue
       scheduler.schedule(end.process, this.random.logBetween(300, 8000), 'timed out', () => {
         if (end.incoming.path.isCut || end.outgoing.path.isCut) end.giveUp()
       })
