@@ -124,7 +124,7 @@ const MIB = 1024 * KIB
 /** @param size how many brokers, instead of what the seed draws. */
 export function optionsOf(seed: number, size: number | null = null): SimulationOptions {
   const random = new SeededRandom(`simulation/${seed}`)
-  const brokers = size ?? 1
+  const brokers = size ?? random.split('size').pick([1, 1, 1, 1, 3, 3, 3, 3, 3, 5])
   const isCluster = brokers > 1
   const topics = drawRetention(random.split('retention'), drawTopics(random.split('topics')))
   const producers = random.split('producers')

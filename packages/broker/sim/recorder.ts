@@ -4,7 +4,9 @@ import type {
   DiskLoss,
   FinalLog,
   History,
+  LeaderChange,
   ReadFact,
+  ReplicaLog,
   SendAcks,
   SendFact,
   SendOutcome,
@@ -45,6 +47,8 @@ class OpenSession {
 
 export class Recorder {
   readonly diskLosses: DiskLoss[] = []
+  readonly replicaLogs: ReplicaLog[] = []
+  private readonly leaderChanges: LeaderChange[] = []
   private readonly sends: OpenSend[] = []
   private readonly sessions: OpenSession[] = []
   private readonly finalLogs: FinalLog[] = []
@@ -152,6 +156,10 @@ export class Recorder {
     )
   }
 
+  leaderChanged(topic: string, partition: number): void {
+    this.leaderChanges.push({ atMs: this.nowMs(), topic, partition })
+  }
+
   topicDeleted(topic: string): void {
     const moments = this.deletions.get(topic)
     if (moments === undefined) this.deletions.set(topic, [this.nowMs()])
@@ -164,6 +172,8 @@ export class Recorder {
       readonly durability: 'flushed' | 'buffered'
       readonly partitions: number
       readonly retentionBytes?: number
+      /** Of each partition; 1 when left out. */
+      readonly replicas?: number
     }[],
   ): History {
     const facts: TopicFact[] = topics.map(({ retentionBytes, ...topic }) => ({
@@ -177,6 +187,8 @@ export class Recorder {
       sessions: this.sessions.map((session): SessionFact => ({ ...session })),
       finalLogs: this.finalLogs,
       diskLosses: this.diskLosses,
+      leaderChanges: this.leaderChanges,
+      replicaLogs: this.replicaLogs,
     }
   }
 }

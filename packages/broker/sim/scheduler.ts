@@ -56,6 +56,8 @@ export class Scheduler {
   nowMs = 0
   eventsRun = 0
   readonly trace = new Trace()
+  /** Called after every event, when everything that follows from it has happened. */
+  onEvent: () => void = () => {}
   private readonly heap: Event[] = []
   private sequence = 0
   private processes = 0
@@ -117,6 +119,7 @@ export class Scheduler {
       }
       if (!this.begin(event)) continue
       await settle()
+      this.onEvent()
       if (this.eventsRun >= lastEvent) return 'events'
     }
     return 'done'

@@ -2,6 +2,7 @@
 import { setAmbientTraps } from './ambient-traps.js'
 import { addressesOf } from './broker-node.js'
 import { checkHistory } from './checker/check-history.js'
+import type { History } from './checker/history.js'
 import { CHURN_TOPIC, churn } from './churn.js'
 import { Coverage } from './coverage.js'
 import { closeClients, readFinalLogs, stopBroker, waitForConsumers, waitForQuiet, waitForSends } from './ending.js'
@@ -12,6 +13,8 @@ import { Partitions } from './partitions.js'
 import { Population } from './population.js'
 import { SeededRandom } from './random.js'
 import { Recorder } from './recorder.js'
+import { readReplicaLogs } from './replica-logs.js'
+import { ReplicaWatch } from './replica-watch.js'
 import { RotTrial } from './rot-trial.js'
 import { type RunContext, Stuck } from './run-context.js'
 import { Scheduler } from './scheduler.js'
@@ -27,6 +30,10 @@ import {
 import { createTopic } from './topic-admin.js'
 
 const MOST_EVENTS = 3_000_000
+/** What a topic has when there are brokers enough, unless told otherwise. */
+const MOST_REPLICAS = 3
+/** Replicas are looked at once in so many events. */
+const EVENTS_PER_LOOK = 10
 /** Virtual time within which everything must come to an end once nothing is broken any more. */
 const PEACE_MS = 90_000
 
@@ -81,6 +88,10 @@ class Simulation implements RunContext {
       log: (text, fields) => this.log(text, fields),
     })
     const { network } = this.cluster
+    const watch = new ReplicaWatch({ nodes: this.cluster.nodes, topics: options.topics, recorder, coverage, fail })
+    scheduler.onEvent = () => {
+      if (scheduler.eventsRun % EVENTS_PER_LOOK === 0 && !this.hasFailed) watch.look()
+    }
     const bootstrap = addressesOf(options.brokers)
     this.population = new Population({ scheduler, network, recorder, coverage, random, bootstrap, fail })
     const partitions = new Partitions(network, this.cluster.hosts, () => this.population.names)
@@ -124,7 +135,7 @@ class Simulation implements RunContext {
       this.fail('exception', stackOf(error))
     }
     // Without its end a history says nothing: what nobody has read would count as lost.
-    if (this.hasRead && !this.hasCrashed) this.failures.push(...checkHistory(this.recorder.history(this.allTopics)))
+    if (this.hasRead && !this.hasCrashed) this.failures.push(...checkHistory(this.history()))
     return this.result()
   }
 
@@ -165,6 +176,7 @@ class Simulation implements RunContext {
     await waitForSends(this)
     await waitForQuiet(this)
     await readFinalLogs(this, this.rot)
+    await readReplicaLogs(this)
     this.hasRead = true
     if (this.recorder.lostTail(options.topics)) this.coverage.count('tail of a buffered topic lost')
     await waitForConsumers(this)
@@ -180,6 +192,11 @@ class Simulation implements RunContext {
       if (this.scheduler.nowMs > deadlineMs) throw new Stuck(`never: ${typeof what === 'string' ? what : what()}`)
       await this.scheduler.sleep(5)
     }
+  }
+
+  private history(): History {
+    const replicas = Math.min(MOST_REPLICAS, this.options.brokers)
+    return this.recorder.history(this.allTopics.map((topic) => ({ ...topic, replicas })))
   }
 
   private get allTopics(): readonly TopicOptions[] {

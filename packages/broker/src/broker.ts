@@ -17,6 +17,7 @@ import { Node, type PeerEvents } from './node.js'
 import { RetentionLoop } from './partition/retention-loop.js'
 import { PeerNetwork } from './peers/peer-network.js'
 import { configurationOf } from './replication/raft-batch.js'
+import type { ReplicaGroup } from './replication/replica-group.js'
 import { type ConnectionLimits, DEFAULT_CONNECTION_LIMITS } from './server/connection-admission.js'
 import type { ServerContext } from './server/context.js'
 import { isBrokenAssertion } from './server/failures.js'
@@ -66,6 +67,8 @@ export interface Broker {
   readonly clusterId: string
   /** The answer to the `brokerStatus` operation. */
   status(): Readonly<Record<string, unknown>>
+  /** The replicas of this broker, to look into and not to touch: for the simulator. */
+  replicas(): Iterable<ReplicaGroup>
   /** Resolves once this broker knows the metadata of its cluster and serves what it leads. */
   ready(): Promise<void>
   /**
@@ -168,6 +171,7 @@ async function start(
     nodeId: identity.nodeId,
     clusterId: identity.clusterId,
     status: () => context.status(),
+    replicas: () => node.groups.all(),
     ready: () => node.ready(),
     stop(options) {
       retention.stop()

@@ -82,6 +82,10 @@ export class ReplicaGroup {
     return this.#options.key
   }
 
+  get log(): PartitionLog {
+    return this.#log
+  }
+
   /** Whether this node leads and everything committed before its term is known here. */
   get isServing(): boolean {
     return !this.#stopped && this.core.isServing

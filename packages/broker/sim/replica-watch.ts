@@ -1,0 +1,172 @@
+// What must hold of the replicas of a cluster at every moment, seen from above: election safety, commits that stay, leaders
+// that have everything committed, and a quorum that has it on disk. Looked at after every few events.
+import type { ReplicaGroup } from '#src/replication/replica-group.js'
+import type { BrokerNode } from './broker-node.js'
+import type { Coverage } from './coverage.js'
+import type { TopicOptions } from './options.js'
+import type { Recorder } from './recorder.js'
+
+export interface WatchWorld {
+  readonly nodes: readonly BrokerNode[]
+  readonly topics: readonly TopicOptions[]
+  readonly recorder: Recorder
+  readonly coverage: Coverage
+  fail(invariant: string, message: string): void
+}
+
+/** What was seen last of one replica in one life of its broker. */
+interface Seen {
+  term: number
+  commitIndex: number
+  lastIndex: number
+  /** Up to here its committed batches were compared with those of others. */
+  comparedIndex: number
+}
+
+/** What is known of a group from all its replicas. */
+interface Group {
+  readonly leaders: Map<number, number>
+  /** Terms of committed batches by index; a hole is one that nobody who was looked at had any more. */
+  readonly committed: number[]
+  /** Whom it was last asked of whether a quorum has everything committed. */
+  quorumIndex: number
+}
+
+export class ReplicaWatch {
+  private readonly groups = new Map<string, Group>()
+  private readonly seen = new Map<ReplicaGroup, Seen>()
+
+  constructor(private readonly world: WatchWorld) {}
+
+  look(): void {
+    for (const node of this.world.nodes) {
+      if (node.broker === null) continue
+      for (const replica of node.broker.replicas()) this.lookAt(node, replica)
+    }
+  }
+
+  private lookAt(node: BrokerNode, replica: ReplicaGroup): void {
+    const name = nameOf(replica)
+    let group = this.groups.get(name)
+    if (group === undefined) {
+      group = { leaders: new Map(), committed: [], quorumIndex: 0 }
+      this.groups.set(name, group)
+    }
+    const where = `${name} on broker ${node.nodeId}`
+    this.compareWithBefore(where, replica)
+    if (replica.core.role === 'leader') this.checkLeader(where, node, replica, group)
+    this.checkCommitted(where, replica, group)
+  }
+
+  /** Within one life nothing that was said is taken back. */
+  private compareWithBefore(where: string, replica: ReplicaGroup): void {
+    const { coverage } = this.world
+    const { term, commitIndex, lastIndex, start } = replica.core
+    const before = this.seen.get(replica)
+    if (before !== undefined) {
+      if (term < before.term) this.world.fail('term-regress', `${where}: term ${term} after ${before.term}`)
+      if (commitIndex < before.commitIndex) {
+        this.world.fail('commit-regress', `${where}: committed up to ${commitIndex} after ${before.commitIndex}`)
+      }
+      if (lastIndex < before.lastIndex) coverage.count('replica cut off a tail')
+      if (start.index > before.lastIndex + 1) coverage.count('replica took over a state')
+    } else if (replica.core.isRepairing) coverage.count('replica under repair')
+    const comparedIndex = before?.comparedIndex ?? start.index - 1
+    this.seen.set(replica, { term, commitIndex, lastIndex, comparedIndex })
+  }
+
+  private checkLeader(where: string, node: BrokerNode, replica: ReplicaGroup, group: Group): void {
+    const { core } = replica
+    const known = group.leaders.get(core.term)
+    if (known === undefined) {
+      group.leaders.set(core.term, node.nodeId)
+      this.newLeader(where, replica, group)
+    } else if (known !== node.nodeId) {
+      this.world.fail('two-leaders', `${where} leads term ${core.term}, and so does broker ${known}`)
+    }
+    if (core.isServing && core.termAt(core.commitIndex) !== core.term && core.start.index <= core.commitIndex) {
+      this.world.fail('served-early', `${where} serves, and nothing of its term ${core.term} is committed`)
+    }
+    if (core.commitIndex > group.quorumIndex) {
+      group.quorumIndex = core.commitIndex
+      this.checkQuorum(where, replica)
+    }
+  }
+
+  private newLeader(where: string, replica: ReplicaGroup, group: Group): void {
+    const { core, key } = replica
+    if (group.leaders.size > 1) {
+      const topic = this.world.topics[key.topicId - 1]
+      if (topic !== undefined) this.world.recorder.leaderChanged(topic.name, key.partition)
+      this.world.coverage.count('leader changed')
+    }
+    if (this.mayLose(replica)) return
+    for (let index = core.start.index; index < group.committed.length; index++) {
+      const term = group.committed[index]
+      if (term === undefined || core.termAt(index) === term) continue
+      this.world.fail('incomplete-leader', `${where} leads term ${core.term} without the committed batch ${index}`)
+      return
+    }
+  }
+
+  /** What one replica takes for committed is what every other one does. */
+  private checkCommitted(where: string, replica: ReplicaGroup, group: Group): void {
+    const { core } = replica
+    if (this.mayLose(replica)) return
+    const { committed } = group
+    const last = Math.min(core.commitIndex, core.lastIndex)
+    const seen = this.seen.get(replica)!
+    for (let index = Math.max(core.start.index, seen.comparedIndex + 1); index <= last; index++) {
+      const term = core.termAt(index)
+      const known = committed[index]
+      if (known === undefined) committed[index] = term
+      else if (known !== term) {
+        this.world.fail('commit-divergence', `${where}: batch ${index} is of term ${term}, and was of term ${known}`)
+        return
+      }
+    }
+    seen.comparedIndex = last
+  }
+
+  /** A leader commits what a majority of the voters has where its durability says; who is off may have it too. */
+  private checkQuorum(where: string, leader: ReplicaGroup): void {
+    const { core } = leader
+    const { commitIndex } = core
+    const term = core.termAt(commitIndex)
+    const { voters } = core.configuration
+    let has = 0
+    for (const nodeId of voters) {
+      const { broker } = this.world.nodes[nodeId - 1]!
+      const replica = broker === null ? undefined : replicaOf(broker.replicas(), leader)
+      if (replica === undefined || this.hasIt(replica, commitIndex, term)) has++
+    }
+    if (has * 2 > voters.length) return
+    this.world.fail('no-quorum', `${where} has committed ${commitIndex}, which ${has} of ${voters.length} voters have`)
+  }
+
+  private hasIt({ core, log, key }: ReplicaGroup, index: number, term: number): boolean {
+    if (core.start.index > index) return true
+    const isBuffered = this.world.topics[key.topicId - 1]?.durability === 'buffered'
+    const reached = isBuffered ? log.writtenIndex : log.flushedIndex
+    return reached >= index && log.termAtIndex(index) === term
+  }
+
+  /** A majority has lost what it had not flushed, and it need not have flushed anything. */
+  private mayLose({ key, core }: ReplicaGroup): boolean {
+    if (this.world.topics[key.topicId - 1]?.durability !== 'buffered') return false
+    const lossy = new Set(this.world.recorder.diskLosses.map(({ node }) => node))
+    return lossy.size * 2 > core.configuration.voters.length
+  }
+}
+
+function nameOf({ key: { topicId, partition } }: ReplicaGroup): string {
+  return topicId === 0 ? 'metadata' : `topic ${topicId}/${partition}`
+}
+
+function replicaOf(replicas: Iterable<ReplicaGroup>, like: ReplicaGroup): ReplicaGroup | undefined {
+  const { topicId, partition } = like.key
+  for (const replica of replicas) {
+    if (replica.key.topicId === topicId && replica.key.partition === partition) return replica
+  }
+  return undefined
+}
