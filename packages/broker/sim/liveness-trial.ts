@@ -39,7 +39,7 @@ export class LivenessTrial {
       this.run.log(`broker ${node.nodeId} stays ${state}`, {})
       this.breakForGood(node, state)
     }
-    await this.demandProgress(client)
+    await this.demandProgress(client, core)
   }
 
   private breakForGood(node: BrokerNode, state: OutsiderState): void {
@@ -66,10 +66,13 @@ export class LivenessTrial {
   }
 
   /** A client without a past, and its records in every partition. */
-  private async demandProgress(client: SimulatedClient): Promise<void> {
+  private async demandProgress(client: SimulatedClient, core: readonly BrokerNode[]): Promise<void> {
     const { run } = this
+    // Who has lost what it had not flushed may need every voter before it counts for one again.
+    const isWhole = !run.recorder.diskLosses.some(({ node }) => core.some(({ nodeId }) => nodeId === node))
+    const topics = run.options.topics.filter(({ durability }) => durability === 'flushed' || isWhole)
     const deadlineMs = run.scheduler.nowMs + BOUND_MS
-    const due = run.options.topics.flatMap(({ name, partitions }) =>
+    const due = topics.flatMap(({ name, partitions }) =>
       Array.from({ length: partitions }, (_, partition) => ({ name, partition, acknowledged: false })),
     )
     for (const partition of due) this.sendUntilAcknowledged(client, partition)
@@ -77,7 +80,7 @@ export class LivenessTrial {
       const open = due.filter(({ acknowledged }) => !acknowledged)
       return open.map(({ name, partition }) => `${name}/${partition} acknowledges a record`)
     })
-    let unread = run.options.topics.map(({ name }) => name)
+    let unread = topics.map(({ name }) => name)
     for (const name of unread) {
       const done = () => {
         unread = unread.filter((other) => other !== name)

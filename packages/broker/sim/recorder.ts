@@ -48,7 +48,8 @@ class OpenSession {
 export class Recorder {
   readonly diskLosses: DiskLoss[] = []
   readonly replicaLogs: ReplicaLog[] = []
-  private readonly leaderChanges: LeaderChange[] = []
+  /** The last one of each partition. */
+  private readonly leaderChanges = new Map<string, LeaderChange>()
   private readonly sends: OpenSend[] = []
   private readonly sessions: OpenSession[] = []
   private readonly finalLogs: FinalLog[] = []
@@ -156,8 +157,9 @@ export class Recorder {
     )
   }
 
+  /** There is a leader in a new term, or one of an older term still takes itself for it. */
   leaderChanged(topic: string, partition: number): void {
-    this.leaderChanges.push({ atMs: this.nowMs(), topic, partition })
+    this.leaderChanges.set(`${topic}/${partition}`, { atMs: this.nowMs(), topic, partition })
   }
 
   topicDeleted(topic: string): void {
@@ -166,6 +168,7 @@ export class Recorder {
     else moments.push(this.nowMs())
   }
 
+  /** @param deletionSpreadMs how long a broker may take to hear that a topic is gone. */
   history(
     topics: readonly {
       readonly name: string
@@ -175,11 +178,12 @@ export class Recorder {
       /** Of each partition; 1 when left out. */
       readonly replicas?: number
     }[],
+    deletionSpreadMs = 0,
   ): History {
     const facts: TopicFact[] = topics.map(({ retentionBytes, ...topic }) => ({
       ...topic,
       hasRetention: retentionBytes !== undefined,
-      deletedAtMs: this.deletions.get(topic.name) ?? [],
+      deletedAtMs: (this.deletions.get(topic.name) ?? []).map((atMs) => atMs + deletionSpreadMs),
     }))
     return {
       topics: facts,
@@ -187,7 +191,7 @@ export class Recorder {
       sessions: this.sessions.map((session): SessionFact => ({ ...session })),
       finalLogs: this.finalLogs,
       diskLosses: this.diskLosses,
-      leaderChanges: this.leaderChanges,
+      leaderChanges: [...this.leaderChanges.values()],
       replicaLogs: this.replicaLogs,
     }
   }

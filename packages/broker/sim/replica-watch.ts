@@ -11,7 +11,7 @@ export interface WatchWorld {
   readonly topics: readonly TopicOptions[]
   readonly recorder: Recorder
   readonly coverage: Coverage
-  fail(invariant: string, message: string): void
+  fail(invariant: (typeof BROKEN_REPLICAS)[number], message: string): void
 }
 
 /** What was seen last of one replica in one life of its broker. */
@@ -23,11 +23,30 @@ interface Seen {
   comparedIndex: number
 }
 
+interface Committed {
+  /** Of the batch. */
+  readonly term: number
+  /** It was committed in this term or an older one. */
+  readonly committedIn: number
+}
+
+/** Of these the first ends a run: what follows means nothing. */
+export const BROKEN_REPLICAS = [
+  'two-leaders',
+  'term-regress',
+  'commit-regress',
+  'served-early',
+  'incomplete-leader',
+  'commit-divergence',
+  'no-quorum',
+] as const
+
 /** What is known of a group from all its replicas. */
 interface Group {
   readonly leaders: Map<number, number>
-  /** Terms of committed batches by index; a hole is one that nobody who was looked at had any more. */
-  readonly committed: number[]
+  newestTerm: number
+  /** By index; a hole is one that nobody who was looked at had any more. */
+  readonly committed: Committed[]
   /** Whom it was last asked of whether a quorum has everything committed. */
   quorumIndex: number
 }
@@ -49,7 +68,7 @@ export class ReplicaWatch {
     const name = nameOf(replica)
     let group = this.groups.get(name)
     if (group === undefined) {
-      group = { leaders: new Map(), committed: [], quorumIndex: 0 }
+      group = { leaders: new Map(), newestTerm: 0, committed: [], quorumIndex: 0 }
       this.groups.set(name, group)
     }
     const where = `${name} on broker ${node.nodeId}`
@@ -84,6 +103,10 @@ export class ReplicaWatch {
     } else if (known !== node.nodeId) {
       this.world.fail('two-leaders', `${where} leads term ${core.term}, and so does broker ${known}`)
     }
+    if (core.term > group.newestTerm) {
+      if (group.newestTerm > 0) this.noteChange(replica)
+      group.newestTerm = core.term
+    } else if (core.term < group.newestTerm) this.noteChange(replica)
     if (core.isServing && core.termAt(core.commitIndex) !== core.term && core.start.index <= core.commitIndex) {
       this.world.fail('served-early', `${where} serves, and nothing of its term ${core.term} is committed`)
     }
@@ -93,17 +116,20 @@ export class ReplicaWatch {
     }
   }
 
+  private noteChange({ key }: ReplicaGroup): void {
+    const topic = this.world.topics[key.topicId - 1]
+    if (topic !== undefined) this.world.recorder.leaderChanged(topic.name, key.partition)
+  }
+
   private newLeader(where: string, replica: ReplicaGroup, group: Group): void {
-    const { core, key } = replica
-    if (group.leaders.size > 1) {
-      const topic = this.world.topics[key.topicId - 1]
-      if (topic !== undefined) this.world.recorder.leaderChanged(topic.name, key.partition)
-      this.world.coverage.count('leader changed')
-    }
+    const { core } = replica
+    if (group.leaders.size > 1) this.world.coverage.count('leader changed')
     if (this.mayLose(replica)) return
     for (let index = core.start.index; index < group.committed.length; index++) {
-      const term = group.committed[index]
-      if (term === undefined || core.termAt(index) === term) continue
+      const committed = group.committed[index]
+      if (committed === undefined || core.termAt(index) === committed.term) continue
+      // Whoever wakes up and finds itself elected long ago need not have what others have committed since.
+      if (committed.committedIn >= core.term) continue
       this.world.fail('incomplete-leader', `${where} leads term ${core.term} without the committed batch ${index}`)
       return
     }
@@ -119,9 +145,10 @@ export class ReplicaWatch {
     for (let index = Math.max(core.start.index, seen.comparedIndex + 1); index <= last; index++) {
       const term = core.termAt(index)
       const known = committed[index]
-      if (known === undefined) committed[index] = term
-      else if (known !== term) {
-        this.world.fail('commit-divergence', `${where}: batch ${index} is of term ${term}, and was of term ${known}`)
+      if (known === undefined) committed[index] = { term, committedIn: core.term }
+      else if (known.term !== term) {
+        const message = `${where}: batch ${index} is of term ${term}, and was of term ${known.term}`
+        this.world.fail('commit-divergence', message)
         return
       }
     }

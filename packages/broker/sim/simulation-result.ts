@@ -4,7 +4,7 @@ import type { CoverageCounts } from './coverage.js'
 export interface Failure {
   /**
    * Of the checker's history, or `exception`, `stuck`, `leak`, `limit`, `memory`, `start-refused`, `unreadable`,
-   * `false-damage`, `rot-unseen`, `rot-served`, `no-progress`.
+   * `false-damage`, `rot-unseen`, `rot-served`, `no-progress`, or of `BROKEN_REPLICAS`.
    */
   readonly invariant: string
   readonly message: string

@@ -14,7 +14,7 @@ import { Population } from './population.js'
 import { SeededRandom } from './random.js'
 import { Recorder } from './recorder.js'
 import { readReplicaLogs } from './replica-logs.js'
-import { ReplicaWatch } from './replica-watch.js'
+import { BROKEN_REPLICAS, ReplicaWatch } from './replica-watch.js'
 import { RotTrial } from './rot-trial.js'
 import { type RunContext, Stuck } from './run-context.js'
 import { Scheduler } from './scheduler.js'
@@ -32,10 +32,14 @@ import { createTopic } from './topic-admin.js'
 const MOST_EVENTS = 3_000_000
 /** What a topic has when there are brokers enough, unless told otherwise. */
 const MOST_REPLICAS = 3
+/** A broker that is cut off or paused hears late that a topic is gone, and serves it until then. */
+const DELETION_SPREAD_MS = 10_000
 /** Replicas are looked at once in so many events. */
 const EVENTS_PER_LOOK = 10
 /** Virtual time within which everything must come to an end once nothing is broken any more. */
 const PEACE_MS = 90_000
+/** The first of these ends a run: what follows it means nothing. */
+const FATAL: ReadonlySet<string> = new Set(['exception', 'memory', 'no-progress', ...BROKEN_REPLICAS])
 
 export async function runSimulation(
   options: SimulationOptions,
@@ -143,9 +147,8 @@ class Simulation implements RunContext {
     return this.failures.length > 0
   }
 
-  /** The first exception ends a run: what follows it means nothing. */
   private get hasCrashed(): boolean {
-    return this.failures.some(({ invariant }) => invariant === 'exception' || invariant === 'memory')
+    return this.failures.some(({ invariant }) => FATAL.has(invariant))
   }
 
   fail(invariant: string, message: string): void {
@@ -196,7 +199,8 @@ class Simulation implements RunContext {
 
   private history(): History {
     const replicas = Math.min(MOST_REPLICAS, this.options.brokers)
-    return this.recorder.history(this.allTopics.map((topic) => ({ ...topic, replicas })))
+    const topics = this.allTopics.map((topic) => ({ ...topic, replicas }))
+    return this.recorder.history(topics, replicas === 1 ? 0 : DELETION_SPREAD_MS)
   }
 
   private get allTopics(): readonly TopicOptions[] {

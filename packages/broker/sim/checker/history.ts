@@ -66,7 +66,10 @@ export interface DiskLoss {
   readonly node?: number
 }
 
-/** A partition got a leader in a new term, or may have: what only the one before had is out of the log. */
+/**
+ * A partition got a leader in a new term, or one of an older term still took itself for it: what only that one had is out
+ * of the log, or will be.
+ */
 export interface LeaderChange {
   readonly atMs: number
   readonly topic: string
