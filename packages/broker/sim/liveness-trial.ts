@@ -2,6 +2,7 @@
 // is sent has to be acknowledged and read within a bound. Healing everything would hide a minority that disturbs for ever.
 import { type BrokerNode, hostOf } from './broker-node.js'
 import type { Faults } from './faults.js'
+import type { TopicOptions } from './options.js'
 import { OUTSIDER_STATES, type OutsiderState } from './outsiders.js'
 import { shuffled } from './partitions.js'
 import type { SeededRandom } from './random.js'
@@ -70,7 +71,9 @@ export class LivenessTrial {
     const { run } = this
     // Who has lost what it had not flushed may need every voter before it counts for one again.
     const isWhole = !run.recorder.diskLosses.some(({ node }) => core.some(({ nodeId }) => nodeId === node))
-    const topics = run.options.topics.filter(({ durability }) => durability === 'flushed' || isWhole)
+    const topics = run.options.topics.filter(
+      (topic) => (topic.durability === 'flushed' || isWhole) && this.hasQuorums(topic, core),
+    )
     const deadlineMs = run.scheduler.nowMs + BOUND_MS
     const due = topics.flatMap(({ name, partitions }) =>
       Array.from({ length: partitions }, (_, partition) => ({ name, partition, acknowledged: false })),
@@ -93,6 +96,19 @@ export class LivenessTrial {
     }
     await this.within(deadlineMs, () => unread.map((name) => `${name} is read to its end`))
     run.coverage.count('a majority made progress')
+  }
+
+  /** With more brokers than replicas a majority of the brokers need not be one of every partition. */
+  private hasQuorums(topic: TopicOptions, core: readonly BrokerNode[]): boolean {
+    const topicId = this.run.options.topics.indexOf(topic) + 1
+    for (const { broker } of this.run.cluster.nodes) {
+      for (const { key, core: raft } of broker?.replicas() ?? []) {
+        const { voters } = raft.configuration
+        const there = core.filter(({ nodeId }) => voters.includes(nodeId)).length
+        if (key.topicId === topicId && there * 2 <= voters.length) return false
+      }
+    }
+    return true
   }
 
   private sendUntilAcknowledged(
