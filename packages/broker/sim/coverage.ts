@@ -40,7 +40,6 @@ export const RARE_STATES = [
   'replica cut off a tail',
   'replica took over a state',
   'replica under repair',
-  'record of a deposed leader lost',
   'a majority made progress',
   ...OUTSIDER_STATES.map((state) => `outsider: ${state}` as const),
   ...PARTITION_KINDS.map((kind) => `partition: ${kind}` as const),

@@ -1,8 +1,12 @@
 // npm run sim: runs seeds of the simulation one after the other and reports what broke, with the command to replay it.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { availableParallelism } from 'node:os'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { addCoverage, RARE_STATES } from './coverage.js'
 import { optionsOf } from './options.js'
 import { runSimulation } from './simulation.js'
+import { add, emptyReport, merge, type Report, summaryOf } from './simulation-report.js'
 import type { SimulationResult } from './simulation-result.js'
 
 const USAGE = `npm run sim -- [--seeds N] [--first S] [--seed S] [--json] [--trace]
@@ -13,59 +17,8 @@ const USAGE = `npm run sim -- [--seeds N] [--first S] [--seed S] [--json] [--tra
   --keep-going  go on after a failure
   --trace     print every event of the one seed
   --brokers N  so many in each cluster, instead of what the seed draws
+  --workers W  so many processes share the seeds (2, or as many as there are cores)
   --json      end with one line of JSON`
-
-interface Report {
-  readonly name: 'sim'
-  seeds: number
-  failures: number
-  firstFailure: {
-    readonly seed: number
-    readonly invariant: string
-    readonly message: string
-    /** All that the seed broke. */
-    readonly invariants: readonly string[]
-  } | null
-  eventsPerSecond: number
-  seconds: number
-  events: number
-  virtualSeconds: number
-  records: { sent: number; acknowledged: number; failed: number; unknown: number; read: number }
-  coverage: Record<string, number>
-  traceHashes: Record<string, string>
-}
-
-function emptyReport(): Report {
-  return {
-    name: 'sim',
-    seeds: 0,
-    failures: 0,
-    firstFailure: null,
-    eventsPerSecond: 0,
-    seconds: 0,
-    events: 0,
-    virtualSeconds: 0,
-    records: { sent: 0, acknowledged: 0, failed: 0, unknown: 0, read: 0 },
-    coverage: Object.fromEntries(RARE_STATES.map((state) => [state, 0])),
-    traceHashes: {},
-  }
-}
-
-function add(report: Report, result: SimulationResult): void {
-  report.seeds++
-  report.events += result.events
-  report.virtualSeconds += result.virtualMs / 1000
-  for (const outcome of ['sent', 'acknowledged', 'failed', 'unknown', 'read'] as const) {
-    report.records[outcome] += result.records[outcome]
-  }
-  addCoverage(report.coverage, result.coverage)
-  report.traceHashes[result.seed] = result.traceHash
-  const failure = result.failures[0]
-  if (failure === undefined) return
-  report.failures++
-  const invariants = [...new Set(result.failures.map(({ invariant }) => invariant))]
-  report.firstFailure ??= { seed: result.seed, ...failure, invariants }
-}
 
 function tellFailure(result: SimulationResult): void {
   console.log(
@@ -73,6 +26,69 @@ function tellFailure(result: SimulationResult): void {
   )
   for (const { invariant, message } of result.failures.slice(0, 10)) console.log(`  ${invariant}: ${message}`)
   console.log(`replay: npm run sim -- --seed ${result.seed}`)
+}
+
+interface Run {
+  readonly first: number
+  readonly seeds: number
+  readonly brokers: number | null
+  readonly keepsGoing: boolean
+  readonly isOne: boolean
+  readonly traces: boolean
+}
+
+/** Less is not worth a process of its own. */
+const FEWEST_SEEDS = 10
+
+async function runSeeds(report: Report, run: Run): Promise<void> {
+  const { first, seeds, brokers, keepsGoing, isOne, traces } = run
+  for (let seed = first; seed < first + seeds; seed++) {
+    if (isOne) console.log(JSON.stringify(optionsOf(seed, brokers), null, 2))
+    const result = await runSimulation(optionsOf(seed, brokers), {
+      onLog: !isOne ? null : (line) => console.log(line),
+      onTrace: traces && isOne ? (line) => console.log(line) : null,
+    })
+    add(report, result)
+    if (result.failures.length > 0) {
+      tellFailure(result)
+      if (!keepsGoing) break
+    } else if (!isOne && report.seeds % 20 === 0) {
+      console.log(
+        `${report.seeds} of ${seeds} seeds, ${report.events} events, ${report.records.acknowledged} records acknowledged`,
+      )
+    }
+  }
+}
+
+/** Each worker has a stretch of the seeds and reports by the last line of its output. */
+async function runShared(report: Report, run: Run, workers: number): Promise<void> {
+  const parts = Array.from({ length: workers }, (_, i) => {
+    const from = Math.floor((run.seeds * i) / workers)
+    return { first: run.first + from, seeds: Math.floor((run.seeds * (i + 1)) / workers) - from }
+  })
+  await Promise.all(
+    parts.map(async ({ first, seeds }) => {
+      const args = ['--first', String(first), '--seeds', String(seeds), '--workers', '1', '--json']
+      if (run.keepsGoing) args.push('--keep-going')
+      if (run.brokers !== null) args.push('--brokers', String(run.brokers))
+      const self = fileURLToPath(import.meta.url)
+      const child = spawn(process.execPath, [...process.execArgv, self, ...args], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      let output = ''
+      child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+        output += chunk
+      })
+      await once(child, 'close')
+      const lines = output.trimEnd().split('\n')
+      const last = lines.at(-1) ?? ''
+      if (!last.startsWith('{')) throw new Error(`the seeds from ${first} on ended without a report:\n${output}`)
+      const part = JSON.parse(last) as Report
+      if (part.failures > 0)
+        console.log(lines.filter((line) => /failed after|^ {2}[a-z-]+: |^replay/.test(line)).join('\n'))
+      merge(report, part)
+    }),
+  )
 }
 
 async function main(): Promise<void> {
@@ -84,6 +100,7 @@ async function main(): Promise<void> {
       'keep-going': { type: 'boolean', default: false },
       trace: { type: 'boolean', default: false },
       brokers: { type: 'string' },
+      workers: { type: 'string', default: String(Math.min(2, availableParallelism())) },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -98,41 +115,22 @@ async function main(): Promise<void> {
   const seeds = one === null ? wholeNumber('--seeds', values.seeds) : 1
   const report = emptyReport()
   const begunAt = process.hrtime.bigint()
-  for (let seed = first; seed < first + seeds; seed++) {
-    if (one !== null) console.log(JSON.stringify(optionsOf(seed, brokers), null, 2))
-    const result = await runSimulation(optionsOf(seed, brokers), {
-      onLog: one === null ? null : (line) => console.log(line),
-      onTrace: values.trace && one !== null ? (line) => console.log(line) : null,
-    })
-    add(report, result)
-    if (result.failures.length > 0) {
-      tellFailure(result)
-      if (!values['keep-going']) break
-    } else if (one === null && report.seeds % 20 === 0) {
-      console.log(
-        `${report.seeds} of ${seeds} seeds, ${report.events} events, ${report.records.acknowledged} records acknowledged`,
-      )
-    }
+  const workers = Math.min(wholeNumber('--workers', values.workers), Math.ceil(seeds / FEWEST_SEEDS))
+  const run: Run = {
+    first,
+    seeds,
+    brokers,
+    keepsGoing: values['keep-going'],
+    isOne: one !== null,
+    traces: values.trace,
   }
+  if (workers > 1) await runShared(report, run, workers)
+  else await runSeeds(report, run)
   report.seconds = Number(process.hrtime.bigint() - begunAt) / 1e9
   report.eventsPerSecond = Math.round(report.events / report.seconds)
-  summarise(report)
+  console.log(summaryOf(report).join('\n'))
   if (values.json) console.log(JSON.stringify(report))
   process.exitCode = report.failures > 0 ? 1 : 0
-}
-
-function summarise(report: Report): void {
-  const { seeds, failures, events, seconds, eventsPerSecond, virtualSeconds, records } = report
-  console.log(
-    `\n${seeds} seeds, ${failures} failures, ${events} events in ${seconds.toFixed(1)} s (${eventsPerSecond} per second), ${virtualSeconds.toFixed(0)} s of virtual time`,
-  )
-  console.log(
-    `${records.sent} records sent: ${records.acknowledged} acknowledged, ${records.failed} failed, ${records.unknown} unknown; ${records.read} read`,
-  )
-  const never = RARE_STATES.filter((state) => report.coverage[state] === 0)
-  for (const [state, count] of Object.entries(report.coverage))
-    if (count > 0) console.log(`  ${count.toString().padStart(8)} ${state}`)
-  if (never.length > 0) console.log(`never reached: ${never.join(', ')}`)
 }
 
 function wholeNumber(option: string, text: string): number {
