@@ -48,7 +48,7 @@ async function stress(durationMs: number, torn: boolean) {
 
 describe('threads that share a page table', () => {
   it('find in each page what belongs there, and leave nothing behind', async () => {
-    const { broken, atRest, ...counts } = await stress(3_000, false)
+    const { broken, atRest, ...counts } = await stress(1_500, false)
     expect([broken, atRest]).toEqual([[], null])
     expect(counts.reads).toBeGreaterThan(10_000)
     for (const count of Object.values(counts)) expect(count).toBeGreaterThan(0)
@@ -56,7 +56,7 @@ describe('threads that share a page table', () => {
   })
 
   it('do not, when their compare-and-swap is a load and a store', async () => {
-    const { broken, atRest } = await stress(2_500, true)
+    const { broken, atRest } = await stress(1_500, true)
     expect([...broken, atRest ?? '']).not.toEqual([''])
   })
 })

@@ -1,5 +1,6 @@
 // What people type, and what they are told when they mistype it.
 import { describe, expect, it } from 'vitest'
+import { readBytes, readDuration } from '#src/cli/amounts.js'
 import { COMMANDS, type CommandName, readChoice, readCommandLine, readInteger } from '#src/cli/command-line.js'
 import { readStart } from '#src/cli/consume.js'
 import { helpPage } from '#src/cli/help.js'
@@ -118,5 +119,23 @@ describe('a table', () => {
 
   it('is tab-separated in a pipe', () => {
     expect(formatTable(columns, rows, { isTerminal: false, color: false })).toBe('a\t10\nlonger\t7\n')
+  })
+})
+
+describe('times and sizes', () => {
+  const line = (words: string) => readCommandLine(['topic', 'create', 't', ...words.split(' ')], {})
+
+  it('are read in the units people use', () => {
+    expect(readDuration(line('--retention 36h'), 'retention')).toBe(129_600_000)
+    expect(readBytes(line('--retention-bytes 10G'), 'retention-bytes')).toBe(10 * 2 ** 30)
+    expect(readDuration(line('--retention-bytes 10g'), 'retention')).toBeNull()
+  })
+
+  it.each(['7', '0d', '1y', '-1d'])('of %s is no time', (text) => {
+    expect(() => readDuration(line(`--retention=${text}`), 'retention')).toThrow(/needs a time like 30s/)
+  })
+
+  it.each(['10', 'g', '0b', '1d'])('of %s is no size', (text) => {
+    expect(() => readBytes(line(`--retention-bytes ${text}`), 'retention-bytes')).toThrow(/needs a size like 512m/)
   })
 })
