@@ -56,7 +56,7 @@ describe('threads that share a page table', () => {
   })
 
   it('do not, when their compare-and-swap is a load and a store', async () => {
-    const { broken, atRest } = await stress(1_500, true)
+    const { broken, atRest } = await stress(2_500, true)
     expect([...broken, atRest ?? '']).not.toEqual([''])
   })
 })
