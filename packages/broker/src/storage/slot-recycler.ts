@@ -56,7 +56,10 @@ export class SlotRecycler {
 
   /** Whether the first segment lies wholly below the start. */
   private get isDue(): boolean {
-    const { chain, starts } = this.writer
+    const { chain, starts, truncations, flushedPosition } = this.writer
+    const lastCut = truncations.all().at(-1)
+    // Until the checkpoint that cuts it off is flushed, a crash may bring back a suffix that began in the first segment.
+    if (lastCut !== undefined && lastCut.position >= flushedPosition) return false
     const second: { readonly firstIndex: number } | undefined = chain.segments[1]
     return second !== undefined && second.firstIndex <= starts.current.index
   }
