@@ -175,16 +175,29 @@ export class Node {
     return this.#opened
   }
 
-  /** Has others lead what this node leads, as far as that can be had in time. Always resolves. */
+  /** Has others lead what this node leads, and its clients hear of them, as far as that can be had in time. Always resolves. */
   async handOver(timeoutMs: number): Promise<void> {
-    const { clock } = this.#options.environment
+    const { environment, members } = this.#options
+    const { clock } = environment
+    if (members.length === 1) return
+    const led = this.ownLeaderships().filter(({ topicId, partition }) => {
+      const replicas = this.groups.find({ topicId, partition, lane: 0 })?.replicas() ?? []
+      return replicas.length > 1
+    })
     const deadline = clock.monotonicMs() + timeoutMs
-    while (clock.monotonicMs() < deadline) {
-      let leading = 0
-      for (const group of this.groups.all()) if (group.handOver()) leading++
-      if (leading === 0) return
+    while (clock.monotonicMs() < deadline && !this.#isHandedOver(led)) {
       await new Promise<void>((resolve) => clock.timer(TRANSFER_POLL_MS, resolve))
     }
+    // What was heard last leaves with the next push.
+    await new Promise<void>((resolve) => clock.timer(2 * ROUTE_BATCH_MS, resolve))
+  }
+
+  #isHandedOver(led: readonly RouteChange[]): boolean {
+    let leading = 0
+    for (const group of this.groups.all()) if (group.handOver()) leading++
+    const isUnknown = ({ topicId, partition, route }: RouteChange): boolean =>
+      this.shard.hasTopic(topicId) && this.leaders.route(topicId, partition).term <= route.term
+    return leading === 0 && !led.some(isUnknown)
   }
 
   /** Takes part no more. */

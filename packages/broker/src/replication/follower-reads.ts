@@ -19,7 +19,7 @@ interface FollowerReadEvents {
 
 export class FollowerReads {
   constructor(
-    private readonly core: RaftCore<Entry>,
+    private readonly group: { readonly core: RaftCore<Entry> },
     private readonly options: FollowerReadOptions,
     private readonly events: FollowerReadEvents,
   ) {}
@@ -38,7 +38,7 @@ export class FollowerReads {
   #failed(to: NodeId, term: number, error: unknown): void {
     if (!(error instanceof StorageError)) this.options.report(error)
     if (this.events.isStopped()) return
-    this.core.readFailed(to, term)
+    this.group.core.readFailed(to, term)
     this.events.done()
   }
 
@@ -48,11 +48,11 @@ export class FollowerReads {
       read.release()
       return
     }
-    const header = read.batchCount === 0 ? null : this.core.entriesRead(to, term, entriesOf(read))
+    const header = read.batchCount === 0 ? null : this.group.core.entriesRead(to, term, entriesOf(read))
     if (header === null) {
       read.release()
-      if (read.batchCount === 0) this.core.readFailed(to, term)
-    } else if (!peers.sendAppend(to, key, header, read)) this.core.unreachable(to)
+      if (read.batchCount === 0) this.group.core.readFailed(to, term)
+    } else if (!peers.sendAppend(to, key, header, read)) this.group.core.unreachable(to)
     this.events.done()
   }
 }

@@ -1,8 +1,6 @@
 // What the core wants done to the log, in order: entries wait for room, a truncation for everything under way.
 import { assert, LOG_PART_BYTES } from '@millrace/protocol'
-import type { Clock } from '../environment.js'
 import { Fifo } from '../fifo.js'
-import { RAFT_RETRY_MS } from '../limits.js'
 import type { RaftStart } from '../raft/raft-types.js'
 import { type PartitionLog, StorageError } from '../storage/log-store.js'
 import type { LoggedEntry } from './group-ports.js'
@@ -14,6 +12,8 @@ interface TaskEvents {
   installed(start: RaftStart): void
   /** Something was done: commits may apply now that could not before. */
   progressed(): void
+  /** The disk takes no more: what waits for the log is of no use now. */
+  full(): void
   failed(error: unknown): void
 }
 
@@ -35,7 +35,7 @@ export class LogTasks {
 
   constructor(
     private readonly log: PartitionLog,
-    private readonly options: { readonly mode: 'flush' | 'write'; readonly clock: Clock },
+    private readonly options: { readonly mode: 'flush' | 'write' },
     private readonly events: TaskEvents,
   ) {}
 
@@ -73,6 +73,12 @@ export class LogTasks {
 
   stop(): void {
     this.#stopped = true
+    this.clear()
+  }
+
+  /** Nothing that waits is done. Not while a cut is under way. */
+  clear(): void {
+    this.#cuts.length = 0
     for (const task of this.#tasks.drain()) if (task.kind === 'append') task.release()
   }
 
@@ -139,9 +145,8 @@ export class LogTasks {
       assert(this.log.append(block, clientAt, header, stamp, this.options.mode), 'checksums were verified on arrival')
       return true
     } catch (error) {
-      // A follower with a full disk falls behind until there is space; nobody waits for it.
       if (!(error instanceof StorageError) || error.code !== 'DISK_FULL') throw error
-      this.#later()
+      this.events.full()
       return false
     }
   }
@@ -157,10 +162,6 @@ export class LogTasks {
 
   #wait(): void {
     this.log.onRoom(() => this.pump())
-  }
-
-  #later(): void {
-    this.options.clock.timer(RAFT_RETRY_MS, () => this.pump())
   }
 
   async #install({ index, previousTerm }: RaftStart, bytes: Uint8Array): Promise<void> {

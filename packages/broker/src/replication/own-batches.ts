@@ -27,14 +27,14 @@ interface OwnBatchEvents {
 /** Each method says false while there is no room for its batch: it is then called again. */
 export class OwnBatches {
   constructor(
-    private readonly core: RaftCore<Entry>,
+    private readonly group: { readonly core: RaftCore<Entry> },
     private readonly options: OwnBatchOptions,
     private readonly events: OwnBatchEvents,
   ) {}
 
   /** Makes the leader's own term count (dissertation, 6.4). */
   beginTerm(term: number): boolean {
-    if (this.core.role !== 'leader' || this.core.term !== term) return true
+    if (this.group.core.role !== 'leader' || this.group.core.term !== term) return true
     const { key, nodeId, log, clock } = this.options
     const wallMs = clock.wallMs()
     return this.#append(sealTermBegin(nodeId, key, log.filled.index + 1, wallMs), wallMs, null)
@@ -42,7 +42,7 @@ export class OwnBatches {
 
   /** Ends a joint configuration (dissertation, 4.3). */
   leaveJoint(configuration: Configuration): boolean {
-    if (this.core.role !== 'leader') return true
+    if (this.group.core.role !== 'leader') return true
     const { key, log, clock } = this.options
     const wallMs = clock.wallMs()
     return this.#append(sealConfiguration(configuration, key, log.filled.index + 1, wallMs), wallMs, configuration)
@@ -50,7 +50,7 @@ export class OwnBatches {
 
   #append(batch: Uint8Array, appendTime: number, configuration: Configuration | null): boolean {
     const { log, clock, memory, owner, mode } = this.options
-    const { term } = this.core
+    const { term } = this.group.core
     if (!log.hasRoom(LOG_PART_BYTES + batch.length, true)) return false
     const block = memory.allocate(batch.length)
     if (block === null) {
@@ -62,11 +62,11 @@ export class OwnBatches {
       const header = readBatchHeader(block.view, 0)
       const index = log.filled.index + 1
       const { nextOffset: baseOffset } = log.filled
-      assert(index === this.core.lastIndex + 1, 'a leader appends behind everything of its log')
+      assert(index === this.group.core.lastIndex + 1, 'a leader appends behind everything of its log')
       const written = log.append(block, 0, header, { term, baseOffset, index, appendTime }, mode)
       assert(written, 'the checksum of a batch just sealed holds')
       owner.begun(header, index, appendTime)
-      this.core.proposed([{ term, configuration, byteLength: LOG_PART_BYTES + header.length }])
+      this.group.core.proposed([{ term, configuration, byteLength: LOG_PART_BYTES + header.length }])
       this.events.appended()
     } finally {
       memory.release(block)

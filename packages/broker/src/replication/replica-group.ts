@@ -2,11 +2,12 @@
 // after the other; what the core wants done to the log is done in order, when the log has room for it.
 import { assert, BATCH_CHECKSUM_START, type BatchHeader, LOG_PART_BYTES } from '@millrace/protocol'
 import type { Block } from '../environment.js'
-import { RaftCore } from '../raft/raft-core.js'
-import { RAFT_LIMITS } from '../raft/raft-limits.js'
-import type { Effect, Entry, HardState, InstallRequest, NodeId, RaftMessage, RaftStart } from '../raft/raft-types.js'
+import { RAFT_RETRY_MS } from '../limits.js'
+import type { RaftCore } from '../raft/raft-core.js'
+import type { Effect, Entry, InstallRequest, NodeId, RaftMessage, RaftStart } from '../raft/raft-types.js'
 import type { TransferRefusal } from '../raft/transfer.js'
 import { type LogKey, type PartitionLog, StorageError } from '../storage/log-store.js'
+import { CoreHolder, durableIndexOf } from './core-holder.js'
 import { FollowerReads } from './follower-reads.js'
 import type { ReplicaGroupOptions } from './group-options.js'
 import type { IncomingAppend, LoggedEntry, ReplicaStatus } from './group-ports.js'
@@ -18,7 +19,7 @@ import { ReadBarriers } from './read-barriers.js'
 type Performed = Effect<Entry>
 
 export class ReplicaGroup {
-  readonly core: RaftCore<Entry>
+  readonly #holder: CoreHolder
   readonly #options: ReplicaGroupOptions
   readonly #log: PartitionLog
   readonly #tasks: LogTasks
@@ -32,24 +33,17 @@ export class ReplicaGroup {
   /** The log fails, or the group is closed: this replica says nothing any more. */
   #stopped = false
   #servingTerm = 0
+  /** Until then, on the monotonic clock, entries are not looked at. */
+  #fullUntilMs = 0
 
   constructor(options: ReplicaGroupOptions) {
-    const { key, log, mode, votes, nodeId, configuration, isRepairing, random } = options
+    const { log } = options
     this.#options = options
     this.#log = log
-    const found = votes.find(key)
-    this.core = new RaftCore<Entry>({
-      nodeId,
-      limits: RAFT_LIMITS,
-      random,
-      hardState: hardStateOf(found, Math.max(log.filled.term, options.leastTerm)),
-      start: { index: log.start.index, previousTerm: log.start.previousTerm, configuration },
-      terms: log.termRuns(),
-      lastIndex: log.filled.index,
-      durableIndex: durableIndexOf(log, mode),
-      configurations: [],
-      committed: log.start.index - 1,
-      isRepairing: isRepairing || found === 'lost',
+    this.#holder = new CoreHolder(options, {
+      persisted: () => this.#run(),
+      begunAnew: () => options.owner.changed(),
+      failed: (error) => this.#fail(error),
     })
     this.#tasks = new LogTasks(log, options, {
       appended: (entry) => options.owner.followed(entry),
@@ -59,17 +53,22 @@ export class ReplicaGroup {
       },
       installed: (start) => this.#installed(start),
       progressed: () => this.#logMoved(),
+      full: () => this.#diskFull(),
       failed: (error) => this.#fail(error),
     })
-    this.#ownBatches = new OwnBatches(this.core, options, {
+    this.#ownBatches = new OwnBatches(this, options, {
       appended: () => this.#schedule(),
       retry: () => this.#tasks.pump(),
     })
-    this.#reads = new FollowerReads(this.core, options, {
+    this.#reads = new FollowerReads(this, options, {
       isStopped: () => this.#stopped,
       done: () => this.#run(),
     })
     log.onAdvance = () => this.#logMoved()
+  }
+
+  get core(): RaftCore<Entry> {
+    return this.#holder.core
   }
 
   /** Takes part from now on. */
@@ -102,14 +101,16 @@ export class ReplicaGroup {
   // -------------------------------------------------------------- what comes in
 
   receive(message: RaftMessage<Entry>): void {
-    if (this.#stopped) return
+    if (this.#isAside) return
     this.core.step(message)
     this.#run()
   }
 
   receiveAppend(append: IncomingAppend): void {
     // Damaged on its way, or in the memory of the leader: it is as if it had been lost.
-    if (this.#stopped || !append.message.entries.every((entry) => this.#isWhole(entry))) {
+    const isLost =
+      this.#isAside || !this.#takes(append) || !append.message.entries.every((entry) => this.#isWhole(entry))
+    if (isLost) {
       append.release()
       return
     }
@@ -119,6 +120,14 @@ export class ReplicaGroup {
     // Nothing of it was wanted: the log holds it already, or does not agree.
     if (this.#incoming !== null) append.release()
     this.#incoming = null
+  }
+
+  get #isAside(): boolean {
+    return this.#stopped || this.#holder.beginsAnew
+  }
+
+  #takes({ message }: IncomingAppend): boolean {
+    return message.entries.length === 0 || this.#options.clock.monotonicMs() >= this.#fullUntilMs
   }
 
   #isWhole({ block, clientAt, header }: LoggedEntry): boolean {
@@ -136,13 +145,13 @@ export class ReplicaGroup {
   }
 
   tick(): void {
-    if (this.#stopped) return
+    if (this.#isAside) return
     this.core.tick()
     this.#run()
   }
 
   peerLost(nodeId: NodeId): void {
-    if (this.#stopped) return
+    if (this.#isAside) return
     this.core.unreachable(nodeId)
     this.#run()
   }
@@ -214,6 +223,7 @@ export class ReplicaGroup {
   stop(): void {
     if (this.#stopped) return
     this.#stopped = true
+    this.#holder.stop()
     this.#tasks.stop()
     this.#barriers.refuseAll()
     this.#options.owner.changed()
@@ -243,6 +253,16 @@ export class ReplicaGroup {
     this.#applyCommit()
   }
 
+  /**
+   * A follower whose disk is full gives back the memory of what it cannot take, and is again what its log says, as after a
+   * restart: nothing of that was acknowledged. It asks for the rest once there is space.
+   */
+  #diskFull(): void {
+    this.#fullUntilMs = this.#options.clock.monotonicMs() + RAFT_RETRY_MS
+    this.#tasks.clear()
+    this.#holder.beginAnew()
+  }
+
   #fail(error: unknown): void {
     if (!(error instanceof StorageError)) this.#options.report(error)
     this.stop()
@@ -265,7 +285,8 @@ export class ReplicaGroup {
     this.#running = true
     try {
       for (let effects = this.core.takeEffects(); effects.length > 0; effects = this.core.takeEffects()) {
-        for (const effect of effects) if (!this.#stopped) this.#perform(effect)
+        const { core } = this
+        for (const effect of effects) if (!this.#isAside && core === this.core) this.#perform(effect)
       }
     } finally {
       this.#running = false
@@ -276,7 +297,7 @@ export class ReplicaGroup {
   #perform(effect: Performed): void {
     switch (effect.kind) {
       case 'persist':
-        this.#persist(effect)
+        this.#holder.persist(effect.sequence, effect.hardState)
         return
       case 'send':
         this.#send(effect.message)
@@ -315,17 +336,6 @@ export class ReplicaGroup {
         this.#tasks.whenRoom(() => this.#ownBatches.leaveJoint(effect.configuration))
         return
     }
-  }
-
-  #persist({ sequence, hardState }: Performed & { kind: 'persist' }): void {
-    this.#options.votes.save(this.key, hardState).then(
-      () => {
-        if (this.#stopped) return
-        this.core.hardStatePersisted(sequence)
-        this.#run()
-      },
-      (error: unknown) => this.#fail(error),
-    )
   }
 
   #send(message: RaftMessage<Entry>): void {
@@ -386,15 +396,4 @@ export class ReplicaGroup {
     this.#servingTerm = term
     this.#options.owner.changed()
   }
-}
-
-/** @param leastTerm where there is nothing, or what there was is lost. */
-function hardStateOf(found: HardState | 'lost' | null, leastTerm: number): HardState {
-  // The log may be of a newer term than a vote that a crash has cut short.
-  const isKnown = found !== null && found !== 'lost' && found.term >= leastTerm
-  return isKnown ? found : { term: leastTerm, votedFor: 0 }
-}
-
-function durableIndexOf(log: PartitionLog, mode: 'flush' | 'write'): number {
-  return mode === 'flush' ? log.flushedIndex : log.writtenIndex
 }
