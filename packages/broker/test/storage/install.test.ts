@@ -95,9 +95,11 @@ describe('installing a start', () => {
     const image = empty.test.image.copy()
     await empty.test.settled(empty.log.installStart(START, STATE))
     const after = empty.test.image.copy()
-    // As if the old slot had never been given back.
+    // As it was before the old slot was given back, and a header told of the checkpoint.
     const [old] = slotFiles(image).filter((name) => !beginsAnew(after, name))
     after.files.set(old!, image.files.get(old!)!)
+    const begun = slotFiles(after).find((name) => beginsAnew(after, name))!
+    for (const page of [1, 2]) damage(after, begun, page * 4096, (bytes) => void bytes.fill(0))
     const again = await reopened(after)
     expect([again.log.filled.index, again.test.store.recovery.damaged]).toEqual([1000, []])
     await again.test.appendWhenRoom(again.log, batchOf(), 'flush', 8)
