@@ -1,6 +1,7 @@
 // Recovery: a torn end is cut, damage is reported and never cut, lost hints cost time only, foreign slots are refused.
-import { LOG_PART_BYTES } from '@millrace/protocol'
+import { crc32, LOG_PART_BYTES } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
+import { GROUP_KINDS, readEnvelope } from '#src/storage/group-envelope.js'
 import { ForeignSlotError, type LogKey, StorageError } from '#src/storage/log-store.js'
 import {
   CHECKPOINT_HEADER_POSITIONS,
@@ -46,6 +47,10 @@ const groupAt = (number: number): number => SLOT_DATA_START + number * 4096
 async function reopen(test: TestStore, image = test.image): Promise<TestStore> {
   return TestStore.open(image.copy(), test.limits)
 }
+
+const isBatches = (page: Uint8Array): boolean =>
+  readEnvelope(page, new DataView(page.buffer, page.byteOffset, page.byteLength), 0, crc32)?.kind ===
+  GROUP_KINDS.batches
 
 describe('a log that was not closed', () => {
   it('is replayed from its start without a checkpoint', async () => {
@@ -317,7 +322,9 @@ describe('damage', () => {
         .page(4)
         .some((byte) => byte !== 0),
     )!
-    flipBit(image, name, SLOT_DATA_START + 3 * 4096 + 2000)
+    // In the second group, whatever went into it: every batch is longer than that.
+    const second = image.files.get(name)!.pages.findIndex((page, at) => at > 4 && isBatches(page))
+    flipBit(image, name, second * 4096 + 2000)
     const again = await reopen(test, image)
     const reopened = await again.open()
     expect(reopened.failure).toBeNull()
@@ -454,7 +461,6 @@ describe('slots of others', () => {
 
   it('of a later format are refused by its number', async () => {
     const { test, slot } = await flatLog(1)
-    const { crc32 } = await import('@millrace/protocol')
     damage(test.image, slot, ROLL_HEADER_POSITION, (page) => {
       page[8] = 9
       new DataView(page.buffer, page.byteOffset).setUint32(0, crc32(page.subarray(4, 224), 0), true)
