@@ -1,6 +1,6 @@
 // The writing side of one log: groups to the disk, and the watermarks behind them.
 import type { BatchHeader } from '@millrace/protocol'
-import type { Block } from '../environment.js'
+import { type Block, DiskError } from '../environment.js'
 import type { FlushClient } from './flusher.js'
 import type { Group } from './group.js'
 import { type AppendStamp, GroupAssembly, type LogBeginning } from './group-assembly.js'
@@ -11,7 +11,6 @@ import { Room } from './room.js'
 import type { Segment } from './segment.js'
 import type { SegmentChain } from './segment-chain.js'
 import { SegmentHeaders } from './segment-headers.js'
-import { writeWhenSpace } from './slot-write.js'
 import type { StorageContext } from './storage-context.js'
 import type { TermTable } from './term-table.js'
 import type { Truncations } from './truncations.js'
@@ -214,10 +213,22 @@ export class LogWriter implements FlushClient {
     })
   }
 
-  private write(group: Group): Promise<void> {
-    const { segment, position, extent, start, paddedLength } = group
-    const source = { block: extent.block, offset: start, byteLength: paddedLength }
-    return writeWhenSpace(this.context, segment!.slot, segment!.filePositionOf(position), source)
+  private async write(group: Group): Promise<void> {
+    const { slot } = group.segment!
+    const filePosition = group.segment!.filePositionOf(group.position)
+    while (true) {
+      try {
+        return await slot.file.write(filePosition, group.extent.block, group.start, group.paddedLength)
+      } catch (cause) {
+        // A slot that was not written through may find the disk full now. Nothing of the group counts yet, and its
+        // bytes are still here, so it is written again once there is space.
+        if (!(cause instanceof DiskError) || cause.code !== 'NO_SPACE' || slot.writtenThrough) throw cause
+        this.context.pool.becomeFull(this.context.limits.slotBytes[0]!)
+        await new Promise<void>((resolve) => {
+          this.context.environment.clock.timer(this.context.limits.spaceRetryMs, resolve)
+        })
+      }
+    }
   }
 
   private groupWritten(group: Group): void {

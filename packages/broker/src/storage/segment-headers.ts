@@ -4,7 +4,6 @@ import { BLOCK_BYTES, type Block } from '../environment.js'
 import type { Segment } from './segment.js'
 import { type SlotOwner, writeSlotHeader } from './slot-header.js'
 import { CHECKPOINT_HEADER_POSITIONS, ROLL_HEADER_POSITION } from './slot-layout.js'
-import { writeWhenSpace } from './slot-write.js'
 import type { StorageContext } from './storage-context.js'
 
 export class SegmentHeaders {
@@ -23,7 +22,7 @@ export class SegmentHeaders {
     const block = await this.block()
     try {
       this.encode(block, segment, segment.owner)
-      await this.put(segment, ROLL_HEADER_POSITION, block)
+      await segment.slot.file.write(ROLL_HEADER_POSITION, block, 0, BLOCK_BYTES)
       this.context.counters.bytesWritten += BLOCK_BYTES
     } finally {
       this.context.environment.memory.release(block)
@@ -56,7 +55,7 @@ export class SegmentHeaders {
     const { latch, flusher, environment, counters } = this.context
     try {
       if (latch.failure !== null) return
-      await this.put(segment, position, block)
+      await segment.slot.file.write(position, block, 0, BLOCK_BYTES)
       counters.bytesWritten += BLOCK_BYTES
       flusher.wrote(segment.slot)
       flusher.join({ flushBegins: () => {}, flushEnded: () => this.flushed(segment) })
@@ -65,10 +64,6 @@ export class SegmentHeaders {
     } finally {
       environment.memory.release(block)
     }
-  }
-
-  private put({ slot }: Segment, position: number, block: Block): Promise<void> {
-    return writeWhenSpace(this.context, slot, position, { block, offset: 0, byteLength: BLOCK_BYTES })
   }
 
   private flushed(segment: Segment): void {

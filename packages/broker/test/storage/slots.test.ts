@@ -305,29 +305,6 @@ describe('a full disk', () => {
   })
 })
 
-describe('a disk that is full now and then', () => {
-  it('is not taken for a broken one by a log in slots that were not written through', async () => {
-    const test = await TestStore.open(undefined, { ...SMALL, reserveSlots: 1, fillBytesPerSecond: 1 })
-    const log = await test.open()
-    const batches = 40
-    const isUnwritten = () => unwrittenInUse(test.image).length > 0
-    let appended = 0
-    for (; appended < batches && !isUnwritten(); appended++) await test.fill(log, 1, { bytes: 6000 }, 'write')
-    await test.settled(log.flush())
-    const { slots } = test.store.statistics
-    for (; appended < batches; appended++) {
-      test.order.fail('write', 'NO_SPACE', 12)
-      await test.fill(log, 1, { bytes: 6000 }, 'write')
-      expect(log.failure).toBeNull()
-    }
-    test.order.heal()
-    await test.settled(log.flush())
-    expect(test.store.statistics.slots).toBeGreaterThan(slots)
-    const again = await test.restart()
-    expect(await again.readAll(await again.open())).toHaveLength(batches)
-  })
-})
-
 describe('closing', () => {
   it('gives all memory back and writes a checkpoint', async () => {
     const test = await TestStore.open()
