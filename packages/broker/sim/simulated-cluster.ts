@@ -12,6 +12,8 @@ import { SimulatedMachine } from './simulated-environment.js'
 import { type Connection, SimulatedNetwork } from './simulated-network.js'
 import { stackOf } from './simulation-result.js'
 
+/** No start takes longer unless the disk is slow. */
+const START_MS = 200
 const DISK_BYTES = 512 * 1024 * 1024
 /** Unsent bytes of one connection: what may be pushed, what replies may take, and one batch beyond. */
 const MOST_UNSENT_BYTES = 256 * 1024 + 4 * 1024 * 1024 + 4 * 1024 * 1024
@@ -89,7 +91,8 @@ export class SimulatedCluster {
       onLog: (process, { level, fields, message }) => {
         if (message === 'unexpected error') world.fail('exception', `${process.name} met ${stackOf(fields.error)}`)
         if (message.startsWith('records on disk are damaged') || message.startsWith('a log is damaged')) {
-          world.onDamage(fields)
+          // A file that cannot be read at a start is as good as gone until the next one.
+          if (scheduler.nowMs - lastDiskErrorMs > START_MS) world.onDamage(fields)
         }
         world.log(`${process.name} ${level} ${message}`, fields)
       },
