@@ -36,7 +36,6 @@ export async function layOut(found: readonly OwnedSlot[], source: GroupSource, m
   const slots = found.map(({ slot, owner, sequence, copies }): LaidOutSlot => {
     return { segment: new Segment(slot, slot.generation, owner, sequence, false), copies }
   })
-  const watermark = Math.max(0, ...slots.flatMap(({ copies }) => copies.map((copy) => copy.watermark)))
   const ordered = [...slots].sort((a, b) => a.segment.basePosition - b.segment.basePosition)
   const former: Segment[] = []
   const torn: Segment[] = []
@@ -60,6 +59,9 @@ export async function layOut(found: readonly OwnedSlot[], source: GroupSource, m
     }
     segments = [segment, ...segments]
   }
+  // A slot with which the log was to begin anew counts from the beginning of that one, beyond the end of the log.
+  const proving = slots.filter(({ segment }) => !torn.includes(segment))
+  const watermark = Math.max(0, ...proving.flatMap(({ copies }) => copies.map((copy) => copy.watermark)))
   for (const [i, segment] of segments.entries()) {
     const next = segments[i + 1]
     segment.endPosition = next === undefined ? null : beginOf(next)
