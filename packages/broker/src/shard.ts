@@ -10,6 +10,7 @@ import type { Metrics } from './metrics.js'
 import { Partition } from './partition/partition.js'
 import { PartitionState } from './partition/partition-state.js'
 import type { Refusal } from './partition/pending-batch.js'
+import { cutDamage } from './replication/cut-damage.js'
 import type { Groups } from './replication/groups.js'
 import type { LogKey, LogStore } from './storage/log-store.js'
 
@@ -63,6 +64,7 @@ export class Shard {
     const { topicId, durability, codecs } = topic
     const state = new PartitionState()
     const log = await store.open({ topicId, partition: number, lane: 0 }, state)
+    if (topic.replicas[number]!.length > 1) await cutDamage(log)
     // What recovery found counts once it is flushed again.
     if (log.flushedIndex < log.filled.index && log.failure === null) await log.flush()
     const replicas = topic.replicas[number]!

@@ -43,6 +43,8 @@ export class MetadataLeader {
     const deadline = Math.min(expiresAtMs, clock.monotonicMs() + DEFAULT_MAP_WAIT_MS)
     while (true) {
       if (metadata.leads) return { result: await local(operation, fields), version: metadata.version }
+      // Without others nobody else will ever lead.
+      if (metadata.isSole && metadata.failure !== null) throw metadata.failure
       const { leader } = metadata
       if (leader !== 0 && forwarder.isConnected(leader)) {
         const answer = await this.#ask(leader, operation, fields, deadline - clock.monotonicMs())

@@ -12,6 +12,7 @@ import {
 import type { Clock, Memory } from '../environment.js'
 import { Fifo } from '../fifo.js'
 import { decodeFields, encodeMessagePack } from '../message-pack.js'
+import { cutDamage } from '../replication/cut-damage.js'
 import type { GroupOwner, LoggedEntry } from '../replication/group-ports.js'
 import type { Groups } from '../replication/groups.js'
 import type { ReplicaGroup } from '../replication/replica-group.js'
@@ -119,6 +120,7 @@ export class MetadataLog implements GroupOwner {
   static async open(store: LogStore, options: MetadataLogOptions): Promise<MetadataLog> {
     const committed = new CommittedState()
     const log = await store.open(METADATA_KEY, committed)
+    if (options.members.length > 1) await cutDamage(log)
     const pending = await readCommands(log, committed.nextOffset)
     if (log.flushedIndex < log.filled.index) await log.flush()
     committed.isOpening = false
@@ -131,7 +133,7 @@ export class MetadataLog implements GroupOwner {
   start(): void {
     this.#group?.start()
     // What is whole of a damaged log without replicas is all there is.
-    if (this.#options.members.length === 1 && this.#log.failure !== null) this.committed(this.#log.filled.index)
+    if (this.isSole && this.#log.failure !== null) this.committed(this.#log.filled.index)
   }
 
   /** What is committed: the only state anybody acts on. */
@@ -142,6 +144,16 @@ export class MetadataLog implements GroupOwner {
   /** Index of the last command applied: the version of the cluster map. */
   get version(): number {
     return this.#committed.version
+  }
+
+  /** Why nothing is written to the log of this node any more; null while it is. */
+  get failure(): StorageError | null {
+    return this.#log.failure
+  }
+
+  /** Whether no other node has a replica. */
+  get isSole(): boolean {
+    return this.#options.members.length === 1
   }
 
   get bytesOnDisk(): number {
