@@ -9,7 +9,7 @@ import { ENVIRONMENTS } from '../broker/environments.js'
 import { batchOf } from '../server/batches.js'
 import { RawClient } from '../server/raw-client.js'
 import { LogCapture } from '../server/running-broker.js'
-import { flip, groupsOf, log, scratch } from './directories.js'
+import { flip, groupAt, log, scratch } from './directories.js'
 
 interface Running {
   readonly broker: Broker
@@ -78,7 +78,7 @@ describe.each(ENVIRONMENTS)('a flipped byte below a running broker on the %s env
     await fill(first)
     await expect.poll(() => storageOf(first).scrubPasses, { timeout: 10_000 }).toBeGreaterThan(1)
     expect(storageOf(first)).toMatchObject({ damagedGroups: 0 })
-    const group = groupsOf(directory, 0)[2]!
+    const group = groupAt(directory, 0, 6)
     flip(directory, group.slot, group.at + 96 + 40 + 90)
     await expect.poll(() => storageOf(first).damagedGroups, { timeout: 10_000 }).toBe(1)
     const { message, fields } = first.log.lines.find(({ level }) => level === 'error')!
@@ -104,7 +104,7 @@ describe.each(ENVIRONMENTS)('a flipped byte below a running broker on the %s env
     const first = await start(directory, environment, 0)
     await fill(first)
     await first.stop()
-    const group = groupsOf(directory, 0)[2]!
+    const group = groupAt(directory, 0, 6)
     flip(directory, group.slot, group.at + 20)
     const second = await start(directory, environment, 0)
     await expectRefused(second)

@@ -24,7 +24,7 @@ import { directoryHolder } from '#src/io/directory-lock.js'
 import { gunzip } from '#src/io/gunzip.js'
 import { createPortableEnvironment } from '#src/io/portable/portable-environment.js'
 import { openReadOnlyVolume } from '#src/io/read-only-volume.js'
-import { readEnvelope } from '#src/storage/group-envelope.js'
+import { GROUP_KINDS, readEnvelope } from '#src/storage/group-envelope.js'
 import { startTestCluster, type TestCluster } from '#src/testing.js'
 import { batchOf } from '../server/batches.js'
 import { RawClient } from '../server/raw-client.js'
@@ -120,6 +120,15 @@ export function groupsOf(directory: string, partition: number, topicId = 1): Fou
     }
   }
   return found.sort((a, b) => a.envelope.position - b.envelope.position)
+}
+
+/** The group of a partition of the topic `orders` that begins with a record: behind a batch of a term, which has none. */
+export function groupAt(directory: string, partition: number, offset: number): FoundEnvelope {
+  const found = groupsOf(directory, partition).findLast(
+    ({ envelope: { kind, firstOffset } }) => kind === GROUP_KINDS.batches && firstOffset === offset,
+  )
+  if (found === undefined) throw new Error(`no group begins with offset ${offset}`)
+  return found
 }
 
 export interface Answer {

@@ -24,9 +24,9 @@ describe('log inspect', () => {
       state: 'clean',
       logStart: { index: 1, offset: 0 },
       nextOffset: 18,
-      lastIndex: 6,
+      lastIndex: 7,
       lastTerm: 1,
-      batches: 6,
+      batches: 7,
       records: 18,
       deadRanges: [],
       damage: [],
@@ -34,7 +34,7 @@ describe('log inspect', () => {
     expect(orders?.checkpoints.length).toBe(orders?.groups.checkpoints)
     expect(report.logs[0]?.topic).toBe('(metadata)')
     const text = (await log('inspect', directory)).text
-    expect(text).toMatch(/^orders\/1 +clean +1 +\d+ +6 +18 +0 +18 /m)
+    expect(text).toMatch(/^orders\/1 +clean +1 +\d+ +7 +18 +0 +18 /m)
     expect(text).toMatch(/^slot-\d{8} +1 MiB +owned +1 +yes +orders\/0 +0$/m)
     expect(fingerprint(directory)).toBe(before)
   })
@@ -45,17 +45,19 @@ describe('log inspect', () => {
     expect(text.split('\n')).toHaveLength(2)
     expect(report.logs).toHaveLength(1)
     const [orders] = report.logs
-    expect(orders?.batchRows).toHaveLength(6)
-    expect(orders?.batchRows?.map(({ baseOffset }) => baseOffset)).toEqual([0, 3, 6, 9, 12, 15])
-    expect(orders?.batchRows?.[2]).toMatchObject({
-      index: 3,
+    expect(orders?.batchRows).toHaveLength(7)
+    expect(orders?.batchRows?.map(({ baseOffset }) => baseOffset)).toEqual([0, 0, 3, 6, 9, 12, 15])
+    expect(orders?.batchRows?.map(({ control }) => control)).toEqual([true, ...Array(6).fill(false)])
+    expect(orders?.batchRows?.[0]).toMatchObject({ index: 1, term: 1 })
+    expect(orders?.batchRows?.[3]).toMatchObject({
+      index: 4,
       records: 3,
       term: 1,
       codec: 'none',
       sequence: 2,
       control: false,
     })
-    expect(orders?.batchRows?.[2]?.appendTime).toBeGreaterThan(1.6e12)
+    expect(orders?.batchRows?.[3]?.appendTime).toBeGreaterThan(1.6e12)
     const { groups } = orders!
     expect(orders?.groupRows).toHaveLength(groups.batches + groups.checkpoints + groups.indexes)
     expect(orders?.groupRows?.at(-1)).toMatchObject({ kind: 'checkpoint', batches: 0 })
@@ -67,7 +69,7 @@ describe('log inspect', () => {
     expect(part).toMatchObject({ rowsLeftOut: 2 })
     expect(part?.groupRows).toBeUndefined()
     const shown = (await log('inspect', directory, '--log', 'orders/1', '--batches', '--limit', '2')).text
-    expect(shown).toContain('4 rows left out: go on with --offset, or raise --limit')
+    expect(shown).toContain('5 rows left out: go on with --offset, or raise --limit')
     expect(shown).toMatch(/^log orders\/1: topic id 1, partition 1, lane 0$/m)
   })
 

@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib'
 import { crc32, sealBatch } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import { batchOf } from '../server/batches.js'
-import { cutOff, fingerprint, flip, groupsOf, log, runFilled, stopped } from './directories.js'
+import { cutOff, fingerprint, flip, groupAt, groupsOf, log, runFilled, stopped } from './directories.js'
 
 async function verify(directory: string) {
   const { code, report } = await log('verify', directory, '--json')
@@ -37,7 +37,7 @@ describe('log verify', () => {
     })
     const json = run('inspect', directory, '--json')
     expect(JSON.parse(json.stdout.trimEnd().split('\n').at(-1)!)).toMatchObject({ command: 'inspect', damaged: false })
-    const { slot, at } = groupsOf(directory, 0)[0]!
+    const { slot, at } = groupAt(directory, 0, 0)
     flip(directory, slot, at + 96 + 40 + 90)
     expect(run('verify', directory)).toMatchObject({ code: 1, stdout: expect.stringContaining('DAMAGED') })
     expect(run('verify', join(directory, 'elsewhere'))).toMatchObject({ code: 2, stdout: '' })
@@ -52,14 +52,14 @@ describe('log verify', () => {
       expect(report).toMatchObject({ damaged: false, problems: [] })
       expect(report.logs.map(({ state }) => state)).toEqual(['clean', 'clean', 'clean'])
       const { text } = await log('verify', directory)
-      expect(text).toMatch(/^3 logs, 3 segments, \d+ groups, 14 batches, 38 records, .* KiB: no damage\n$/)
+      expect(text).toMatch(/^3 logs, 3 segments, \d+ groups, 19 batches, 40 records, .* KiB: no damage\n$/)
       expect(fingerprint(directory)).toBe(before)
     }
   })
 
   it('names the batch with a flipped byte, and goes on behind it', async () => {
     const directory = await stopped()
-    const group = groupsOf(directory, 0)[2]!
+    const group = groupAt(directory, 0, 6)
     flip(directory, group.slot, group.at + 96 + 40 + 100)
     const { code, damaged, orders } = await verify(directory)
     expect(code).toBe(1)
@@ -78,7 +78,7 @@ describe('log verify', () => {
         nextIndex: firstIndex + 1,
       },
     ])
-    expect(orders).toMatchObject({ state: 'damaged', batches: 5, nextOffset: 18, end: { kind: 'clean' } })
+    expect(orders).toMatchObject({ state: 'damaged', batches: 6, nextOffset: 18, end: { kind: 'clean' } })
     const { text } = await log('verify', directory)
     expect(text).toMatch(/^orders\/0 +DAMAGED +[\d,]+ +6 +8 +slot-/m)
     expect(text).toContain('DAMAGED: 1 log, 0 other problems; keep a copy of the directory before anything else')
@@ -92,7 +92,7 @@ describe('log verify', () => {
     ['header of a batch', 96 + 40 + 20, 'the checksum of its client part does not hold'],
   ])('finds a flipped byte in the %s', async (_, at, reason) => {
     const directory = await cutOff()
-    const group = groupsOf(directory, 0)[1]!
+    const group = groupAt(directory, 0, 3)
     flip(directory, group.slot, group.at + at)
     const { code, orders } = await verify(directory)
     expect(code).toBe(1)
@@ -231,7 +231,7 @@ describe('log verify', () => {
     await cluster.stop()
     const { code, orders } = await verify(directory)
     expect(code).toBe(1)
-    expect(orders?.undecodable).toEqual([{ index: 3, baseOffset: 6, reason: expect.stringMatching(/./) }])
+    expect(orders?.undecodable).toEqual([{ index: 4, baseOffset: 6, reason: expect.stringMatching(/./) }])
     expect(orders?.damage).toEqual([])
   })
 })
