@@ -176,15 +176,33 @@ function batchesText(batches: readonly BatchRow[]): string {
 
 /** What was cut off, what is lost, what cannot be decoded. */
 function rangesText(logs: readonly LogReport[]): string {
-  const to = (offset: number | null): string => (offset === null ? 'unknown' : countText(offset - 1))
+  // The batch of a term has no record: where it is lost alone, no offset is.
+  const to = (first: number, next: number | null): string => {
+    if (next === null) return 'unknown'
+    return next === first ? 'none' : countText(next - 1)
+  }
   const rows: string[][] = []
   for (const log of logs) {
     for (const { position, firstOffset, nextOffset } of log.deadRanges) {
-      rows.push([logName(log), 'cut off', countText(position), countText(firstOffset), to(nextOffset), 'superseded'])
+      rows.push([
+        logName(log),
+        'cut off',
+        countText(position),
+        countText(firstOffset),
+        to(firstOffset, nextOffset),
+        'superseded',
+      ])
     }
     for (const { position, firstOffset, nextOffset, slot, reason } of log.damage) {
       const where = `${slot}: ${reason}`
-      rows.push([logName(log), 'DAMAGED', countText(position), countText(firstOffset), to(nextOffset), where])
+      rows.push([
+        logName(log),
+        'DAMAGED',
+        countText(position),
+        countText(firstOffset),
+        to(firstOffset, nextOffset),
+        where,
+      ])
     }
     for (const { baseOffset, index, reason } of log.undecodable) {
       rows.push([logName(log), 'UNREADABLE', '-', countText(baseOffset), '-', `batch ${index}: ${reason}`])

@@ -85,6 +85,17 @@ describe('log verify', () => {
     expect((await log('inspect', directory)).code).toBe(0)
   })
 
+  it('names no offset where only the batch of a term is lost', async () => {
+    const directory = await stopped()
+    const group = groupsOf(directory, 0)[0]!
+    flip(directory, group.slot, group.at + 96 + 40 + 20)
+    const { code, orders } = await verify(directory)
+    expect(code).toBe(1)
+    expect(orders).toMatchObject({ state: 'damaged', batches: 6, records: 18, nextOffset: 18, end: { kind: 'clean' } })
+    expect(orders?.damage).toMatchObject([{ firstOffset: 0, nextOffset: 0, firstIndex: 1, nextIndex: 2 }])
+    expect((await log('verify', directory)).text).toMatch(/^orders\/0 +DAMAGED +0 +0 +none +slot-\d+: batch 1: /m)
+  })
+
   it.each([
     ['envelope', 20, 'the envelope that stands there does not hold'],
     ['magic number', 4, 'no group stands there'],
