@@ -156,7 +156,8 @@ export class Node {
     this.metadata.start()
     this.peers.start()
     this.metadata.onChanged()
-    // A cluster needs a majority, which may be long in coming; the others have to reach this broker until then.
+    // A cluster needs a majority, which may be long in coming; the others have to reach this broker until then. Failures
+    // are reported where they are met.
     if (members.length > 1) ready.catch(() => {})
     else await ready
   }

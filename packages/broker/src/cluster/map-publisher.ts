@@ -91,14 +91,14 @@ export class MapPublisher {
 
   /** Other nodes lead these partitions now. */
   putRoutes(changes: readonly RouteChange[]): void {
-    const known = changes.filter(({ topicId, partition, route }) => {
-      const topic = this.#topics.get(topicId)
-      if (topic === undefined) return false
+    const known = changes.filter(({ topicId }) => this.#topics.has(topicId))
+    // The routes of a topic are copied once: a node that goes takes thousands along.
+    for (const topicId of new Set(known.map((change) => change.topicId))) {
+      const topic = this.#topics.get(topicId)!
       const routes = topic.routes.slice()
-      routes[partition] = route
+      for (const change of known) if (change.topicId === topicId) routes[change.partition] = change.route
       this.#topics.set(topicId, { ...topic, routes })
-      return true
-    })
+    }
     if (known.length > 0) this.#publish({ routes: known })
   }
 

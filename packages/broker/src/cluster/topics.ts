@@ -104,6 +104,7 @@ export class Topics {
 
   #queue(work: () => Promise<void>): Promise<void> {
     const done = this.#work.then(work)
+    // Whoever asked hears of a failure by `done`; what comes next does not depend on it.
     this.#work = done.catch(() => {})
     return done
   }

@@ -135,7 +135,7 @@ export class Partition implements GroupOwner {
       return
     }
     if (this.#log.failure !== null) throw this.#log.failure
-    if (!this.leads) throw new ProtocolError('NOT_LEADER', 'the log is being opened')
+    if (!this.leads) throw new ProtocolError(LOST_LEADERSHIP.code, LOST_LEADERSHIP.detail)
     const { sessions } = this.#state
     const verdict = sessions.judge(header)
     // The log verifies what it takes. Everything else is judged by its header alone, which must not be a damaged one:

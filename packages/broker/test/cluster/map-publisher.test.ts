@@ -54,6 +54,25 @@ describe('the cluster map', () => {
     }
   })
 
+  it('tells of many new leaders at once, and only of topics it has', () => {
+    const publisher = new MapPublisher(CLUSTER, 1)
+    const follower = new Follower()
+    publisher.subscribe(follower)
+    publisher.putTopic(topic(1, 'a'), ROUTES, 2)
+    publisher.putTopic(topic(2, 'b'), ROUTES, 3)
+    const route = { ...ROUTE, nodeId: 2, term: 5 }
+    const changes = [
+      [1, 0],
+      [2, 1],
+      [1, 1],
+      [9, 0],
+    ].map(([topicId, partition]) => ({ topicId: topicId!, partition: partition!, route }))
+    publisher.putRoutes(changes)
+    expect(follower.map.topicById(1)?.routes).toEqual([route, route])
+    expect(follower.map.topicById(2)?.routes).toEqual([ROUTE, route])
+    expect(follower.map.snapshot()).toEqual(publisher.snapshot())
+  })
+
   it('is pushed to nobody who has left', () => {
     const publisher = new MapPublisher(CLUSTER, 1)
     const follower = new Follower()
