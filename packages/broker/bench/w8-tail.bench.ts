@@ -92,6 +92,7 @@ async function fillCold(session: Session, count: number): Promise<void> {
   for (let sent = 0; sent < count; sent += RECORDS_PER_CALL) {
     await producer.ready()
     const records = keys.map((key, i) => ({ key, value: values[i % values.length]! }))
+    // close() below rejects for what was not delivered.
     producer.sendBatch(records).catch(() => {})
   }
   await producer.close({ timeoutMs: 60_000 })

@@ -112,6 +112,7 @@ async function fill(session: Session, count: number): Promise<number> {
       key: keys[i % keys.length]!,
       value: values[(sent + i) % values.length]!,
     }))
+    // close() below rejects for what was not delivered.
     producer.sendBatch(records).catch(() => {})
   }
   await producer.close({ timeoutMs: 60_000 })

@@ -15,29 +15,13 @@ import type {
   TopicFact,
 } from '../../sim/checker/history.js'
 import { worstRealtimeLagMs } from '../../sim/checker/realtime-lag.js'
+import { send } from './send-fact.js'
 
 const ORDERS: TopicFact = { name: 'orders', durability: 'flushed', partitions: 2, replicas: 3, deletedAtMs: [] }
 const CLICKS: TopicFact = { ...ORDERS, name: 'clicks', durability: 'buffered' }
 const SINGLE: TopicFact = { ...ORDERS, name: 'single', replicas: 1 }
 const SMALL: TopicFact = { ...ORDERS, name: 'small', hasRetention: true }
 const CHURN: TopicFact = { ...ORDERS, name: 'churn', deletedAtMs: [60] }
-
-function send(recordId: number, changes: Partial<SendFact> = {}): SendFact {
-  return {
-    recordId,
-    topic: 'orders',
-    key: 'k',
-    producer: 'p',
-    order: recordId,
-    digest: `d${recordId}`,
-    acks: 'all',
-    invokedAtMs: recordId,
-    outcome: 'acknowledged',
-    settledAtMs: recordId + 0.5,
-    position: { partition: 0, offset: recordId },
-    ...changes,
-  }
-}
 
 function read(recordId: number, offset: number, changes: Partial<ReadFact> = {}): ReadFact {
   return { partition: 0, offset, recordId, digest: `d${recordId}`, atMs: 100, ...changes }

@@ -2,28 +2,11 @@
 import { expect, it } from 'vitest'
 import { checkHistory } from '../../sim/checker/check-history.js'
 import type { History, Invariant, ReadFact, SendFact, SessionFact, TopicFact } from '../../sim/checker/history.js'
+import { send } from './send-fact.js'
 
 const FLUSHED: TopicFact = { name: 'orders', durability: 'flushed', partitions: 2, deletedAtMs: [] }
 const BUFFERED: TopicFact = { ...FLUSHED, name: 'clicks', durability: 'buffered' }
 const SMALL: TopicFact = { ...FLUSHED, name: 'small', hasRetention: true }
-
-/** An acknowledged send of record `recordId` at partition 0, offset `recordId`; changed as a test needs it. */
-function send(recordId: number, changes: Partial<SendFact> = {}): SendFact {
-  return {
-    recordId,
-    topic: 'orders',
-    key: 'k',
-    producer: 'p',
-    order: recordId,
-    digest: `d${recordId}`,
-    acks: 'all',
-    invokedAtMs: recordId,
-    outcome: 'acknowledged',
-    settledAtMs: recordId + 0.5,
-    position: { partition: 0, offset: recordId },
-    ...changes,
-  }
-}
 
 function read(recordId: number | null, offset: number, changes: Partial<ReadFact> = {}): ReadFact {
   return { partition: 0, offset, recordId, digest: `d${recordId}`, atMs: 100, ...changes }
