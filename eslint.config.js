@@ -1,4 +1,4 @@
-// Two rules that need types, and nothing else: a promise nobody awaits is a real bug here. Biome does the rest.
+// What Biome has no rule for: promises nobody awaits, and sums that forget what others added while they waited.
 import tseslint from 'typescript-eslint'
 
 export default [
@@ -28,6 +28,13 @@ export default [
     rules: {
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': 'error',
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: 'AssignmentExpression[operator=/^[^=]+=$/] AwaitExpression',
+          message: 'The left side is read before the wait: await into a constant first, then add.',
+        },
+      ],
     },
   },
 ]

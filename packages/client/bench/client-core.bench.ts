@@ -63,7 +63,10 @@ async function single(count: number): Promise<number> {
     const value = new Uint8Array(RECORD_BYTES)
     await producer.ready()
     const began = process.cpuUsage()
-    for (let i = 0; i < count; i++) checksum += (await producer.send(null, value)).partition
+    for (let i = 0; i < count; i++) {
+      const { partition } = await producer.send(null, value)
+      checksum += partition
+    }
     return perSecond(count, began)
   })
 }
@@ -75,7 +78,8 @@ async function batched(count: number): Promise<number> {
     await producer.ready()
     const began = process.cpuUsage()
     for (let i = 0; i < count; i += 100) {
-      checksum += (await producer.sendBatch(Array.from({ length: 100 }, () => record))).recordCount
+      const { recordCount } = await producer.sendBatch(Array.from({ length: 100 }, () => record))
+      checksum += recordCount
     }
     return perSecond(count, began)
   })

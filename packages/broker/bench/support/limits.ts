@@ -116,7 +116,8 @@ export async function diskReads(
     while (performance.now() < end) {
       const at = position
       position = (position + options.readBytes) % (TEST_FILE_BYTES - options.readBytes)
-      taken += await file.read(at - (at % BLOCK_BYTES), target, 0, options.readBytes)
+      const read = await file.read(at - (at % BLOCK_BYTES), target, 0, options.readBytes)
+      taken += read
     }
     environment.memory.release(target)
   }

@@ -232,7 +232,10 @@ describe('reads of a damaged log', () => {
     }
     // One after the other, as a consumer reads: it meets the damage at its very offset.
     let next = 8
-    while (next < 30) next += await offsets(test, log, next)
+    while (next < 30) {
+      const read = await offsets(test, log, next)
+      next += read
+    }
     expect(next).toBe(30)
     expect((await test.readAll(log, 31)).length).toBe(29)
     expect(test.store.statistics.damagedGroups).toBe(2)
