@@ -149,6 +149,15 @@ function checkAnswers(stream: TestStream): void {
   }
 }
 
+/** Gives back what was handed on; a frame that waited for that memory is handed on by it, and given back as well. */
+async function releaseAll(peers: InMemoryPeers): Promise<void> {
+  do {
+    checkAppends(peers)
+    for (const append of peers.appends.splice(0)) append.release()
+    await peers.server.settle()
+  } while (peers.appends.length > 0)
+}
+
 async function converse(peers: InMemoryPeers, random: SeededRandom): Promise<void> {
   const { server, appends, dialled } = peers
   const { clock, settle } = server
@@ -174,14 +183,14 @@ async function converse(peers: InMemoryPeers, random: SeededRandom): Promise<voi
     clock.turn()
     if (random.oneIn(3)) ours.destroy()
   }
-  for (const append of appends.splice(0)) append.release()
-  await settle()
+  await releaseAll(peers)
   stream.end()
   checkAnswers(stream)
   peers.answers = false
   for (const ours of dialled.splice(0)) ours.destroy()
   clock.advance(100)
   await settle()
+  if (appends.length > 0) throw new Error('an append was handed on after its connection was over')
 }
 
 async function start(): Promise<InMemoryPeers> {
