@@ -1,5 +1,7 @@
 // The repository's whole proof, one step after the other, ending with the totals as `N passed, N failed`.
+// What failed is said once more before them, since records of a run keep its end only.
 // A step besides the tests that fails counts as one failure. `--quick` leaves out the simulation, crash, faults, fuzz and pack runs.
+import { digestOf } from './digest.mjs'
 import { node, printJson, refuseRest, takeFlag } from './process.mjs'
 
 const args = process.argv.slice(2)
@@ -20,6 +22,7 @@ const STEPS = [
 ]
 
 const results = []
+const digests = []
 let passed = 0
 let failed = 0
 for (const [name, program, programArgs, inQuick] of STEPS) {
@@ -33,7 +36,10 @@ for (const [name, program, programArgs, inQuick] of STEPS) {
     if (code !== 0 && Number(totals[2]) === 0) failed += 1
   } else if (code !== 0) failed += 1
   results.push({ name, ok: code === 0, seconds })
+  if (code !== 0) digests.push({ name, lines: digestOf(text) })
 }
+
+for (const { name, lines } of digests) console.log(`\n==> ${name} failed:\n${lines.join('\n')}`)
 
 console.log('')
 for (const { name, ok, seconds } of results)
