@@ -20,7 +20,7 @@ import type { LogKey, LogRead, LogState, LogStore, PartitionLog } from '../stora
 import { StorageError } from '../storage/log-store.js'
 import { commandOf, sealCommand } from './command-batch.js'
 import type { MetadataCommand } from './metadata-command.js'
-import { decodeImage, MetadataState } from './metadata-state.js'
+import { decodeImage, imageFields, MetadataState } from './metadata-state.js'
 
 export const METADATA_KEY: LogKey = { topicId: 0, partition: 0, lane: 0 }
 const READ_BYTES = 256 * 1024
@@ -58,7 +58,11 @@ class CommittedState implements LogState {
   isOpening = true
 
   encodeState(): Uint8Array {
-    return encodeMessagePack({ nextOffset: this.nextOffset, version: this.version, ...this.metadata.image() })
+    return encodeMessagePack({
+      nextOffset: this.nextOffset,
+      version: this.version,
+      ...imageFields(this.metadata.image()),
+    })
   }
 
   restoreState(state: Uint8Array | null): void {

@@ -1,7 +1,15 @@
 // The cluster's metadata: a state machine that is fed by the metadata log and by nothing else. Synchronous and pure.
 import { ProtocolError } from '@millrace/protocol'
+import { list } from '../fields.js'
 import type { Fields } from '../message-pack.js'
-import { decodeTopic, type MetadataCommand, type TopicDefinition as Topic } from './metadata-command.js'
+import {
+  type Assignment,
+  decodeTopic,
+  type MetadataCommand,
+  type TopicDefinition as Topic,
+  topicFields,
+} from './metadata-command.js'
+import { decodeDisk, decodeNode, type NodeRecord, NodeRegistry } from './node-registry.js'
 
 /** The state as plain data, for checkpoints. */
 export interface MetadataImage {
@@ -9,8 +17,7 @@ export interface MetadataImage {
   readonly nextTopicId: number
   readonly topics: readonly Topic[]
   readonly dropping: readonly Topic[]
-  /** Disk of each node that ever began, 32 hexadecimal digits. */
-  readonly disks: readonly (readonly [nodeId: number, diskId: string])[]
+  readonly nodes: readonly NodeRecord[]
 }
 
 export class MetadataState {
@@ -22,11 +29,33 @@ export class MetadataState {
   readonly #byName = new Map<string, Topic>()
   /** Deleted topics whose logs may still be on disk. */
   readonly #dropping = new Map<number, Topic>()
-  readonly #disks = new Map<number, string>()
+  readonly #nodes = new NodeRegistry()
 
   /** The disk that a node began with; null for one that never did. */
   diskOf(nodeId: number): string | null {
-    return this.#disks.get(nodeId) ?? null
+    return this.#nodes.find(nodeId)?.diskId ?? null
+  }
+
+  /** Above every id that a node ever had here. Nodes of a configuration that have not been heard of may have higher ones. */
+  get nextNodeId(): number {
+    return this.#nodes.nextNodeId
+  }
+
+  /** Every node that ever registered, those that are gone too. */
+  nodes(): readonly NodeRecord[] {
+    return this.#nodes.all()
+  }
+
+  node(nodeId: number): NodeRecord | undefined {
+    return this.#nodes.find(nodeId)
+  }
+
+  nodeByDisk(diskId: string): NodeRecord | undefined {
+    return this.#nodes.byDisk(diskId)
+  }
+
+  isRemoved(nodeId: number): boolean {
+    return this.#nodes.isRemoved(nodeId)
   }
 
   topic(topicId: number): Topic | undefined {
@@ -49,6 +78,15 @@ export class MetadataState {
     return [...this.#dropping.values()]
   }
 
+  /** How many partitions are to have a replica on a node. */
+  replicasOn(nodeId: number): number {
+    let replicas = 0
+    for (const topic of this.#byId.values()) {
+      for (const nodes of topic.replicas) if (nodes.includes(nodeId)) replicas++
+    }
+    return replicas
+  }
+
   /** Applies a committed command. Commands are judged before they are proposed; one that does not fit changes nothing. */
   apply(command: MetadataCommand): void {
     switch (command.kind) {
@@ -64,17 +102,26 @@ export class MetadataState {
       case 'topicDropped':
         this.#dropping.delete(command.topicId)
         return
-      case 'registerNode':
-        if (!this.#disks.has(command.nodeId)) this.#disks.set(command.nodeId, command.diskId)
+      case 'alterTopic':
+        this.#alter(command)
+        return
+      case 'addPartitions':
+        this.#addPartitions(command)
+        return
+      case 'assignReplicas':
+        this.#assign(command.assignments)
+        return
+      default:
+        this.#nodes.apply(command, (nodeId) => this.replicasOn(nodeId) > 0)
         return
     }
   }
 
   #create(topic: Topic): void {
     if (this.#byName.has(topic.name) || topic.topicId < this.nextTopicId) return
+    if (!topic.replicas.every((nodes) => this.#mayHold(nodes))) return
     this.nextTopicId = topic.topicId + 1
-    this.#byId.set(topic.topicId, topic)
-    this.#byName.set(topic.name, topic)
+    this.#put(topic)
     this.partitionCount += topic.partitions
   }
 
@@ -87,13 +134,54 @@ export class MetadataState {
     this.partitionCount -= topic.partitions
   }
 
+  #alter({ topicId, retentionMs, retentionBytes }: MetadataCommand & { kind: 'alterTopic' }): void {
+    const topic = this.#byId.get(topicId)
+    if (topic !== undefined) this.#put({ ...topic, retentionMs, retentionBytes })
+  }
+
+  #addPartitions({ topicId, partitions, replicas }: MetadataCommand & { kind: 'addPartitions' }): void {
+    const topic = this.#byId.get(topicId)
+    if (topic === undefined || replicas.length === 0 || replicas.length !== partitions - topic.partitions) return
+    if (!replicas.every((nodes) => this.#mayHold(nodes))) return
+    this.#put({
+      ...topic,
+      partitions,
+      replicas: [...topic.replicas, ...replicas],
+      founders: [...topic.founders, ...replicas],
+    })
+    this.partitionCount += replicas.length
+  }
+
+  #assign(assignments: readonly Assignment[]): void {
+    const changed = new Map<number, (readonly number[])[]>()
+    for (const { topicId, partition, replicas } of assignments) {
+      const topic = this.#byId.get(topicId)
+      if (topic === undefined || partition >= topic.partitions || !this.#mayHold(replicas)) continue
+      // The lists of a topic are copied once: a node that is drained takes thousands along.
+      const lists = changed.get(topicId) ?? topic.replicas.slice()
+      lists[partition] = replicas
+      changed.set(topicId, lists)
+    }
+    for (const [topicId, replicas] of changed) this.#put({ ...this.#byId.get(topicId)!, replicas })
+  }
+
+  /** Invariant: no partition is to have a replica on a node that is gone. */
+  #mayHold(replicas: readonly number[]): boolean {
+    return replicas.length > 0 && !replicas.some((nodeId) => this.#nodes.isRemoved(nodeId))
+  }
+
+  #put(topic: Topic): void {
+    this.#byId.set(topic.topicId, topic)
+    this.#byName.set(topic.name, topic)
+  }
+
   image(): MetadataImage {
     return {
       clusterId: this.clusterId,
       nextTopicId: this.nextTopicId,
       topics: this.topics(),
       dropping: this.dropping(),
-      disks: [...this.#disks],
+      nodes: this.nodes(),
     }
   }
 
@@ -105,38 +193,31 @@ export class MetadataState {
     this.#byId.clear()
     this.#byName.clear()
     this.#dropping.clear()
-    this.#disks.clear()
+    this.#nodes.restore(image?.nodes ?? [])
     for (const topic of image?.topics ?? []) {
-      this.#byId.set(topic.topicId, topic)
-      this.#byName.set(topic.name, topic)
+      this.#put(topic)
       this.partitionCount += topic.partitions
     }
-    for (const [nodeId, diskId] of image?.disks ?? []) this.#disks.set(nodeId, diskId)
     for (const topic of image?.dropping ?? []) this.#dropping.set(topic.topicId, topic)
   }
 }
 
+/** An image as checkpoints carry it. */
+export function imageFields({ topics, dropping, ...image }: MetadataImage): Fields {
+  return { ...image, topics: topics.map(topicFields), dropping: dropping.map(topicFields) }
+}
+
 /** @throws ProtocolError INVALID_REQUEST for fields that are not an image. */
 export function decodeImage(fields: Fields): MetadataImage {
-  const { clusterId, nextTopicId, topics, dropping, disks } = fields
-  if (
-    typeof nextTopicId !== 'number' ||
-    !Array.isArray(topics) ||
-    !Array.isArray(dropping) ||
-    !Array.isArray(disks) ||
-    !disks.every(isDisk)
-  ) {
+  const { clusterId, nextTopicId } = fields
+  if (typeof nextTopicId !== 'number') {
     throw new ProtocolError('INVALID_REQUEST', 'a checkpoint of the metadata that this version cannot read')
   }
   return {
     clusterId: typeof clusterId === 'string' ? clusterId : null,
     nextTopicId,
-    topics: topics.map(decodeTopic),
-    dropping: dropping.map(decodeTopic),
-    disks,
+    topics: list(fields, 'topics', decodeTopic),
+    dropping: list(fields, 'dropping', decodeTopic),
+    nodes: 'nodes' in fields ? list(fields, 'nodes', decodeNode) : list(fields, 'disks', decodeDisk),
   }
-}
-
-function isDisk(entry: unknown): entry is readonly [number, string] {
-  return Array.isArray(entry) && typeof entry[0] === 'number' && typeof entry[1] === 'string'
 }

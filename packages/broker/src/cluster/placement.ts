@@ -1,19 +1,132 @@
-// Which nodes get the replicas of a topic.
+// Which nodes get the replicas of partitions: as many racks as there are, then the nodes that have least.
+import { ProtocolError } from '@millrace/protocol'
+import type { Assignment, TopicDefinition } from './metadata-command.js'
+import type { NodeRecord } from './node-registry.js'
+
+/** Nodes that something can be placed on. */
+export type Candidate = Pick<NodeRecord, 'nodeId' | 'rack'>
+
+/** @param configured nodes of the configuration: those that have not been heard of yet count as well. */
+export function placeableNodes(nodes: readonly NodeRecord[], configured: readonly number[]): readonly Candidate[] {
+  const known = new Set(nodes.map(({ nodeId }) => nodeId))
+  const unheard = configured.filter((nodeId) => !known.has(nodeId)).map((nodeId) => ({ nodeId, rack: null }))
+  return [...nodes.filter(({ state }) => state === 'active'), ...unheard]
+}
+
+/** What the nodes have already; it grows with everything that is placed. */
+export class Load {
+  readonly #replicas = new Map<number, number>()
+  readonly #leaders = new Map<number, number>()
+
+  static of(topics: Iterable<Pick<TopicDefinition, 'replicas'>>): Load {
+    const load = new Load()
+    for (const { replicas } of topics) for (const nodes of replicas) load.add(nodes)
+    return load
+  }
+
+  add(nodes: readonly number[]): void {
+    for (const nodeId of nodes) this.#replicas.set(nodeId, this.replicasOf(nodeId) + 1)
+    this.#leaders.set(nodes[0]!, this.leadersOf(nodes[0]!) + 1)
+  }
+
+  remove(nodes: readonly number[]): void {
+    for (const nodeId of nodes) this.#replicas.set(nodeId, this.replicasOf(nodeId) - 1)
+    this.#leaders.set(nodes[0]!, this.leadersOf(nodes[0]!) - 1)
+  }
+
+  replicasOf(nodeId: number): number {
+    return this.#replicas.get(nodeId) ?? 0
+  }
+
+  /** Partitions that the node should lead. */
+  leadersOf(nodeId: number): number {
+    return this.#leaders.get(nodeId) ?? 0
+  }
+}
+
+export interface PlacementRequest {
+  readonly nodes: readonly Candidate[]
+  /** What they have already; what is placed is added. */
+  readonly load: Load
+  /** The first partition, and how many. */
+  readonly firstPartition: number
+  readonly partitions: number
+  /** Replicas of each partition. */
+  readonly factor: number
+  readonly topicId: number
+}
+
+/** @returns for each partition its nodes, the one that should lead first. @throws ProtocolError INVALID_CONFIG */
+export function placeReplicas(request: PlacementRequest): readonly (readonly number[])[] {
+  const { nodes, load, firstPartition, partitions, factor, topicId } = request
+  if (nodes.length < factor) {
+    throw new ProtocolError('INVALID_CONFIG', `${factor} replicas, and there are ${nodes.length} active brokers`)
+  }
+  return Array.from({ length: partitions }, (_, at) => {
+    const turned = turnedBy(nodes, topicId + firstPartition + at)
+    const chosen: Candidate[] = []
+    while (chosen.length < factor) chosen.push(leastLoaded(turned, chosen, load))
+    const replicas = leaderFirst(chosen, load)
+    load.add(replicas)
+    return replicas
+  })
+}
 
 /**
- * Spreads partitions over the members in turn, and topics by their id, so that leaders and followers are even.
- * @param members node ids, each once.
- * @param factor replicas of each partition, at most as many as there are members.
- * @returns for each partition its nodes, the one that should lead first.
+ * Where the replicas of a node go that is to have none any more. The others of a partition stay, and the one that leads.
+ * @throws ProtocolError INVALID_CONFIG when there are too few other nodes.
  */
-export function placeReplicas(
-  members: readonly number[],
-  partitions: number,
-  factor: number,
-  topicId: number,
-): readonly (readonly number[])[] {
-  const sorted = [...members].sort((a, b) => a - b)
-  return Array.from({ length: partitions }, (_, partition) =>
-    Array.from({ length: factor }, (_unused, replica) => sorted[(topicId + partition + replica) % sorted.length]!),
-  )
+export function planDrain(
+  nodeId: number,
+  topics: readonly TopicDefinition[],
+  nodes: readonly NodeRecord[],
+): readonly Assignment[] {
+  const records = new Map(nodes.map((node) => [node.nodeId, node]))
+  const others = nodes.filter((node) => node.state === 'active' && node.nodeId !== nodeId)
+  const load = Load.of(topics)
+  const assignments: Assignment[] = []
+  for (const { topicId, name, replicas: lists } of topics) {
+    for (const [partition, nodesOf] of lists.entries()) {
+      if (!nodesOf.includes(nodeId)) continue
+      const kept = nodesOf.filter((kept) => kept !== nodeId)
+      const free = others.filter((other) => !kept.includes(other.nodeId))
+      if (free.length === 0) {
+        const detail = `${name} has ${nodesOf.length} replicas, and there are ${others.length} other active brokers`
+        throw new ProtocolError('INVALID_CONFIG', `${detail}: add a broker first`)
+      }
+      const stay = kept.map((kept) => records.get(kept) ?? { nodeId: kept, rack: null })
+      const successor = leastLoaded(turnedBy(free, topicId + partition), stay, load)
+      load.remove(nodesOf)
+      const led = nodesOf[0] === nodeId
+      const replicas = led ? leaderFirst([...stay, successor], load) : [...kept, successor.nodeId]
+      load.add(replicas)
+      assignments.push({ topicId, partition, replicas })
+    }
+  }
+  return assignments
+}
+
+/** Everybody's turn to be first comes round, so that equals are not taken in the order of their ids. */
+function turnedBy(nodes: readonly Candidate[], turns: number): readonly Candidate[] {
+  const sorted = [...nodes].sort((a, b) => a.nodeId - b.nodeId)
+  return sorted.map((_, at) => sorted[(turns + at) % sorted.length]!)
+}
+
+/** The next node: of the rack that has fewest of these replicas, the one with the fewest replicas of all. */
+function leastLoaded(nodes: readonly Candidate[], chosen: readonly Candidate[], load: Load): Candidate {
+  const free = nodes.filter(({ nodeId }) => !chosen.some((taken) => taken.nodeId === nodeId))
+  const inRack = ({ rack }: Candidate): number =>
+    rack === null ? 0 : chosen.filter((taken) => taken.rack === rack).length
+  const isBetter = (one: Candidate, other: Candidate): boolean =>
+    inRack(one) !== inRack(other)
+      ? inRack(one) < inRack(other)
+      : load.replicasOf(one.nodeId) < load.replicasOf(other.nodeId)
+  return free.reduce((best, node) => (isBetter(node, best) ? node : best))
+}
+
+/** The one that should lead fewest so far leads. */
+function leaderFirst(chosen: readonly Candidate[], load: Load): readonly number[] {
+  const ids = chosen.map(({ nodeId }) => nodeId)
+  const leader = ids.reduce((best, id) => (load.leadersOf(id) < load.leadersOf(best) ? id : best))
+  return [leader, ...ids.filter((id) => id !== leader)]
 }

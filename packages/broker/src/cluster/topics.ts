@@ -11,7 +11,7 @@ import type { MapPublisher } from './map-publisher.js'
 import { isCodec, type MetadataCommand, type TopicDefinition } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { MetadataState } from './metadata-state.js'
-import { placeReplicas } from './placement.js'
+import { Load, placeableNodes, placeReplicas } from './placement.js'
 
 /** What somebody asks for: checked here, whatever it holds. */
 export interface TopicRequest {
@@ -193,7 +193,7 @@ export class Topics {
    */
   async create(request: TopicRequest): Promise<TopicDefinition> {
     const { metadata, members } = this.#options
-    const wanted = checkedRequest(request, members.length)
+    const wanted = checkedRequest(request, placeableNodes(metadata.state.nodes(), members).length)
     let opened: Promise<void> = Promise.resolve()
     const command = await metadata.propose((state) => {
       const topic = newTopic(wanted, members, state)
@@ -245,7 +245,9 @@ export class Topics {
   }
 }
 
-type CheckedRequest = Omit<TopicDefinition, 'topicId' | 'replicas'> & { readonly replicationFactor: number }
+type CheckedRequest = Omit<TopicDefinition, 'topicId' | 'replicas' | 'founders'> & {
+  readonly replicationFactor: number
+}
 
 function newTopic(request: CheckedRequest, members: readonly number[], state: MetadataState): TopicDefinition {
   if (state.topicByName(request.name) !== undefined) {
@@ -259,7 +261,15 @@ function newTopic(request: CheckedRequest, members: readonly number[], state: Me
   }
   const { replicationFactor, ...topic } = request
   const topicId = state.nextTopicId
-  return { topicId, ...topic, replicas: placeReplicas(members, topic.partitions, replicationFactor, topicId) }
+  const replicas = placeReplicas({
+    nodes: placeableNodes(state.nodes(), members),
+    load: Load.of(state.topics()),
+    firstPartition: 0,
+    partitions: topic.partitions,
+    factor: replicationFactor,
+    topicId,
+  })
+  return { topicId, ...topic, replicas, founders: replicas }
 }
 
 /** @throws ProtocolError INVALID_TOPIC_NAME, INVALID_CONFIG. */

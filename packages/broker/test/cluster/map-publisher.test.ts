@@ -13,6 +13,7 @@ const topic = (topicId: number, name: string) =>
     name,
     partitions: 2,
     replicas: [[1], [1]],
+    founders: [[1], [1]],
     durability: 'flushed',
     codecs: ['none'],
     retentionMs: null,

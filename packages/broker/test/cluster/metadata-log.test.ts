@@ -16,6 +16,7 @@ const topic = (topicId: number, name = `topic-${topicId}`): TopicDefinition => (
   name,
   partitions: 3,
   replicas: [[1], [1], [1]],
+  founders: [[1], [1], [1]],
   durability: 'flushed',
   codecs: ['none', 'gzip'],
   retentionMs: null,
