@@ -42,6 +42,12 @@ export const ERROR_TABLE = {
     true,
     'The node is known with another disk: give it back its own, or add it as a new node.',
   ),
+  NODE_REMOVED: row(
+    19,
+    false,
+    true,
+    'The broker was removed from the cluster for good: give it an empty directory and let it join as a new one.',
+  ),
   CORRUPT_BATCH: row(20, true, false, 'The batch was damaged on its way; send it again.'),
   INVALID_BATCH: row(21, false, false, 'The batch contradicts itself; report it as a bug of the client library.'),
   BATCH_TOO_LARGE: row(22, false, false, 'Send a smaller record or batch.'),

@@ -81,6 +81,10 @@ export class MapPublisher {
     this.#publish({ nodes: [node] })
   }
 
+  removeNode(nodeId: number): void {
+    if (this.#nodes.delete(nodeId)) this.#publish({ removedNodes: [nodeId] })
+  }
+
   putTopic(topic: TopicDefinition, routes: readonly Route[], version: number): void {
     const { topicId, name, durability, codecs } = topic
     const info: TopicInfo = { topicId, name, partitioner: 'murmur2', durability, codecs, routes }

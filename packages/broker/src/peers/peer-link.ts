@@ -27,7 +27,7 @@ export interface LinkOwner {
 const REPEAT_LOG_MS = 60_000
 
 export class PeerLink {
-  readonly #member: Member
+  #member: Member
   readonly #options: OutgoingOptions
   readonly #owner: LinkOwner
   readonly #pause: RedialPause
@@ -65,6 +65,17 @@ export class PeerLink {
       if (this.#current === null) this.#redialLater()
       if (this.#stopped) this.#quiet()
     })
+  }
+
+  /** The peer is reached elsewhere from now on. A connection that stands is left alone. */
+  moveTo(member: Member): void {
+    const { host, port } = this.#member
+    if (member.host === host && member.port === port) return
+    this.#member = member
+    this.#pause.reset()
+    if (this.open !== null) return
+    this.#current?.end(null)
+    this.wake()
   }
 
   tick(nowMs: number): void {

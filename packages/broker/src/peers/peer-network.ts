@@ -30,7 +30,7 @@ export interface PeerNetworkOptions {
   readonly environment: Environment
   readonly clusterId: string
   readonly self: { readonly nodeId: number; readonly diskId: string; readonly starts: number }
-  /** All members; this broker may be among them. */
+  /** All members at first; this broker may be among them. */
   readonly members: readonly Member[]
   /** For frames of peers on their way in, and for nothing else. */
   readonly frameMemory: FrameMemory
@@ -63,6 +63,10 @@ export class PeerNetwork implements PeerAcceptor {
   readonly #services: PeerServices
   readonly #self: PeerIdentity
   readonly #peers = new Map<number, Peer>()
+  /** Nodes that were members once and never will be again. */
+  #removed: ReadonlySet<number> = new Set()
+  /** Links of nodes that are no members any more, until they have closed. */
+  readonly #leaving = new Set<Promise<void>>()
   readonly #calls: ForwardCalls
   /** Leaders to be told, the latest of each partition. */
   readonly #announced = new Map<number, RouteChange>()
@@ -88,9 +92,34 @@ export class PeerNetwork implements PeerAcceptor {
       calls: this.#calls,
       reportBug: (error) => options.reportBug(error, { during: 'peers' }),
     }
-    for (const member of members) {
-      if (member.nodeId !== self.nodeId) this.#peers.set(member.nodeId, new Peer(member, this.#services))
+    this.setMembers(members)
+  }
+
+  /**
+   * From now on these are the members, wherever they were reached before; connections with others are cut.
+   * @param removed nodes that are told, when they come, that they were removed.
+   */
+  setMembers(members: readonly Member[], removed: readonly number[] = []): void {
+    if (this.#stopped) return
+    this.#removed = new Set(removed)
+    const others = members.filter(({ nodeId }) => nodeId !== this.#self.nodeId)
+    const kept = new Set(others.map(({ nodeId }) => nodeId))
+    for (const [nodeId, peer] of this.#peers) if (!kept.has(nodeId)) this.#drop(nodeId, peer)
+    for (const member of others) {
+      const known = this.#peers.get(member.nodeId)
+      known?.link.moveTo(member)
+      if (known !== undefined) continue
+      const peer = new Peer(member, this.#services)
+      this.#peers.set(member.nodeId, peer)
+      if (this.#ticking !== null) peer.link.wake()
     }
+  }
+
+  #drop(nodeId: number, peer: Peer): void {
+    this.#peers.delete(nodeId)
+    this.#calls.lost(nodeId)
+    const left = peer.leave().finally(() => this.#leaving.delete(left))
+    this.#leaving.add(left)
   }
 
   /** Begins to dial the others. */
@@ -108,7 +137,7 @@ export class PeerNetwork implements PeerAcceptor {
       peer.closeSession()
       this.#calls.lost(peer.nodeId)
     }
-    await Promise.all([...this.#peers.values()].map(({ link }) => link.stop()))
+    await Promise.all([...[...this.#peers.values()].map(({ link }) => link.stop()), ...this.#leaving])
   }
 
   // -------------------------------------------------------------- what this broker says
@@ -213,6 +242,9 @@ export class PeerNetwork implements PeerAcceptor {
     const hello = peerHello.decode(new Reader(payload))
     try {
       const version = chooseVersion(self.versions, hello)
+      if (this.#removed.has(hello.nodeId) && hello.clusterId === self.clusterId) {
+        throw new ProtocolError('NODE_REMOVED', `node ${hello.nodeId} was removed from the cluster`)
+      }
       const peer = this.#peers.get(hello.nodeId)
       checkHello(hello, self, peer?.expected)
       assert(peer !== undefined, 'a peer that was checked is a member')

@@ -117,6 +117,13 @@ export class Peer implements LinkOwner, SessionOwner {
     this.#starts = starts
   }
 
+  /** The node is no member any more: nothing of it is taken, and nothing is said to it. */
+  async leave(): Promise<void> {
+    this.#session?.destroy()
+    for (const session of this.#ending) session.destroy()
+    await this.link.stop()
+  }
+
   /** Ends the session, if there is one. */
   closeSession(): void {
     this.#session?.close()

@@ -42,6 +42,9 @@ describe('the cluster map', () => {
     publisher.putNode({ nodeId: 1, host: 'localhost', port: 7420, shardCount: 1 })
     publisher.putTopic(topic(1, 'a'), ROUTES, 2)
     publisher.putTopic(topic(2, 'b'), ROUTES, 3)
+    publisher.putNode({ nodeId: 2, host: 'localhost', port: 7421, shardCount: 1 })
+    publisher.removeNode(2)
+    publisher.removeNode(9)
     publisher.removeTopic(1, 4)
     publisher.removeTopic(9, 5)
     const last = new Follower()
@@ -50,6 +53,7 @@ describe('the cluster map', () => {
     for (const { map } of [first, last]) {
       expect(map.snapshot()).toEqual(publisher.snapshot())
       expect(map.version).toBe(6)
+      expect(map.nodes().map(({ nodeId }) => nodeId)).toEqual([1])
       expect(map.topic('a')?.topicId).toBe(3)
       expect(map.route(3, 1)).toEqual(ROUTE)
     }
