@@ -149,7 +149,8 @@ export class Node {
         this.#bootstrap()
         this.#openWhenKnown().catch((error: unknown) => {
           reject(error)
-          if (members.length > 1) report(error, { during: 'opening what the metadata names' })
+          // Whoever stops meanwhile closes the logs that were to be opened.
+          if (members.length > 1 && !this.#stopped) report(error, { during: 'opening what the metadata names' })
         })
       }
     })
