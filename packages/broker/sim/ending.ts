@@ -104,7 +104,10 @@ export async function closeClients(run: RunContext): Promise<void> {
       run.fail('leak', `${name} is closed and has ${environment.links.size} connections`)
     }
   }
-  await run.until('the brokers have let go of their connections', () => run.cluster.hasNoClients)
+  await run.until(
+    () => `the brokers have let go of their connections: ${run.cluster.describeConnections()}`,
+    () => run.cluster.hasNoClients,
+  )
 }
 
 export async function stopBroker(run: RunContext, node: BrokerNode): Promise<void> {

@@ -20,12 +20,13 @@ const USAGE = `npm run sim -- [--seeds N] [--first S] [--seed S] [--json] [--tra
   --workers W  so many processes share the seeds (2, or as many as there are cores)
   --json      end with one line of JSON`
 
-function tellFailure(result: SimulationResult): void {
+function tellFailure(result: SimulationResult, brokers: number | null): void {
   console.log(
     `\nseed ${result.seed} failed after ${result.events} events, ${result.virtualMs.toFixed(0)} ms virtual time`,
   )
   for (const { invariant, message } of result.failures.slice(0, 10)) console.log(`  ${invariant}: ${message}`)
-  console.log(`replay: npm run sim -- --seed ${result.seed}`)
+  const size = brokers === null ? '' : ` --brokers ${brokers}`
+  console.log(`replay: npm run sim -- --seed ${result.seed}${size}`)
 }
 
 interface Run {
@@ -50,7 +51,7 @@ async function runSeeds(report: Report, run: Run): Promise<void> {
     })
     add(report, result)
     if (result.failures.length > 0) {
-      tellFailure(result)
+      tellFailure(result, brokers)
       if (!keepsGoing) break
     } else if (!isOne && report.seeds % 20 === 0) {
       console.log(

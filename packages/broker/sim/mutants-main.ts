@@ -70,7 +70,9 @@ async function runProgram(
   const { file, amount } = PROGRAMS[mutant.runner]
   const args = [join(tree.root, 'packages', 'broker', 'dist-dev', 'sim', file), '--first', String(first)]
   args.push(amount, String(count), '--json')
-  if (mutant.runner === 'crash') args.push('--until', mutant.invariant, '--workers', '1')
+  if (mutant.runner === 'crash') args.push('--until', mutant.invariant)
+  // Whoever is stopped must not leave others running.
+  if (mutant.runner === 'crash' || mutant.runner === 'sim') args.push('--workers', '1')
   const child = spawn(process.execPath, args, { cwd: tree.root, stdio: ['ignore', 'pipe', 'ignore'] })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {

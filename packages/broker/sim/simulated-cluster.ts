@@ -25,6 +25,8 @@ export interface ClusterWorld {
   readonly recorder: Recorder
   readonly random: SeededRandom
   onDamage(fields: Readonly<Record<string, unknown>>): void
+  /** A replica has found at its start that it may lack something. */
+  onRepair(fields: Readonly<Record<string, unknown>>): void
   /** Something happens that a fault may want to meet. */
   onMoment(moment: Moment): void
   fail(invariant: string, message: string): void
@@ -54,6 +56,13 @@ export class SimulatedCluster {
       this.clientConnections.length === 0 &&
       this.nodes.every(({ broker }) => broker !== null && Number(broker.status().connections) <= peers)
     )
+  }
+
+  /** Who is connected to whom, and how many connections each broker knows of: for the report of a run that does not end. */
+  describeConnections(): string {
+    const open = [...this.network.connections].map(({ dialer, acceptor }) => `${dialer.address} to ${acceptor.address}`)
+    const counts = this.nodes.map(({ nodeId, state, broker }) => `${nodeId}: ${broker?.status().connections ?? state}`)
+    return `open are ${open.join(', ')}; the brokers count ${counts.join(', ')}`
   }
 
   /** Whether nothing is on its way from a client to a broker, or from a broker to its disk. */
@@ -94,6 +103,7 @@ export class SimulatedCluster {
           // A file that cannot be read at a start is as good as gone until the next one.
           if (scheduler.nowMs - lastDiskErrorMs > START_MS) world.onDamage(fields)
         }
+        if (message.startsWith('a replica may lack batches')) world.onRepair(fields)
         world.log(`${process.name} ${level} ${message}`, fields)
       },
       onMisuse: (process, misuse) => world.fail('memory', `${process.name}: ${stackOf(misuse)}`),

@@ -183,9 +183,13 @@ export class Connection {
   /** The ends may lose patience with a path that stays cut: both or none, since nobody looks for half-open connections. */
   pathCut(scheduler: Scheduler): void {
     if (!this.random.chance(0.3)) return
+    let isGivenUp = false
     for (const end of [this.dialer, this.acceptor]) {
       scheduler.schedule(end.process, this.random.logBetween(300, 8000), 'timed out', () => {
-        if (end.incoming.path.isCut || end.outgoing.path.isCut) end.giveUp()
+        // Also when the path is whole again meanwhile: the other end would not answer any more.
+        if (!isGivenUp && !end.incoming.path.isCut && !end.outgoing.path.isCut) return
+        isGivenUp = true
+        end.giveUp()
       })
     }
   }
