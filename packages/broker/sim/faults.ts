@@ -1,4 +1,5 @@
 // Breaks things at times of the seed's choosing, until it is told to stop; then everything is made whole again.
+import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import { type BrokerNode, hostOf } from './broker-node.js'
 import type { Coverage, RareState } from './coverage.js'
 import type { FaultPlan } from './options.js'
@@ -26,6 +27,8 @@ interface Awaited {
   readonly come: () => void
 }
 
+/** A planned change of leaders takes less, as long as nothing comes in between. */
+const HAND_OVER_MS = 500
 /** How long a strike waits for its moment. */
 const PATIENCE_MS = 300
 
@@ -54,6 +57,7 @@ export class Faults {
     this.every(plan.clientKillMs, 'client kill', (random) => this.killClient(random))
     this.every(plan.partitionMs, 'partition', (random) => this.partition(random))
     this.every(plan.clogMs, 'clog', (random) => this.clog(random))
+    this.every(plan.transferMs, 'transfer', (random) => this.transfer(random))
   }
 
   /** No more faults; what is broken stays as it is. */
@@ -292,4 +296,33 @@ export class Faults {
       path.extraLatencyMs = 0
     })
   }
+  /** Planned, but not for what may come: now and then the one that is about to lead, or the one that led, dies of it. */
+  private transfer(random: SeededRandom): void {
+    const { nodes, coverage, scheduler } = this.targets
+    const led = nodes.flatMap((node) => leaderships(node).map((group) => ({ node, group })))
+    if (led.length === 0) return
+    const { node, group } = random.pick(led)
+    const { environment } = node.machine
+    const [heir] = shuffled(group.core.configuration.voters, random).filter((nodeId) => nodeId !== node.nodeId)
+    if (environment === null || heir === undefined) return
+    scheduler.schedule(environment.process, 0, 'transfer', () => {
+      if (group.core.role !== 'leader' || group.transferTo(heir) !== null) return
+      coverage.count('leader asked to hand over')
+      scheduler.schedule(null, HAND_OVER_MS, 'handed over', () => {
+        const { topicId, partition } = group.key
+        const leads = ({ key }: ReplicaGroup) => key.topicId === topicId && key.partition === partition
+        if (leaderships(nodes[heir - 1]!).some(leads)) coverage.count('leader handed over')
+      })
+    })
+    if (random.chance(0.2)) {
+      const victim = random.chance(0.5) ? node : nodes[heir - 1]!
+      this.later(random.logBetween(0.1, 100), 'kill while handing over', () => this.killNow(victim, random))
+    }
+  }
+}
+
+/** Groups with others that a broker leads. */
+function leaderships({ broker }: BrokerNode): ReplicaGroup[] {
+  const replicas = broker === null ? [] : [...broker.replicas()]
+  return replicas.filter(({ core }) => core.role === 'leader' && core.configuration.voters.length > 1)
 }

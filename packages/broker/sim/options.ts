@@ -67,6 +67,8 @@ export interface FaultPlan {
   readonly longestPartitionMs: number
   /** A path between two hosts becomes slow. */
   readonly clogMs: number | null
+  /** A leader is asked to let another replica lead. */
+  readonly transferMs: number | null
   /** Of a kill or a power cut to strike every broker at once. */
   readonly allAtOnceRate: number
   readonly longestDownMs: number
@@ -114,6 +116,8 @@ export interface SimulationOptions {
   readonly storage: StoragePlan & ScrubPlan
   /** A majority is made whole and has to make progress while the rest stays broken, before everything heals. */
   readonly triesLiveness: boolean
+  /** Somebody asks all brokers again and again where logs begin and end. */
+  readonly probesBounds: boolean
   /** When everything else is known, a bit of something flushed turns over. */
   readonly rots: boolean
 }
@@ -143,7 +147,8 @@ export function optionsOf(seed: number, size: number | null = null): SimulationO
     faults: isCluster ? drawClusterFaults(random.split('faults'), brokers) : drawFaults(random.split('faults')),
     storage: { ...drawStorage(random.split('storage')), ...drawScrub(random.split('scrub')) },
     triesLiveness: isCluster && random.split('liveness').chance(0.4),
-    rots: !isCluster && random.split('rot').chance(0.4),
+    probesBounds: random.split('probe').chance(isCluster ? 0.6 : 0.3),
+    rots: random.split('rot').chance(0.4),
   }
 }
 
@@ -225,6 +230,7 @@ function drawFaults(random: SeededRandom): FaultPlan {
     partitionMs: null,
     longestPartitionMs: 0,
     clogMs: null,
+    transferMs: null,
     allAtOnceRate: 0,
   }
 }
@@ -253,6 +259,7 @@ function drawClusterFaults(random: SeededRandom, brokers: number): FaultPlan {
     clogMs: gap(1000, 10_000, 0.3),
     longestDownMs: random.logBetween(5, 3000),
     allAtOnceRate: random.pick([0, 0.05, 0.2]),
+    transferMs: gap(500, 10_000),
   }
 }
 

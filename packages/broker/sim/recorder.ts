@@ -1,6 +1,7 @@
 // Writes down what the applications of a run saw, and turns it into the history that the checker reads.
 import { crc32 } from 'node:zlib'
 import type {
+  BoundsFact,
   DiskLoss,
   FinalLog,
   History,
@@ -47,6 +48,7 @@ class OpenSession {
 
 export class Recorder {
   readonly diskLosses: DiskLoss[] = []
+  readonly bounds: BoundsFact[] = []
   readonly replicaLogs: ReplicaLog[] = []
   /** The last one of each partition. */
   private readonly leaderChanges = new Map<string, LeaderChange>()
@@ -191,6 +193,7 @@ export class Recorder {
       sessions: this.sessions.map((session): SessionFact => ({ ...session })),
       finalLogs: this.finalLogs,
       diskLosses: this.diskLosses,
+      bounds: this.bounds,
       leaderChanges: [...this.leaderChanges.values()],
       replicaLogs: this.replicaLogs,
     }

@@ -1,6 +1,7 @@
 // The end of some runs: a bit turns over on the disk, and somebody has to notice.
+import type { BrokerNode } from './broker-node.js'
 import type { ReadFact } from './checker/history.js'
-import { flipFlushedBit } from './rot.js'
+import { type FlippedBit, flipFlushedBit, type StoredGroup } from './rot.js'
 import type { RunContext } from './run-context.js'
 import type { SimulatedClient } from './simulated-client.js'
 import { describe, stackOf } from './simulation-result.js'
@@ -8,7 +9,7 @@ import { describe, stackOf } from './simulation-result.js'
 const DATA_DIRECTORY = '/data'
 
 export class RotTrial {
-  private hasRotten = false
+  private rotten: FlippedBit | null = null
   private wasSeen = false
   /** What the last read found, by topic, partition and offset. */
   private readonly kept = new Map<string, ReadFact>()
@@ -22,46 +23,79 @@ export class RotTrial {
   /** The broker says that something on its disk is damaged. What the disk refuses to read is another fault. */
   damageReported(fields: Readonly<Record<string, unknown>>): void {
     const isRefused = /the disk (refuses|reports)/.test(String(fields.reason))
-    if (!this.hasRotten && !isRefused) this.run.fail('false-damage', describe(fields))
-    this.wasSeen = this.hasRotten
+    if (this.rotten === null && !isRefused) this.run.fail('false-damage', describe(fields))
+    this.wasSeen = this.rotten !== null
+  }
+
+  /** What is damaged at the end of a log that others have too is cut off, and comes back from them. */
+  repairBegun({ topicId, partition }: Readonly<Record<string, unknown>>): void {
+    if (this.rotten?.topicId === topicId && this.rotten?.partition === partition) this.wasSeen = true
   }
 
   /** A bit turns over on the disk: it is found, and whoever reads gets what was written or is told that it is damaged. */
   async suffer(): Promise<void> {
     const { run } = this
     const random = run.random.split('rot')
-    const node = run.cluster.nodes[0]!
+    const node = random.pick(run.cluster.nodes)
     const directory = node.machine.disk.directory(DATA_DIRECTORY)
-    // Topics were made in this order, before anything else was.
-    const topicIds = new Set(run.options.topics.map((_, i) => i + 1))
-    const flipped = flipFlushedBit(directory, topicIds, random)
+    const flipped = flipFlushedBit(directory, (group) => this.isPartOfLog(node, group), random)
     if (flipped === null) return
-    this.hasRotten = true
+    this.rotten = flipped
     run.log('a bit turns over on the disk', flipped)
-    if (random.chance(0.5)) {
-      node.kill()
-      node.start()
-      await run.until('the broker runs again', () => node.state === 'running')
-    }
+    if (random.chance(0.5)) await this.restart(node)
     const client = run.population.newClient()
     if (run.options.storage.scrubBytesPerSecond > 0 && random.chance(0.6)) {
-      const passes = this.scrubPasses
-      await run.until('the scrubber has been round', () => this.wasSeen || this.scrubPasses >= passes + 2)
+      const passes = scrubPassesOf(node)
+      await run.until('the scrubber has been round', () => this.wasSeen || scrubPassesOf(node) >= passes + 2)
       if (this.wasSeen) run.coverage.count('rot found by the scrubber')
       else if (flipped.isThere()) run.fail('rot-unseen', `two passes, and nobody saw ${describe(flipped)}`)
     }
     for (const topic of run.options.topics) await this.read(client, topic.name)
+    if (run.options.brokers > 1) {
+      await this.restart(node)
+      await this.awaitRepair(node)
+      for (const topic of run.options.topics) await this.read(client, topic.name)
+    }
     let closed = false
     void client.close().then(() => {
       closed = true
     })
     await run.until('the last reader has closed', () => closed)
-    await run.until('the broker has let go of the last reader', () => node.broker?.status().connections === 0)
+    await run.until('the brokers have let go of the last reader', () => run.cluster.hasNoClients)
   }
 
-  private get scrubPasses(): number {
-    const { storage } = (this.run.cluster.nodes[0]!.broker?.status() ?? {}) as { storage?: { scrubPasses: number } }
-    return storage?.scrubPasses ?? 0
+  /** What was cut off its log or went with its beginning may stand in a slot still: nobody misses it. */
+  private isPartOfLog(
+    { broker }: BrokerNode,
+    { topicId, partition, firstIndex, lastIndex, term }: StoredGroup,
+  ): boolean {
+    // Topics were made in this order, before anything else was.
+    if (topicId < 1 || topicId > this.run.options.topics.length) return false
+    for (const { key, log } of broker?.replicas() ?? []) {
+      if (key.topicId !== topicId || key.partition !== partition) continue
+      return firstIndex >= log.start.index && lastIndex <= log.filled.index && log.termAtIndex(firstIndex) === term
+    }
+    return false
+  }
+
+  private async restart(node: BrokerNode): Promise<void> {
+    node.kill()
+    node.start()
+    // Logs that have not been opened are nobody's to look after.
+    await this.run.until('the broker runs again', () => node.broker?.status().isReady === true)
+  }
+
+  /** A replica that was found damaged at the start gets back from the others what it lacks. */
+  private async awaitRepair(node: BrokerNode): Promise<void> {
+    const { run } = this
+    const replicas = () => [...(node.broker?.replicas() ?? [])]
+    let wasBroken = false
+    await run.until(`broker ${node.nodeId} has the replicas of every topic, and each of them is whole`, () => {
+      const broken = replicas().filter(({ core, log }) => core.isRepairing || log.failure !== null)
+      if (broken.length > 0) wasBroken = true
+      return broken.length === 0 && node.broker?.status().isReady === true
+    })
+    if (wasBroken) run.coverage.count('rotten replica repaired by the others')
   }
 
   private async read(client: SimulatedClient, topic: string): Promise<void> {
@@ -93,4 +127,9 @@ export class RotTrial {
 
 function placeOf(topic: string, partition: number, offset: number): string {
   return `${topic}/${partition}@${offset}`
+}
+
+function scrubPassesOf({ broker }: BrokerNode): number {
+  const { storage } = (broker?.status() ?? {}) as { storage?: { scrubPasses: number } }
+  return storage?.scrubPasses ?? 0
 }

@@ -1,6 +1,6 @@
 // Rot: a bit of a batch that was flushed long ago turns over on the disk, behind everybody's back.
-import { crc32 } from '@millrace/protocol'
-import { type GroupEnvelope, readEnvelope } from '#src/storage/group-envelope.js'
+import { crc32, readLogPart } from '@millrace/protocol'
+import { ENVELOPE_BYTES, type GroupEnvelope, readEnvelope } from '#src/storage/group-envelope.js'
 import { slotIdOf } from '#src/storage/slot.js'
 import { readSlotHeader } from '#src/storage/slot-header.js'
 import { SLOT_DATA_START } from '#src/storage/slot-layout.js'
@@ -15,6 +15,16 @@ interface Candidate {
   readonly envelope: GroupEnvelope
 }
 
+/** A group of batches as it stands in a slot. */
+export interface StoredGroup {
+  readonly topicId: number
+  readonly partition: number
+  readonly firstIndex: number
+  readonly lastIndex: number
+  /** Of its first batch. */
+  readonly term: number
+}
+
 export interface FlippedBit {
   readonly name: string
   readonly filePosition: number
@@ -25,12 +35,12 @@ export interface FlippedBit {
 }
 
 /**
- * Flips a bit of a group that belongs to a log of one of the topics and was flushed for certain: a later group of the
+ * Flips a bit of a group that is wanted and was flushed for certain: a later group of the
  * same session in the same slot was written knowing that. Null where there is none.
  */
 export function flipFlushedBit(
   directory: DirectoryImage,
-  topicIds: ReadonlySet<number>,
+  isWanted: (group: StoredGroup) => boolean,
   random: SeededRandom,
 ): FlippedBit | null {
   const candidates: Candidate[] = []
@@ -43,7 +53,7 @@ export function flipFlushedBit(
         const { session, durableTo } = other.envelope
         return session === envelope.session && durableTo >= envelope.position + envelope.length
       })
-    candidates.push(...groups.filter((group) => topicIds.has(group.envelope.key.topicId) && isFlushed(group)))
+    candidates.push(...groups.filter((group) => isWanted(storedGroup(group)) && isFlushed(group)))
   }
   if (candidates.length === 0) return null
   const { name, file, at, envelope } = random.pick(candidates)
@@ -53,6 +63,13 @@ export function flipFlushedBit(
   })
   const { topicId, partition } = envelope.key
   return { name, filePosition, topicId, partition, isThere: () => ownedGeneration(file) === envelope.generation }
+}
+
+function storedGroup({ file, at, envelope }: Candidate): StoredGroup {
+  const { bytes } = pageOf(file, at)
+  const { key, firstIndex, batchCount } = envelope
+  const { term } = readLogPart(new DataView(bytes.buffer), ENVELOPE_BYTES)
+  return { topicId: key.topicId, partition: key.partition, firstIndex, lastIndex: firstIndex + batchCount - 1, term }
 }
 
 function pageOf(file: FileImage, at: number): { readonly bytes: Uint8Array; readonly view: DataView } {

@@ -1,5 +1,6 @@
 // One run: a cluster, its clients and what befalls them, then peace, then the questions.
 import { setAmbientTraps } from './ambient-traps.js'
+import { BoundsProbe } from './bounds-probe.js'
 import { addressesOf } from './broker-node.js'
 import { checkHistory } from './checker/check-history.js'
 import type { History } from './checker/history.js'
@@ -67,6 +68,7 @@ class Simulation implements RunContext {
   isPeaceful = false
   private readonly rot: RotTrial
   private readonly faults: Faults
+  private readonly probe: BoundsProbe
   private readonly failures: Failure[] = []
   /** For the report of a run that does not end. */
   private doing = 'it began'
@@ -88,6 +90,7 @@ class Simulation implements RunContext {
     this.cluster = new SimulatedCluster({
       ...{ options, scheduler, coverage, recorder, random, fail },
       onDamage: (fields) => this.rot.damageReported(fields),
+      onRepair: (fields) => this.rot.repairBegun(fields),
       onMoment: (moment: Moment) => this.faults.notice(moment),
       log: (text, fields) => this.log(text, fields),
     })
@@ -98,6 +101,11 @@ class Simulation implements RunContext {
     }
     const bootstrap = addressesOf(options.brokers)
     this.population = new Population({ scheduler, network, recorder, coverage, random, bootstrap, fail })
+    this.probe = new BoundsProbe({
+      ...{ scheduler, network, coverage, hosts: this.cluster.hosts, topics: options.topics },
+      random: random.split('probe'),
+      answered: (bounds) => recorder.bounds.push(bounds),
+    })
     const partitions = new Partitions(network, this.cluster.hosts, () => this.population.names)
     this.rot = new RotTrial(this)
     this.faults = new Faults(
@@ -167,6 +175,7 @@ class Simulation implements RunContext {
     for (const topic of options.topics) await createTopic(population.adminOf(operator), topic)
     this.faults.begin()
     cluster.watchLimits()
+    if (options.probesBounds) this.probe.begin()
     for (const [i, plan] of options.producers.entries()) population.workerAt(i).produce(plan, plan.records)
     for (const [i, plan] of options.consumers.entries()) population.workerAt(i).consume(plan)
     const churning = options.faults.topicChurnMs === null ? null : churn(this, options.faults.topicChurnMs)
@@ -177,6 +186,7 @@ class Simulation implements RunContext {
     this.doing = 'the churning topic was to be deleted for the last time'
     await churning
     await waitForSends(this)
+    this.probe.stop()
     await waitForQuiet(this)
     await readFinalLogs(this, this.rot)
     await readReplicaLogs(this)
