@@ -1,8 +1,7 @@
 // Which of the slots that carry a log's name make up the log, in order: it may have begun anew since some were written.
 import { DiskError, type Memory } from '../environment.js'
-import { checkpointOf } from './checkpoint.js'
-import { checkGroup } from './group-check.js'
-import { ENVELOPE_BYTES, GROUP_KINDS } from './group-envelope.js'
+import { checkpointIn } from './checkpoint-search.js'
+import { GROUP_KINDS } from './group-envelope.js'
 import type { GroupSource } from './group-source.js'
 import { Segment } from './segment.js'
 import type { SlotOwner } from './slot-header.js'
@@ -82,9 +81,7 @@ async function mayBegin(segment: Segment, source: GroupSource, memory: Memory): 
   try {
     const group = await source.groupAt(segment, segment.basePosition)
     if (group === null || group.envelope.kind !== GROUP_KINDS.beginning) return false
-    const { block, at, envelope } = group
-    if (checkGroup(block, at, envelope, memory) === null) return false
-    return checkpointOf(segment, block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length), envelope) !== null
+    return checkpointIn(segment, group, memory) !== null
   } catch (cause) {
     if (cause instanceof DiskError && cause.code === 'INPUT_OUTPUT') return true
     throw cause

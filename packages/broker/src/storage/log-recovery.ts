@@ -1,6 +1,7 @@
 // Finds out where a log ends: walks its groups from the last checkpoint, and tells a torn end from damage.
 import { DiskError } from '../environment.js'
 import { type Checkpoint, checkpointOf } from './checkpoint.js'
+import { checkpointIn, checkpointOnTheWay, type ReadCheckpoint } from './checkpoint-search.js'
 import { checkGroup } from './group-check.js'
 import { ENVELOPE_BYTES, GROUP_KINDS, type GroupEnvelope, isCheckpoint } from './group-envelope.js'
 import { type FoundGroup, GroupSource } from './group-source.js'
@@ -34,10 +35,8 @@ export async function recoverLog(
   }
 }
 
-interface FoundCheckpoint {
+interface FoundCheckpoint extends ReadCheckpoint {
   readonly segmentNumber: number
-  readonly checkpoint: Checkpoint
-  readonly envelope: GroupEnvelope
 }
 
 class LogRecovery {
@@ -79,7 +78,7 @@ class LogRecovery {
   async run(): Promise<RecoveredLog> {
     await this.collect()
     if (this.segments.length === 0) return this.nothing()
-    const found = await this.findCheckpoint()
+    const found = (await this.findCheckpoint()) ?? (await this.checkpointOnTheWay())
     if (found !== null) this.beginAt(found)
     else if (!this.hasBegunAnew && (await this.hasTornStart())) return this.nothing()
     else this.beginAtStart()
@@ -156,16 +155,16 @@ class LogRecovery {
     return null
   }
 
-  private async checkpointAt(
-    segment: Segment,
-    position: number,
-  ): Promise<{ checkpoint: Checkpoint; envelope: GroupEnvelope } | null> {
+  private async checkpointAt(segment: Segment, position: number): Promise<ReadCheckpoint | null> {
     const group = await this.groupAt(segment, position)
-    if (group === null || group === 'unreadable' || !isCheckpoint(group.envelope)) return null
-    const { block, at, envelope } = group
-    if (checkGroup(block, at, envelope, this.context.environment.memory) === null) return null
-    const checkpoint = checkpointOf(segment, block.bytes.slice(at + ENVELOPE_BYTES, at + envelope.length), envelope)
-    return checkpoint === null ? null : { checkpoint, envelope }
+    if (group === null || group === 'unreadable') return null
+    return checkpointIn(segment, group, this.context.environment.memory)
+  }
+
+  /** A log without its first groups cannot be walked from the first one there is: only a checkpoint knows what it was. */
+  private async checkpointOnTheWay(): Promise<FoundCheckpoint | null> {
+    if (this.hasBegunAnew || this.segments[0]!.basePosition === 0) return null
+    return checkpointOnTheWay(this.segments, this.source, this.context.environment.memory)
   }
 
   private beginAt({ segmentNumber, checkpoint, envelope }: FoundCheckpoint): void {

@@ -307,6 +307,27 @@ describe('after a restart', () => {
     }
   })
 
+  it('a checkpoint that no header names any more is met on the way from the first slot that is left', async () => {
+    const { test, log, batches } = await filled()
+    expect(await moveStart(test, log, bySize(200 * 1024))).toBe(true)
+    await test.until(() => log.bytesOnDisk <= 5 * 64 * 1024, 'the slots come back')
+    await test.fill(log, 3, { bytes: 3000 })
+    await turn()
+    const image = test.image.copy()
+    for (const name of slotFiles(image)) {
+      for (const position of CHECKPOINT_HEADER_POSITIONS) damage(image, name, position, (page) => page.fill(0))
+    }
+    const again = await TestStore.open(image, ONE_SIZE)
+    const state = new RecordingState()
+    const reopened = await again.open(KEY, state)
+    expect(again.store.recovery.damaged).toEqual([])
+    expect([reopened.startOffset, reopened.filled]).toEqual([log.startOffset, log.filled])
+    expect(state.restored).toEqual(state.state)
+    const read = await again.readAll(reopened, reopened.startOffset)
+    const kept = batches.slice(log.startOffset)
+    expect(Buffer.compare(Buffer.concat(read.slice(0, kept.length)), Buffer.concat(kept))).toBe(0)
+  })
+
   it('a log whose beginning is missing without a start that says so is damaged', async () => {
     const { test, log } = await filled()
     const again = test.image.copy()
