@@ -172,7 +172,13 @@ function drawNetwork(random: SeededRandom): NetworkConditions {
     minLatencyMs: random.pick([0, 0.05, 1]),
     meanLatencyMs: random.logBetween(0.05, 5),
     shredRate: random.pick([0, 0.1, 0.5]),
+    ...drawDatagrams(random.split('datagrams')),
   }
+}
+
+/** From a generator of their own: what came before datagrams stays the same for each seed. */
+function drawDatagrams(random: SeededRandom): Pick<NetworkConditions, 'datagramLossRate' | 'datagramDuplicateRate'> {
+  return { datagramLossRate: random.pick([0, 0.01, 0.1]), datagramDuplicateRate: random.pick([0, 0.01]) }
 }
 
 function drawProducer(random: SeededRandom, topics: readonly TopicOptions[], workMs: number): ProducerPlan {

@@ -16,10 +16,13 @@ export interface NetworkConditions {
   meanLatencyMs: number
   /** Of a delivery to be cut at a random place instead of carrying all that has arrived. */
   shredRate: number
+  /** Of a datagram, besides what a cut path swallows. */
+  datagramLossRate: number
+  datagramDuplicateRate: number
 }
 
 export function goodNetwork(): NetworkConditions {
-  return { minLatencyMs: 0.02, meanLatencyMs: 0.05, shredRate: 0.2 }
+  return { minLatencyMs: 0.02, meanLatencyMs: 0.05, shredRate: 0.2, datagramLossRate: 0, datagramDuplicateRate: 0 }
 }
 
 /** A range of the sender's memory. `taken` is called when the kernel has all of it. */

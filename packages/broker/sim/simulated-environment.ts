@@ -1,5 +1,6 @@
 // The environment of a simulated broker process, and the machine whose disk outlives it.
 import type { Environment, LogFields, Logger } from '#src/environment.js'
+import { nodeCrypto } from '#src/io/node-crypto.js'
 import { DiskImage } from './disk-image.js'
 import type { TearOdds } from './file-image.js'
 import type { SeededRandom } from './random.js'
@@ -85,6 +86,7 @@ export class SimulatedMachine {
       memory,
       disk,
       network,
+      crypto: nodeCrypto,
       cores: { self: 0, count: 1 },
       bootId: `${options.host}-boot-${this.boots}`,
       log: logger((entry) => options.onLog(process, entry)),

@@ -1,9 +1,17 @@
 // The simulated network: listeners, connections between processes, and the ways in which they are lost.
-import { type Listener, type ListenOptions, NetworkError, type NetworkErrorCode } from '#src/environment.js'
+import {
+  type DatagramHandler,
+  type DatagramSocket,
+  type Listener,
+  type ListenOptions,
+  NetworkError,
+  type NetworkErrorCode,
+} from '#src/environment.js'
 import { NetworkPath } from './network-path.js'
 import { type NetworkConditions, Pipe } from './pipe.js'
 import type { SeededRandom } from './random.js'
 import type { Scheduler, SimulatedProcess } from './scheduler.js'
+import { SimulatedDatagrams } from './simulated-datagrams.js'
 
 /** After `end`, how long the other side may take to close. */
 const LINGER_MS = 1000
@@ -218,12 +226,24 @@ export class SimulatedNetwork {
   private readonly hosts = new Set<string>()
   private readonly paths = new Map<string, NetworkPath>()
   private nextPort = FIRST_EPHEMERAL_PORT
+  private readonly udp: SimulatedDatagrams
 
   constructor(
     private readonly scheduler: Scheduler,
     readonly conditions: NetworkConditions,
     private readonly random: SeededRandom,
-  ) {}
+  ) {
+    this.udp = new SimulatedDatagrams(scheduler, this, random.split('datagrams'))
+  }
+
+  /** Binds a UDP address of a host. */
+  datagrams(process: SimulatedProcess, options: ListenOptions, receive: DatagramHandler): Promise<DatagramSocket> {
+    return this.udp.open(process, options, receive)
+  }
+
+  isHost(host: string): boolean {
+    return this.hosts.has(host)
+  }
 
   addHost(host: string): void {
     this.hosts.add(host)

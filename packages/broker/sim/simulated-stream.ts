@@ -1,5 +1,12 @@
 // A broker's end of a simulated connection as a Stream, and the Network that accepts and dials them.
-import { type Block, type Network, NetworkError, type Stream, type StreamHandler } from '#src/environment.js'
+import {
+  type Block,
+  type DatagramSocket,
+  type Network,
+  NetworkError,
+  type Stream,
+  type StreamHandler,
+} from '#src/environment.js'
 import type { Scheduler, SimulatedProcess } from './scheduler.js'
 import type { BlockUse, SimulatedMemory } from './simulated-memory.js'
 import type { Endpoint, SimulatedNetwork } from './simulated-network.js'
@@ -125,6 +132,7 @@ export class SimulatedNetworkSide implements Network {
   private readonly streams = new Set<SimulatedStream>()
   /** What ends each dial that is under way. */
   private readonly dials = new Set<(reason: NetworkError) => void>()
+  private readonly sockets = new Set<DatagramSocket>()
   private closed = false
 
   constructor(
@@ -171,11 +179,18 @@ export class SimulatedNetworkSide implements Network {
     })
   }
 
+  async datagrams(...[options, receive]: Parameters<Network['datagrams']>): ReturnType<Network['datagrams']> {
+    const socket = await this.network.datagrams(this.process, options, receive)
+    this.sockets.add(socket)
+    return socket
+  }
+
   /** Ends what is still connected; resolves when every handler has been told. */
   async close(): Promise<void> {
     this.closed = true
     for (const fail of this.dials) fail(new NetworkError('OTHER', 'connecting failed: the environment is closed'))
     this.network.stopListening(this.process)
+    for (const socket of this.sockets) await socket.close()
     await Promise.all([...this.streams].map((stream) => stream.destroyAndWait()))
   }
 

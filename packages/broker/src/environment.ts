@@ -11,6 +11,7 @@ export interface Environment {
   readonly memory: Memory
   readonly disk: Disk
   readonly network: Network
+  readonly crypto: Crypto
   readonly cores: Cores
   readonly log: Logger
   /**
@@ -48,6 +49,17 @@ export interface Random {
   uint32(): number
   /** Fills with bytes that nobody can guess (identities, producer ids). */
   fill(bytes: Uint8Array): void
+}
+
+/** AES-256-GCM (NIST SP 800-38D). */
+export interface Crypto {
+  /**
+   * What `plain` is under a key, followed by a tag of 16 bytes that vouches for it and for `additional`.
+   * @param key 32 bytes. @param nonce 12 bytes, never the same again under this key: else both messages are open.
+   */
+  seal(key: Uint8Array, nonce: Uint8Array, additional: Uint8Array, plain: Uint8Array): Uint8Array
+  /** What was sealed, or null when it was not sealed with this key, nonce and `additional`, or was changed since. */
+  open(key: Uint8Array, nonce: Uint8Array, additional: Uint8Array, sealed: Uint8Array): Uint8Array | null
 }
 
 export type LogFields = Readonly<Record<string, unknown>>
@@ -220,6 +232,31 @@ export interface Network {
    * no way to the host; BAD_ADDRESS; OTHER, also when the environment is closed meanwhile.
    */
   dial(options: DialOptions, open: (stream: Stream) => StreamHandler): Promise<void>
+  /**
+   * Binds a UDP address; `port` 0 picks a free one. `receive` is called for each datagram that arrives, with the address
+   * it seems to come from, until the socket is closed.
+   * @throws NetworkError ADDRESS_IN_USE, PERMISSION, BAD_ADDRESS.
+   */
+  datagrams(options: ListenOptions, receive: DatagramHandler): Promise<DatagramSocket>
+}
+
+/** A datagram that is not cut into pieces on its way through any network in use. */
+export const MAX_DATAGRAM_BYTES = 1_400
+
+/** `bytes` is valid only during the call. @param from a numeric address, which anybody can make up. */
+export type DatagramHandler = (bytes: Uint8Array, from: { readonly host: string; readonly port: number }) => void
+
+/** Any datagram may be lost, late, twice there, or overtaken by another. */
+export interface DatagramSocket {
+  readonly host: string
+  readonly port: number
+  /**
+   * Sends a copy of `bytes`, at most MAX_DATAGRAM_BYTES; never fails, as nobody would hear of it if it were lost later. A
+   * host name is looked up now and then, not for each datagram.
+   */
+  send(host: string, port: number, bytes: Uint8Array): void
+  /** Ends delivery at once; what is sent afterwards is dropped. */
+  close(): Promise<void>
 }
 
 export type NetworkErrorCode =

@@ -40,6 +40,18 @@ export class Links {
         const { port } = await this.proxyOf(nodeId, to)
         return inner.dial({ host: '127.0.0.1', port, timeoutMs }, open)
       },
+      datagrams: async (options, receive) => {
+        const socket = await inner.datagrams(options, receive)
+        return {
+          host: socket.host,
+          port: socket.port,
+          send: (host, port, bytes) => {
+            const to = this.members.find((member) => member.host === host && member.port === port)
+            if (to === undefined || !this.isCut(nodeId, to.nodeId)) socket.send(host, port, bytes)
+          },
+          close: () => socket.close(),
+        }
+      },
     }
   }
 

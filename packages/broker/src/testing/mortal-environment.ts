@@ -1,6 +1,7 @@
 // An environment that can be killed in the middle of a process: what ran on it never hears of anything again.
 import type {
   Clock,
+  DatagramSocket,
   Disk,
   DiskFile,
   Environment,
@@ -50,6 +51,7 @@ export function mortal(inner: Environment): MortalEnvironment {
     memory: inner.memory,
     disk: mortalDisk(inner.disk, life),
     network: mortalNetwork(inner.network, life),
+    crypto: inner.crypto,
     cores: inner.cores,
     log: mortalLogger(inner.log, life),
     bootId: inner.bootId,
@@ -102,6 +104,16 @@ function mortalNetwork(inner: Network, life: Life): Network {
         return { host, port, close: () => life.guard(() => listener.close()) }
       }),
     dial: (options, open) => life.guard(() => inner.dial(options, opened(open))),
+    datagrams: (options, receive) =>
+      life.guard(async (): Promise<DatagramSocket> => {
+        const socket = await inner.datagrams(options, (bytes, from) => life.run(() => receive(bytes, from)))
+        return {
+          host: socket.host,
+          port: socket.port,
+          send: (host, port, bytes) => life.run(() => socket.send(host, port, bytes)),
+          close: () => life.guard(() => socket.close()),
+        }
+      }),
   }
 }
 

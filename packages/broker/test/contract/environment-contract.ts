@@ -1,6 +1,7 @@
 // The contract of environment.ts as one suite: every side (ring, portable, simulated) must pass it unchanged.
 import { describe } from 'vitest'
 import type { ContractSideFactory } from './contract-side.js'
+import { describeDatagramContract } from './datagram-contract.js'
 import { describeDialContract } from './dial-contract.js'
 import { describeDiskContract } from './disk-contract.js'
 import { describeMemoryContract } from './memory-contract.js'
@@ -14,5 +15,6 @@ export function describeEnvironmentContract(name: string, factory: ContractSideF
     describeDiskContract(factory)
     describeNetworkContract(factory)
     describeDialContract(factory)
+    describeDatagramContract(factory)
   })
 }

@@ -7,7 +7,13 @@ import { Scheduler } from '../../sim/scheduler.js'
 import { SimulatedMachine } from '../../sim/simulated-environment.js'
 import { SimulatedNetwork } from '../../sim/simulated-network.js'
 
-const CONDITIONS = { minLatencyMs: 0.1, meanLatencyMs: 0.1, shredRate: 0 }
+const CONDITIONS = {
+  minLatencyMs: 0.1,
+  meanLatencyMs: 0.1,
+  shredRate: 0,
+  datagramLossRate: 0,
+  datagramDuplicateRate: 0,
+}
 const PORT = 7000
 
 /** What one end of a connection has seen. */

@@ -1,6 +1,7 @@
 // The environment on node:fs and node:net: works wherever Node does, one shard, no native code.
 import type { Environment, Logger } from '../../environment.js'
 import { kernelBootId } from '../boot-id.js'
+import { nodeCrypto } from '../node-crypto.js'
 import { BuddyMemory } from './buddy-memory.js'
 import { PortableClock, PortableRandom } from './portable-clock.js'
 import { PortableNetwork } from './portable-network.js'
@@ -25,6 +26,7 @@ export function createPortableEnvironment(options: PortableEnvironmentOptions): 
     memory,
     disk,
     network,
+    crypto: nodeCrypto,
     cores: { self: 0, count: 1 },
     log: options.logger,
     bootId: kernelBootId(),

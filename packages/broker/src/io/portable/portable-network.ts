@@ -1,6 +1,8 @@
 // TCP listeners and dials of the portable environment on node:net.
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import {
+  type DatagramHandler,
+  type DatagramSocket,
   type DialOptions,
   type Listener,
   type ListenOptions,
@@ -10,6 +12,7 @@ import {
   type Stream,
   type StreamHandler,
 } from '../../environment.js'
+import { NodeDatagrams } from '../node-datagrams.js'
 import { dialAbandoned, dialErrorFrom, dialTimedOut, networkErrorFrom } from './network-errors.js'
 import { PortableStream } from './portable-stream.js'
 import type { Turn } from './turn.js'
@@ -18,12 +21,19 @@ export class PortableNetwork implements Network {
   private readonly servers = new Set<Server>()
   private readonly streams = new Set<PortableStream>()
   private readonly dialling = new Set<{ readonly socket: Socket; readonly address: string }>()
+  private readonly sockets: NodeDatagrams
   private closed = false
 
   constructor(
     private readonly turn: Turn,
     private readonly logger: Logger,
-  ) {}
+  ) {
+    this.sockets = new NodeDatagrams(logger)
+  }
+
+  datagrams(options: ListenOptions, receive: DatagramHandler): Promise<DatagramSocket> {
+    return this.sockets.open(options, receive)
+  }
 
   async listen(options: ListenOptions, accept: (stream: Stream) => StreamHandler): Promise<Listener> {
     const server = createServer({ noDelay: true }, (socket) => {
@@ -83,6 +93,7 @@ export class PortableNetwork implements Network {
     this.closed = true
     for (const { socket, address } of this.dialling) socket.destroy(dialAbandoned(address))
     for (const server of this.servers) this.stopListening(server)
+    await this.sockets.close()
     await Promise.all([...this.streams].map((stream) => stream.destroyAndWait()))
   }
 

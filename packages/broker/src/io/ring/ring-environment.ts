@@ -1,6 +1,7 @@
 // The environment on io_uring: the default on Linux where the kernel and the container allow it.
 import type { Environment, Logger } from '../../environment.js'
 import { kernelBootId } from '../boot-id.js'
+import { nodeCrypto } from '../node-crypto.js'
 import { PortableClock, PortableRandom } from '../portable/portable-clock.js'
 import { RingLoop } from './ring-loop.js'
 import { RingMemory } from './ring-memory.js'
@@ -54,6 +55,7 @@ export function createRingEnvironment(options: RingEnvironmentOptions): Environm
     memory,
     disk,
     network,
+    crypto: nodeCrypto,
     cores: { self: 0, count: 1 },
     log: logger,
     bootId: kernelBootId(),

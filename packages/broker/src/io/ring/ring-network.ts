@@ -2,7 +2,18 @@
 import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { CQE_MORE, closeDescriptor, errnoName, listenOn } from '@millrace/native'
-import type { DialOptions, Listener, ListenOptions, Logger, Network, Stream, StreamHandler } from '../../environment.js'
+import type {
+  DatagramHandler,
+  DatagramSocket,
+  DialOptions,
+  Listener,
+  ListenOptions,
+  Logger,
+  Network,
+  Stream,
+  StreamHandler,
+} from '../../environment.js'
+import { NodeDatagrams } from '../node-datagrams.js'
 import { networkErrorFrom } from '../portable/network-errors.js'
 import { RingDialer } from './ring-dialer.js'
 import type { OperationTarget, RingLoop } from './ring-loop.js'
@@ -21,6 +32,7 @@ export class RingNetwork implements Network {
   private readonly listeners = new Set<RingListener>()
   private readonly streams = new Set<RingStream>()
   private readonly dialer: RingDialer
+  private readonly sockets: NodeDatagrams
   private whenEmpty: (() => void) | null = null
 
   constructor(
@@ -28,6 +40,11 @@ export class RingNetwork implements Network {
     private readonly logger: Logger,
   ) {
     this.dialer = new RingDialer(context.loop, context.buffers)
+    this.sockets = new NodeDatagrams(logger)
+  }
+
+  datagrams(options: ListenOptions, receive: DatagramHandler): Promise<DatagramSocket> {
+    return this.sockets.open(options, receive)
   }
 
   async listen(options: ListenOptions, accept: Open): Promise<Listener> {
@@ -52,7 +69,7 @@ export class RingNetwork implements Network {
 
   /** Destroys what is still connected; resolves when every stream has told its handler. */
   async close(): Promise<void> {
-    await this.dialer.close()
+    await Promise.all([this.dialer.close(), this.sockets.close()])
     await Promise.all([...this.listeners].map((listener) => listener.close()))
     for (const stream of this.streams) stream.destroy()
     if (this.streams.size === 0) return
