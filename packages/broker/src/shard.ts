@@ -11,7 +11,8 @@ import { Partition } from './partition/partition.js'
 import { PartitionState } from './partition/partition-state.js'
 import type { Refusal } from './partition/pending-batch.js'
 import { cutDamage } from './replication/cut-damage.js'
-import type { Groups } from './replication/groups.js'
+import { GroupState } from './replication/group-state.js'
+import { type Groups, isSoleReplica } from './replication/groups.js'
 import type { LogKey, LogStore } from './storage/log-store.js'
 
 export interface ShardOptions {
@@ -63,16 +64,19 @@ export class Shard {
     const { clock, memory } = environment
     const { topicId, durability, codecs } = topic
     const state = new PartitionState()
-    const log = await store.open({ topicId, partition: number, lane: 0 }, state)
-    if (topic.replicas[number]!.length > 1) await cutDamage(log)
+    const groupState = new GroupState(state)
+    const { configurations } = groupState
+    const log = await store.open({ topicId, partition: number, lane: 0 }, groupState)
+    const founders = topic.replicas[number]!
+    const isSole = isSoleReplica({ log, configurations, founders }, nodeId)
+    if (!isSole) await cutDamage(log)
     // What recovery found counts once it is flushed again.
     if (log.flushedIndex < log.filled.index && log.failure === null) await log.flush()
-    const replicas = topic.replicas[number]!
     const partition = new Partition({
       log,
       state,
       nodeId,
-      isSole: replicas.length === 1,
+      wasSole: isSole,
       knownRoute: () => leaders.route(topicId, number),
       onLeadership: ({ route, leads }) => {
         if (leads) leaders.learn([{ topicId, partition: number, route }])
@@ -85,7 +89,7 @@ export class Shard {
       metrics,
     })
     const mode = durability === 'flushed' ? 'flush' : 'write'
-    const group = await groups.add({ key: log.key, log, replicas, mode, owner: partition })
+    const group = await groups.add({ key: log.key, log, configurations, founders, mode, owner: partition })
     partition.join(group)
     group.start()
     await partition.opened()

@@ -14,6 +14,7 @@ import { Fifo } from '../fifo.js'
 import { decodeFields, encodeMessagePack } from '../message-pack.js'
 import { cutDamage } from '../replication/cut-damage.js'
 import type { GroupOwner, LoggedEntry } from '../replication/group-ports.js'
+import { GroupState } from '../replication/group-state.js'
 import type { Groups } from '../replication/groups.js'
 import type { ReplicaGroup } from '../replication/replica-group.js'
 import type { LogKey, LogRead, LogState, LogStore, PartitionLog } from '../storage/log-store.js'
@@ -123,14 +124,23 @@ export class MetadataLog implements GroupOwner {
   /** Takes part in the group from `start` on. @throws StorageError; ProtocolError when a newer version wrote the log. */
   static async open(store: LogStore, options: MetadataLogOptions): Promise<MetadataLog> {
     const committed = new CommittedState()
-    const log = await store.open(METADATA_KEY, committed)
+    const groupState = new GroupState(committed)
+    const { configurations } = groupState
+    const log = await store.open(METADATA_KEY, groupState)
     if (options.members.length > 1) await cutDamage(log)
     const pending = await readCommands(log, committed.nextOffset)
     if (log.flushedIndex < log.filled.index) await log.flush()
     committed.isOpening = false
     const metadata = new MetadataLog(log, committed, pending, options)
     const { groups, members } = options
-    metadata.#group = await groups.add({ key: METADATA_KEY, log, replicas: members, mode: 'flush', owner: metadata })
+    metadata.#group = await groups.add({
+      key: METADATA_KEY,
+      log,
+      configurations,
+      founders: members,
+      mode: 'flush',
+      owner: metadata,
+    })
     return metadata
   }
 

@@ -4,6 +4,7 @@ import { commandOf } from '../cluster/command-batch.js'
 import { METADATA_KEY } from '../cluster/metadata-log.js'
 import { decodeImage, MetadataState } from '../cluster/metadata-state.js'
 import { decodeFields } from '../message-pack.js'
+import { ownerStateOf } from '../replication/group-state.js'
 import { decodeCheckpoint } from '../storage/checkpoint.js'
 import { ENVELOPE_BYTES, GROUP_KINDS, isCheckpoint } from '../storage/group-envelope.js'
 import { indexIntervalOf } from '../storage/slot-layout.js'
@@ -47,6 +48,6 @@ export class TopicNames {
 
   private readCheckpoint(content: Uint8Array, { segment }: WalkedGroup): void {
     const { state } = decodeCheckpoint(content, indexIntervalOf(segment.slot.byteLength))
-    this.state.restore(decodeImage(decodeFields(state)))
+    this.state.restore(decodeImage(decodeFields(ownerStateOf(state))))
   }
 }

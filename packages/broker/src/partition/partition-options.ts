@@ -10,8 +10,8 @@ export interface PartitionOptions {
   readonly log: PartitionLog
   readonly state: PartitionState
   readonly nodeId: number
-  /** No other node has a replica: nobody else can have committed anything. */
-  readonly isSole: boolean
+  /** No other node had a replica when this one was opened: nobody else can have committed anything. */
+  readonly wasSole: boolean
   /** Who leads as far as this node knows, when it does not itself. */
   readonly knownRoute: () => Route
   /** This node has begun or ceased to lead. */

@@ -48,14 +48,14 @@ export class Partition implements GroupOwner {
   #ownRoute: Route | null = null
 
   constructor(options: PartitionOptions) {
-    const { log, state, isSole } = options
+    const { log, state, wasSole } = options
     this.#options = options
     this.#log = log
     this.#state = state
     this.key = log.key
     // Whoever is alone has committed what it has flushed; anybody else has to hear it from a leader.
-    this.highWatermark = isSole ? log.filled.nextOffset : log.startOffset
-    this.committedIndex = isSole ? log.filled.index : log.start.index - 1
+    this.highWatermark = wasSole ? log.filled.nextOffset : log.startOffset
+    this.committedIndex = wasSole ? log.filled.index : log.start.index - 1
     this.#ends = new BatchEnds({ index: log.filled.index, offset: log.filled.nextOffset })
   }
 
@@ -80,7 +80,7 @@ export class Partition implements GroupOwner {
 
   /** Resolves once a replica without others takes batches, or cannot; at once where others have a say. */
   opened(): Promise<void> {
-    if (!this.#options.isSole || this.leads || this.#log.failure !== null) return Promise.resolve()
+    if (!this.#options.wasSole || this.leads || this.#log.failure !== null) return Promise.resolve()
     return new Promise((resolve) => {
       this.#onOpened = resolve
     })
@@ -313,7 +313,7 @@ export class Partition implements GroupOwner {
   get #servedTerm(): number {
     const group = this.#group
     if (group?.isServing === true) return group.term
-    const isAllThereIs = this.#options.isSole && this.#log.failure !== null && this.closed === null
+    const isAllThereIs = group?.membership.isSole === true && this.#log.failure !== null && this.closed === null
     return isAllThereIs ? Math.max(1, group?.term ?? 0, this.#log.filled.term) : 0
   }
 
@@ -359,7 +359,7 @@ export class Partition implements GroupOwner {
    * @throws ProtocolError NOT_LEADER.
    */
   async upToDate(): Promise<void> {
-    if (this.#options.isSole) return
+    if (this.group.membership.isSole) return
     const { refusal } = this
     if (refusal !== null) throw new ProtocolError(refusal.code, refusal.detail)
     await this.group.readBarrier().catch(() => {

@@ -21,7 +21,8 @@ export function electionTimeout<E extends Entry>(state: RaftState<E>): void {
   state.resetTimer()
   state.attempts++
   const isSole = isSoleVoter(state.configuration, state.nodeId)
-  const isPatient = state.isRepairing && !isSole && state.attempts < state.limits.repairingTimeouts
+  // One that decides alone may lack the very change by which it ceased to, and there would be nobody to ask.
+  const isPatient = state.isRepairing && (isSole || state.attempts < state.limits.repairingTimeouts)
   if (isPatient || !mayCampaign(state)) {
     // Nobody is known to lead any more; a candidate that may not stand again follows whoever does.
     if (state.leader !== 0 || state.role !== 'follower') becomeFollower(state, state.term, 0)
@@ -40,6 +41,7 @@ export function electionTimeout<E extends Entry>(state: RaftState<E>): void {
  */
 export function leaderLost<E extends Entry>(state: RaftState<E>): void {
   const { voters } = state.configuration
+  if (voters.length === 0) return
   const place = voters.indexOf(state.nodeId) - voters.indexOf(state.leader)
   const others = (place + voters.length) % voters.length
   state.hurry(1 + 3 * Math.max(0, others - 1))

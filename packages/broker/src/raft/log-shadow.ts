@@ -151,8 +151,8 @@ export class LogShadow {
     return true
   }
 
-  /** Entries before `start` are gone. */
-  moveStart(start: RaftStart): void {
+  /** Entries before `start` are gone; the configuration that the last of them left in force stays. */
+  moveStart(start: Omit<RaftStart, 'configuration'>): void {
     if (start.index <= this.start.index) return
     assert(start.index <= this.lastIndex + 1, 'a log begins at its end or earlier')
     assert(start.previousTerm === this.termAt(start.index - 1), 'the new start names the entry before it')
@@ -160,8 +160,13 @@ export class LogShadow {
     this.runs.splice(0, kept)
     const first = this.runs[0]
     if (first !== undefined) this.runs[0] = { term: first.term, firstIndex: start.index }
-    while ((this.configurations[0]?.index ?? start.index) < start.index) this.configurations.shift()
-    this.start = start
+    let { configuration } = this.start
+    for (let first = this.configurations[0]; first !== undefined && first.index < start.index; ) {
+      configuration = first.configuration
+      this.configurations.shift()
+      first = this.configurations[0]
+    }
+    this.start = { index: start.index, previousTerm: start.previousTerm, configuration }
   }
 
   private runAt(index: number): number {

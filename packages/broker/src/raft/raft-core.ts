@@ -1,6 +1,7 @@
 // The consensus of one group on one node: messages, ticks and completions in, effects out. No promise, clock, socket or byte.
 // Source: D. Ongaro, "Consensus: Bridging Theory and Practice", Stanford 2014; the sections stand at the parts.
 import { assert, unreachable } from '@millrace/protocol'
+import { isJoint } from './configuration.js'
 import {
   electionTimeout,
   hearsLeader,
@@ -90,6 +91,12 @@ export class RaftCore<E extends Entry> {
   /** In force here: the newest in the log, committed or not. */
   get configuration(): Configuration {
     return this.state.configuration
+  }
+
+  /** Whether that cannot be cut off any more, and no change is under way. */
+  get isConfigurationCommitted(): boolean {
+    const { log, commitIndex, configuration } = this.state
+    return log.configurationIndex <= commitIndex && !isJoint(configuration)
   }
 
   get isRepairing(): boolean {
@@ -201,7 +208,7 @@ export class RaftCore<E extends Entry> {
   }
 
   /** Retention: entries before `start`, all committed, are gone here. */
-  logStartMoved(start: RaftStart): void {
+  logStartMoved(start: Omit<RaftStart, 'configuration'>): void {
     assert(start.index <= this.state.commitIndex + 1, 'only what is committed is given up')
     this.state.log.moveStart(start)
   }

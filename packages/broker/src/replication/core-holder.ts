@@ -61,18 +61,19 @@ export class CoreHolder {
   }
 
   #newCore(isRepairing: boolean, committed: number): RaftCore<Entry> {
-    const { key, log, mode, votes, nodeId, configuration, random, leastTerm } = this.options
+    const { key, log, mode, votes, nodeId, configuration, configurations, random, leastTerm } = this.options
+    const { index, previousTerm } = log.start
     const found = votes.find(key)
     return new RaftCore<Entry>({
       nodeId,
       limits: RAFT_LIMITS,
       random,
       hardState: hardStateOf(found, Math.max(log.filled.term, leastTerm)),
-      start: { index: log.start.index, previousTerm: log.start.previousTerm, configuration },
+      start: { index, previousTerm, configuration: configurations.before(index) ?? configuration },
       terms: log.termRuns(),
       lastIndex: log.filled.index,
       durableIndex: durableIndexOf(log, mode),
-      configurations: [],
+      configurations: configurations.from(index),
       committed,
       isRepairing: isRepairing || found === 'lost',
     })

@@ -2,13 +2,16 @@
 import type { Clock, Memory } from '../environment.js'
 import type { Configuration, NodeId } from '../raft/raft-types.js'
 import type { LogKey, PartitionLog } from '../storage/log-store.js'
+import type { GroupConfigurations } from './group-configurations.js'
 import type { GroupOwner, GroupPeers, GroupVotes } from './group-ports.js'
 
 export interface ReplicaGroupOptions {
   readonly key: LogKey
   readonly nodeId: NodeId
-  /** Of a group whose log is new. */
+  /** In force where the log does not say who belongs to the group: nobody, for a replica that is new in an old group. */
   readonly configuration: Configuration
+  /** What the log says; carried by its state. */
+  readonly configurations: GroupConfigurations
   readonly log: PartitionLog
   /** Whether a batch counts once it is flushed, or once it is written. */
   readonly mode: 'flush' | 'write'
@@ -27,6 +30,8 @@ export interface ReplicaGroupOptions {
   readonly damagedOnTheWay: (key: LogKey) => void
   /** This replica holds everything again that it may once have acknowledged. */
   readonly repaired: (key: LogKey) => void
+  /** Whether time matters to this replica may have changed. */
+  readonly needsTicksChanged: () => void
   /** Something was thrown that is nobody's refusal: a bug. */
   readonly report: (error: unknown) => void
 }

@@ -1,8 +1,10 @@
 // All groups that this node has a replica of: they tick together, and messages find them by the key of their log.
 import type { Environment, Timer } from '../environment.js'
+import { isSoleVoter } from '../raft/configuration.js'
 import { RAFT_LIMITS } from '../raft/raft-limits.js'
 import type { Entry, InstallRequest, NodeId, RaftMessage } from '../raft/raft-types.js'
 import type { LogKey, PartitionLog } from '../storage/log-store.js'
+import type { GroupConfigurations } from './group-configurations.js'
 import type { GroupOwner, GroupPeers, GroupVotes, IncomingAppend } from './group-ports.js'
 import type { RepairList } from './repair-list.js'
 import { ReplicaGroup } from './replica-group.js'
@@ -24,28 +26,43 @@ export interface GroupsOptions {
 export interface GroupRequest {
   readonly key: LogKey
   readonly log: PartitionLog
-  /** Nodes that have a replica, the one that should lead first. */
-  readonly replicas: readonly NodeId[]
+  /** What the log says of who belongs to the group. */
+  readonly configurations: GroupConfigurations
+  /** Where it says nothing: nodes that the group began with, the one that should lead first. Nobody: it is new here only. */
+  readonly founders: readonly NodeId[]
   readonly mode: 'flush' | 'write'
   readonly owner: GroupOwner
 }
+
+/**
+ * Whether no other node can have what this one lacks. A log that lacks something may lack the very change by which others
+ * came, so that it is believed only where the group is known to be as it began.
+ */
+export function isSoleReplica({ log, configurations, founders }: SoleQuestion, nodeId: NodeId): boolean {
+  const isFounder = founders.length === 1 && founders[0] === nodeId
+  if (log.lostAcknowledged) return isFounder
+  return configurations.last === null ? isFounder : isSoleVoter(configurations.last, nodeId)
+}
+
+type SoleQuestion = Pick<GroupRequest, 'log' | 'configurations' | 'founders'>
 
 export class Groups {
   readonly #options: GroupsOptions
   /** By topic, then partition: lanes are 0 everywhere today. */
   readonly #byTopic = new Map<number, Map<number, ReplicaGroup>>()
   #timer: Timer | null = null
-  #replicated = 0
+  #stopped = false
 
   constructor(options: GroupsOptions) {
     this.#options = options
   }
 
   /** Makes the replica of this node; it takes part once it is started. @throws DiskError. */
-  async add({ key, log, replicas, mode, owner }: GroupRequest): Promise<ReplicaGroup> {
+  async add(request: GroupRequest): Promise<ReplicaGroup> {
+    const { key, log, configurations, founders, mode, owner } = request
     const { environment, nodeId, starts, votes, peers, report, repairs } = this.#options
     const { clock, memory, random, log: logger } = environment
-    const isAlone = replicas.length === 1
+    const isAlone = isSoleReplica(request, nodeId)
     const isRepairing = !isAlone && (repairs.has(key) || this.#hasLost(key, log, mode))
     if (isRepairing) {
       // Before it says a word: a restart must not forget it.
@@ -63,7 +80,8 @@ export class Groups {
       clock,
       memory,
       report,
-      configuration: { voters: replicas, outgoing: [], learners: [] },
+      configuration: { voters: founders, outgoing: [], learners: [] },
+      configurations,
       isRepairing,
       leastTerm: isAlone && votes.find(key) === 'lost' ? starts : 0,
       damagedOnTheWay: () =>
@@ -73,13 +91,12 @@ export class Groups {
         log.noteWhole().catch(report)
         repairs.remove(key).catch(report)
       },
+      needsTicksChanged: () => this.#schedule(),
       random: (bound) => random.uint32() % bound,
     })
     const ofTopic = this.#byTopic.get(key.topicId) ?? new Map<number, ReplicaGroup>()
     this.#byTopic.set(key.topicId, ofTopic)
     ofTopic.set(key.partition, group)
-    if (!isAlone) this.#replicated++
-    this.#schedule()
     return group
   }
 
@@ -94,7 +111,6 @@ export class Groups {
     if (group === undefined) return
     group.stop()
     this.#byTopic.get(key.topicId)?.delete(key.partition)
-    if (group.core.configuration.voters.length > 1) this.#replicated--
   }
 
   find(key: LogKey): ReplicaGroup | undefined {
@@ -107,6 +123,7 @@ export class Groups {
 
   /** Every replica takes part no more. */
   stop(): void {
+    this.#stopped = true
     this.#timer?.cancel()
     this.#timer = null
     for (const group of this.all()) group.stop()
@@ -133,13 +150,16 @@ export class Groups {
     for (const group of this.all()) group.peerLost(nodeId)
   }
 
-  /** Whoever is alone has nobody to wait for: time matters only to groups with others. */
+  /** Whoever is alone has nobody to wait for: the timer runs while time matters to some group. */
   #schedule(): void {
-    if (this.#timer !== null || this.#replicated === 0) return
-    this.#timer = this.#options.environment.clock.timer(RAFT_LIMITS.tickMs, () => {
+    if (this.#stopped) return
+    this.#timer ??= this.#options.environment.clock.timer(RAFT_LIMITS.tickMs, () => {
       this.#timer = null
-      this.#schedule()
-      for (const group of this.all()) this.#tick(group)
+      for (const group of this.all()) {
+        if (!group.needsTicks) continue
+        this.#schedule()
+        this.#tick(group)
+      }
     })
   }
 

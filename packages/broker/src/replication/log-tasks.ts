@@ -4,6 +4,7 @@ import { Fifo } from '../fifo.js'
 import type { RaftStart } from '../raft/raft-types.js'
 import { type PartitionLog, StorageError } from '../storage/log-store.js'
 import type { LoggedEntry } from './group-ports.js'
+import { encodeBeginning } from './group-state.js'
 import { decodeInstalledState } from './installed-state.js'
 
 interface TaskEvents {
@@ -164,9 +165,9 @@ export class LogTasks {
     this.log.onRoom(() => this.pump())
   }
 
-  async #install({ index, previousTerm }: RaftStart, bytes: Uint8Array): Promise<void> {
+  async #install({ index, previousTerm, configuration }: RaftStart, bytes: Uint8Array): Promise<void> {
     const { offset, state } = decodeInstalledState(bytes)
-    await this.log.installStart({ index, offset, previousTerm }, state)
+    await this.log.installStart({ index, offset, previousTerm }, encodeBeginning(configuration, state))
   }
 
   #cut(work: Promise<void>, done: () => void): void {

@@ -5,6 +5,7 @@ import { RAFT_RETRY_MS } from '../limits.js'
 import type { RaftCore } from '../raft/raft-core.js'
 import type { Configuration, Entry, NodeId } from '../raft/raft-types.js'
 import type { LogKey, PartitionLog } from '../storage/log-store.js'
+import type { GroupConfigurations } from './group-configurations.js'
 import type { GroupOwner } from './group-ports.js'
 import { sealConfiguration, sealTermBegin } from './raft-batch.js'
 
@@ -14,6 +15,7 @@ interface OwnBatchOptions {
   readonly log: PartitionLog
   readonly mode: 'flush' | 'write'
   readonly owner: GroupOwner
+  readonly configurations: GroupConfigurations
   readonly clock: Clock
   readonly memory: Memory
 }
@@ -32,24 +34,32 @@ export class OwnBatches {
     private readonly events: OwnBatchEvents,
   ) {}
 
-  /** Makes the leader's own term count (dissertation, 6.4). */
+  /**
+   * Makes the leader's own term count (dissertation, 6.4). The first leader of a group writes down whom it began with: nodes
+   * that come later have nobody else to learn it from.
+   */
   beginTerm(term: number): boolean {
     if (this.group.core.role !== 'leader' || this.group.core.term !== term) return true
-    const { key, nodeId, log, clock } = this.options
+    const { key, nodeId, log, clock, configurations } = this.options
+    if (!configurations.isKnown) return this.configure(this.group.core.configuration)
     const wallMs = clock.wallMs()
     return this.#append(sealTermBegin(nodeId, key, log.filled.index + 1, wallMs), wallMs, null)
   }
 
   /** Ends a joint configuration (dissertation, 4.3). */
-  leaveJoint(configuration: Configuration): boolean {
-    if (this.group.core.role !== 'leader') return true
+  leaveJoint(configuration: Configuration, term: number): boolean {
+    return this.group.core.role !== 'leader' || this.group.core.term !== term || this.configure(configuration)
+  }
+
+  /** Where this node leads: from now on the group is as `configuration` has it. */
+  configure(configuration: Configuration): boolean {
     const { key, log, clock } = this.options
     const wallMs = clock.wallMs()
     return this.#append(sealConfiguration(configuration, key, log.filled.index + 1, wallMs), wallMs, configuration)
   }
 
   #append(batch: Uint8Array, appendTime: number, configuration: Configuration | null): boolean {
-    const { log, clock, memory, owner, mode } = this.options
+    const { log, clock, memory, owner, mode, configurations } = this.options
     const { term } = this.group.core
     if (!log.hasRoom(LOG_PART_BYTES + batch.length, true)) return false
     const block = memory.allocate(batch.length)
@@ -65,6 +75,7 @@ export class OwnBatches {
       assert(index === this.group.core.lastIndex + 1, 'a leader appends behind everything of its log')
       const written = log.append(block, 0, header, { term, baseOffset, index, appendTime }, mode)
       assert(written, 'the checksum of a batch just sealed holds')
+      if (configuration !== null) configurations.note(index, configuration)
       owner.begun(header, index, appendTime)
       this.group.core.proposed([{ term, configuration, byteLength: LOG_PART_BYTES + header.length }])
       this.events.appended()

@@ -1,31 +1,45 @@
 // One replica of a group: drives the Raft core with a log, votes and peers. Messages, ticks and completions come in one
 // after the other; what the core wants done to the log is done in order, when the log has room for it.
-import { assert, BATCH_CHECKSUM_START, type BatchHeader, LOG_PART_BYTES } from '@millrace/protocol'
+import { assert, type BatchHeader, LOG_PART_BYTES } from '@millrace/protocol'
 import type { Block } from '../environment.js'
-import { RAFT_RETRY_MS } from '../limits.js'
+import type { Membership } from '../raft/membership.js'
 import type { RaftCore } from '../raft/raft-core.js'
-import type { Effect, Entry, InstallRequest, NodeId, RaftMessage, RaftStart } from '../raft/raft-types.js'
+import type {
+  Configuration,
+  Effect,
+  Entry,
+  InstallRequest,
+  NodeId,
+  RaftMessage,
+  RaftStart,
+} from '../raft/raft-types.js'
 import type { TransferRefusal } from '../raft/transfer.js'
 import { type LogKey, type PartitionLog, StorageError } from '../storage/log-store.js'
 import { CoreHolder, durableIndexOf } from './core-holder.js'
+import { EntryGate } from './entry-gate.js'
 import { FollowerReads } from './follower-reads.js'
+import { GroupMembership, type MembershipRefusal } from './group-membership.js'
 import type { ReplicaGroupOptions } from './group-options.js'
 import type { IncomingAppend, LoggedEntry, ReplicaStatus } from './group-ports.js'
 import { encodeInstalledState } from './installed-state.js'
 import { LogTasks } from './log-tasks.js'
 import { OwnBatches } from './own-batches.js'
-import { ReadBarriers } from './read-barriers.js'
+import { notLeading, ReadBarriers } from './read-barriers.js'
+import { mostAdvancedOther, replicaStatuses } from './replica-statuses.js'
 
 type Performed = Effect<Entry>
 
 export class ReplicaGroup {
+  readonly key: LogKey
+  readonly log: PartitionLog
+  readonly membership: GroupMembership
   readonly #holder: CoreHolder
   readonly #options: ReplicaGroupOptions
-  readonly #log: PartitionLog
   readonly #tasks: LogTasks
   readonly #barriers = new ReadBarriers()
   readonly #ownBatches: OwnBatches
   readonly #reads: FollowerReads
+  readonly #gate: EntryGate
   /** The frame whose message the core is looking at. */
   #incoming: IncomingAppend | null = null
   #running = false
@@ -33,20 +47,20 @@ export class ReplicaGroup {
   /** The log fails, or the group is closed: this replica says nothing any more. */
   #stopped = false
   #servingTerm = 0
-  /** Until then, on the monotonic clock, entries are not looked at. */
-  #fullUntilMs = 0
+  #neededTicks = false
 
   constructor(options: ReplicaGroupOptions) {
     const { log } = options
     this.#options = options
-    this.#log = log
+    this.key = options.key
+    this.log = log
     this.#holder = new CoreHolder(options, {
       persisted: () => this.#run(),
       begunAnew: () => options.owner.changed(),
       failed: (error) => this.#fail(error),
     })
     this.#tasks = new LogTasks(log, options, {
-      appended: (entry) => options.owner.followed(entry),
+      appended: (entry) => this.#followed(entry),
       truncated: (lastIndex, sequence) => {
         this.core.truncated(sequence)
         options.owner.truncated(lastIndex)
@@ -64,6 +78,8 @@ export class ReplicaGroup {
       isStopped: () => this.#stopped,
       done: () => this.#run(),
     })
+    this.#gate = new EntryGate(options)
+    this.membership = new GroupMembership(this, options.nodeId, this.#ownBatches)
     log.onAdvance = () => this.#logMoved()
   }
 
@@ -71,18 +87,9 @@ export class ReplicaGroup {
     return this.#holder.core
   }
 
-  /** Takes part from now on. */
+  /** Takes part from now on. What recovery found is durable: it was flushed again before the log was given away. */
   start(): void {
-    // What recovery found is durable: it was flushed again before the log was given away.
     this.#logMoved()
-  }
-
-  get key(): LogKey {
-    return this.#options.key
-  }
-
-  get log(): PartitionLog {
-    return this.#log
   }
 
   /** Whether this node leads and everything committed before its term is known here. */
@@ -98,6 +105,24 @@ export class ReplicaGroup {
     return this.core.leader
   }
 
+  /** In force here: the newest in the log, committed or not; nobody while this node has not heard who belongs to the group. */
+  get configuration(): Configuration {
+    return this.core.configuration
+  }
+
+  /**
+   * Where this node leads: the group is to have other members. Voters come by way of learners that keep up.
+   * @returns why not now, or null: then the change is in the log. @throws StorageError.
+   */
+  changeMembership(target: Membership): MembershipRefusal | null {
+    return this.#isAside ? 'notLeader' : this.membership.change(target)
+  }
+
+  /** Time matters to whoever has others to hear from, and to whoever is about to lead alone. */
+  get needsTicks(): boolean {
+    return !this.#stopped && !this.membership.isByItself
+  }
+
   // -------------------------------------------------------------- what comes in
 
   receive(message: RaftMessage<Entry>): void {
@@ -107,10 +132,7 @@ export class ReplicaGroup {
   }
 
   receiveAppend(append: IncomingAppend): void {
-    // Damaged on its way, or in the memory of the leader: it is as if it had been lost.
-    const isLost =
-      this.#isAside || !this.#takes(append) || !append.message.entries.every((entry) => this.#isWhole(entry))
-    if (isLost) {
+    if (this.#isAside || !this.#gate.lets(append)) {
       append.release()
       return
     }
@@ -124,18 +146,6 @@ export class ReplicaGroup {
 
   get #isAside(): boolean {
     return this.#stopped || this.#holder.beginsAnew
-  }
-
-  #takes({ message }: IncomingAppend): boolean {
-    return message.entries.length === 0 || this.#options.clock.monotonicMs() >= this.#fullUntilMs
-  }
-
-  #isWhole({ block, clientAt, header }: LoggedEntry): boolean {
-    const { memory, damagedOnTheWay } = this.#options
-    const from = clientAt + BATCH_CHECKSUM_START
-    const holds = memory.checksum(block, from, header.length - BATCH_CHECKSUM_START, 0) === header.checksum
-    if (!holds) damagedOnTheWay(this.key)
-    return holds
   }
 
   receiveInstall(message: InstallRequest, state: Uint8Array): void {
@@ -162,22 +172,18 @@ export class ReplicaGroup {
    */
   append(block: Block, at: number, header: BatchHeader, baseOffset: number, appendTime: number): number | null {
     const { term } = this.core
-    const index = this.#log.filled.index + 1
+    const index = this.log.filled.index + 1
     assert(this.mayAppend && index === this.core.lastIndex + 1, 'only a leader appends, behind everything of its log')
-    if (!this.#log.append(block, at, header, { term, baseOffset, index, appendTime }, this.#options.mode)) return null
-    this.#proposed(header)
-    return index
-  }
-
-  #proposed({ length }: BatchHeader): void {
-    this.core.proposed([{ term: this.core.term, configuration: null, byteLength: LOG_PART_BYTES + length }])
+    if (!this.log.append(block, at, header, { term, baseOffset, index, appendTime }, this.#options.mode)) return null
+    this.core.proposed([{ term, configuration: null, byteLength: LOG_PART_BYTES + header.length }])
     this.#schedule()
+    return index
   }
 
   /** Resolves once everything committed before the call is known here. Rejects when this node does not lead any more. */
   readBarrier(): Promise<void> {
-    if (this.#stopped) return Promise.reject(this.#notLeading())
-    const promise = this.#barriers.wait(this.core.requestRead(), () => this.#notLeading())
+    if (this.#stopped) return Promise.reject(notLeading())
+    const promise = this.#barriers.wait(this.core.requestRead())
     this.#run()
     return promise
   }
@@ -196,27 +202,15 @@ export class ReplicaGroup {
 
   /** Asks the follower that is farthest to lead instead. @returns whether this node leads still, and another could. */
   handOver(): boolean {
-    if (this.#stopped || this.core.role !== 'leader') return false
-    const others = this.replicas().filter(({ nodeId, isLearner }) => nodeId !== this.#options.nodeId && !isLearner)
-    if (others.length === 0) return false
-    const best = others.reduce((a, b) => (b.matchIndex > a.matchIndex ? b : a))
+    const heir = this.#stopped || this.core.role !== 'leader' ? 0 : mostAdvancedOther(this.core)
     // Refused while one is under way: that is waited for.
-    this.transferTo(best.nodeId)
-    return true
+    if (heir !== 0) this.transferTo(heir)
+    return heir !== 0
   }
 
   /** What this node knows as a leader of every replica, itself included. */
   replicas(): readonly ReplicaStatus[] {
-    const { configuration, durableIndex, lastIndex } = this.core
-    const { nodeId: self } = this.#options
-    const statusOf = (nodeId: NodeId, isLearner: boolean): ReplicaStatus => {
-      const matchIndex = nodeId === self ? durableIndex : this.core.matchOf(nodeId)
-      return { nodeId, matchIndex, lagBatches: lastIndex - matchIndex, isLearner }
-    }
-    return [
-      ...configuration.voters.map((nodeId) => statusOf(nodeId, false)),
-      ...configuration.learners.map((nodeId) => statusOf(nodeId, true)),
-    ]
+    return replicaStatuses(this.core)
   }
 
   /** Takes part in nothing any more. */
@@ -229,14 +223,10 @@ export class ReplicaGroup {
     this.#options.owner.changed()
   }
 
-  #notLeading(): Error {
-    return new StorageError('CLOSED', 'the replica does not lead any more')
-  }
-
   // -------------------------------------------------------------- what the log says
 
   #logMoved(): void {
-    const log = this.#log
+    const { log } = this
     const { mode, owner } = this.#options
     if (log.failure !== null) {
       this.#fail(log.failure)
@@ -258,7 +248,7 @@ export class ReplicaGroup {
    * restart: nothing of that was acknowledged. It asks for the rest once there is space.
    */
   #diskFull(): void {
-    this.#fullUntilMs = this.#options.clock.monotonicMs() + RAFT_RETRY_MS
+    this.#gate.close()
     this.#tasks.clear()
     this.#holder.beginAnew()
   }
@@ -292,9 +282,13 @@ export class ReplicaGroup {
       this.#running = false
     }
     this.#noteServing()
+    const { needsTicks } = this
+    if (needsTicks && !this.#neededTicks) this.#options.needsTicksChanged()
+    this.#neededTicks = needsTicks
   }
 
   #perform(effect: Performed): void {
+    const { term } = this.core
     switch (effect.kind) {
       case 'persist':
         this.#holder.persist(effect.sequence, effect.hardState)
@@ -333,7 +327,7 @@ export class ReplicaGroup {
         this.#options.repaired(this.key)
         return
       case 'leaveJoint':
-        this.#tasks.whenRoom(() => this.#ownBatches.leaveJoint(effect.configuration))
+        this.#tasks.whenRoom(() => this.#ownBatches.leaveJoint(effect.configuration, term))
         return
     }
   }
@@ -345,7 +339,7 @@ export class ReplicaGroup {
       return
     }
     const state = encodeInstalledState({
-      offset: this.#log.start.offset,
+      offset: this.log.start.offset,
       state: owner.stateToInstall(this.#committedHere),
     })
     this.core.installSent(message.to, peers.sendInstall(message.to, this.key, message, state))
@@ -365,6 +359,12 @@ export class ReplicaGroup {
     this.#options.owner.changed()
   }
 
+  #followed(entry: LoggedEntry): void {
+    const { configurations, owner } = this.#options
+    if (entry.configuration !== null) configurations.note(entry.part.index, entry.configuration)
+    owner.followed(entry)
+  }
+
   #installed(start: RaftStart): void {
     this.core.installed(start)
     this.#options.owner.installed()
@@ -380,12 +380,13 @@ export class ReplicaGroup {
 
   #applyCommit(): void {
     const index = this.#committedHere
-    const { index: startBefore } = this.#log.start
-    this.#log.noteCommitted(index)
+    const { index: startBefore } = this.log.start
+    this.log.noteCommitted(index)
     this.#options.owner.committed(index)
-    const { start } = this.#log
+    const { start } = this.log
     if (start.index !== startBefore) {
-      this.core.logStartMoved({ ...start, configuration: this.core.configuration })
+      this.#options.configurations.forgetBefore(start.index)
+      this.core.logStartMoved(start)
     }
     this.#noteServing()
   }

@@ -307,7 +307,7 @@ class LogRecovery {
       this.index = part.index
       this.term = part.term
       this.nextOffset = endOffsetOf(part.baseOffset, header)
-      this.state.replay(part, header)
+      this.state.replay(part, header, block.bytes, clientAt)
     }
     if (envelope.kind === GROUP_KINDS.batches) segment.index?.note(envelope)
     this.maxTimestamp = Math.max(this.maxTimestamp, envelope.lastTimestamp)

@@ -21,8 +21,11 @@ export interface LogState {
   encodeState(): Uint8Array
   /** Recovery begins from this state (null: from nothing, at the log start). */
   restoreState(state: Uint8Array | null): void
-  /** Recovery passes every batch after that state, in order, client part verified. Views are valid during the call. */
-  replay(part: LogPart, header: BatchHeader): void
+  /**
+   * Recovery passes every batch after that state, in order, client part verified: it begins at `clientAt` of `bytes`, which
+   * are valid during the call.
+   */
+  replay(part: LogPart, header: BatchHeader, bytes: Uint8Array, clientAt: number): void
 }
 
 /** What a log may go beyond before its oldest segments are to go. */

@@ -113,13 +113,13 @@ class Rewind {
   private replayGroup({ block, at, envelope }: FoundGroup): void {
     const batches = checkGroup(block, at, envelope, this.context.environment.memory)
     if (batches === null) throw this.damaged(envelope.position, 'a group fails its checksum')
-    for (const { part, header } of batches) {
+    for (const { part, header, clientAt } of batches) {
       // What was written behind the checkpoint and cut off later has a higher index than what is looked for.
       if (part.index !== this.index + 1 || part.index > this.lastIndex) continue
       this.index = part.index
       this.term = part.term
       this.nextOffset = endOffsetOf(part.baseOffset, header)
-      this.state.replay(part, header)
+      this.state.replay(part, header, block.bytes, clientAt)
     }
   }
 

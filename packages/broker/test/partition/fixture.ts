@@ -8,6 +8,7 @@ import type { Retention } from '#src/partition/log-start-proposal.js'
 import { Partition } from '#src/partition/partition.js'
 import { PartitionState } from '#src/partition/partition-state.js'
 import { type BatchSink, PendingBatch, type Refusal } from '#src/partition/pending-batch.js'
+import { GroupConfigurations } from '#src/replication/group-configurations.js'
 import type { GroupOwner } from '#src/replication/group-ports.js'
 import { ReplicaGroup } from '#src/replication/replica-group.js'
 import { batchOf, type TestRecord } from '../server/batches.js'
@@ -101,6 +102,7 @@ export function groupOf(
     key: log.key,
     nodeId: 1,
     configuration: { voters: [1], outgoing: [], learners: [] },
+    configurations: new GroupConfigurations(),
     log,
     mode: durability === 'flushed' ? 'flush' : 'write',
     isRepairing: false,
@@ -113,6 +115,7 @@ export function groupOf(
     random: () => 0,
     damagedOnTheWay: () => {},
     repaired: () => {},
+    needsTicksChanged: () => {},
     report: (error) => {
       throw error
     },
@@ -152,7 +155,7 @@ export async function openPartition(
     log,
     state,
     nodeId: 1,
-    isSole: true,
+    wasSole: true,
     knownRoute: () => NO_ROUTE,
     onLeadership: () => {},
     durability,

@@ -119,8 +119,8 @@ export class MemoryLogStore implements LogStore {
     this.disk.logs.set(name, stored)
     state.restoreState(stored.state?.bytes ?? stored.baseState)
     const log = new MemoryLog(this, key, stored, state)
-    for (const { part, header } of stored.batches)
-      if (part.index > (stored.state?.index ?? 0)) state.replay(part, header)
+    for (const { part, header, bytes } of stored.batches)
+      if (part.index > (stored.state?.index ?? 0)) state.replay(part, header, bytes, LOG_PART_BYTES)
     this.logs.set(name, log)
     return log
   }
@@ -354,7 +354,7 @@ export class MemoryLog implements PartitionLog {
     this.writtenIndex = this.flushedIndex = lastIndex
     this.starts.truncateTo(lastIndex)
     this.state.restoreState(this.stored.baseState)
-    for (const { part, header } of this.batches) this.state.replay(part, header)
+    for (const { part, header, bytes } of this.batches) this.state.replay(part, header, bytes, LOG_PART_BYTES)
   }
 
   async installStart(start: LogStart, state: Uint8Array | null): Promise<void> {

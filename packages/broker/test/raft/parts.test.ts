@@ -8,6 +8,7 @@ import { assertRaftLimits, RAFT_LIMITS } from '#src/raft/raft-limits.js'
 import type { Configuration, Entry } from '#src/raft/raft-types.js'
 
 const THREE: Configuration = { voters: [1, 2, 3], outgoing: [], learners: [] }
+const TWO: Configuration = { voters: [1, 2], outgoing: [], learners: [] }
 const JOINT: Configuration = { voters: [1, 4, 5], outgoing: [1, 2, 3], learners: [6] }
 
 function entriesOf(...terms: number[]): Entry[] {
@@ -151,13 +152,23 @@ describe('the shadow of the log', () => {
 
   test('its start moves on, and never back', () => {
     const log = shadow([1, 1, 2, 2])
-    log.moveStart({ index: 4, previousTerm: 2, configuration: JOINT })
-    log.moveStart({ index: 2, previousTerm: 1, configuration: THREE })
-    expect([log.start.index, log.lastIndex, log.configuration]).toEqual([4, 4, JOINT])
+    log.moveStart({ index: 4, previousTerm: 2 })
+    log.moveStart({ index: 2, previousTerm: 1 })
+    expect([log.start.index, log.lastIndex, log.configuration]).toEqual([4, 4, THREE])
     expect([2, 3, 4].map((index) => log.termAt(index))).toEqual([0, 2, 2])
-    log.moveStart({ index: 5, previousTerm: 2, configuration: JOINT })
+    log.moveStart({ index: 5, previousTerm: 2 })
     log.append(entriesOf(3))
     expect([4, 5].map((index) => log.termAt(index))).toEqual([2, 3])
+  })
+
+  test('what its start leaves behind stays in force, and what stands behind it is no part of it', () => {
+    const log = shadow([1])
+    log.append([{ term: 1, configuration: JOINT, byteLength: 1 }])
+    log.append([{ term: 1, configuration: TWO, byteLength: 1 }])
+    log.moveStart({ index: 3, previousTerm: 1 })
+    expect([log.start.configuration, log.configuration]).toEqual([JOINT, TWO])
+    log.truncate(2)
+    expect(log.configuration).toEqual(JOINT)
   })
 
   test('an install takes everything away, and counts once it is durable (P figure 2)', () => {

@@ -3,6 +3,7 @@
 import { crc32, LOG_PART_BYTES, readBatchHeader, readLogPart } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import type { HardState } from '#src/raft/raft-types.js'
+import { GroupConfigurations } from '#src/replication/group-configurations.js'
 import type { GroupOwner, GroupPeers, LoggedEntry } from '#src/replication/group-ports.js'
 import { ReplicaGroup } from '#src/replication/replica-group.js'
 import { type LogKey, StorageError } from '#src/storage/log-store.js'
@@ -81,6 +82,7 @@ async function startGroup(
       key: KEY,
       nodeId,
       configuration: { voters, outgoing: [], learners: [] },
+      configurations: new GroupConfigurations(),
       log,
       mode: 'flush',
       isRepairing: false,
@@ -93,6 +95,7 @@ async function startGroup(
       random: (bound) => nodeId % bound,
       damagedOnTheWay: () => {},
       repaired: () => {},
+      needsTicksChanged: () => {},
       report: (error) => {
         throw error
       },
