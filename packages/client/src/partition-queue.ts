@@ -228,11 +228,13 @@ export class PartitionQueue implements BatchSource {
 
   /** Takes down what an attempt has come to; nothing more is sent before `#retryAfter`. */
   #refused(batch: PendingBatch, error: MillraceError, { retry, ambiguous, missesEarlier }: Verdict): void {
-    this.#lastError = error
+    // That one before it is missing says nothing to a user: what was in the way of that one does.
+    const reason = missesEarlier ? (this.#inFlight.all[0]?.lastError ?? this.#lastError ?? error) : error
+    this.#lastError = reason
     this.#draining = true
     batch.missesEarlier = missesEarlier
     if (batch.done) return
-    batch.lastError = error
+    batch.lastError = reason
     if (ambiguous) batch.ambiguous = true
     if (!retry) this.#giveUp(batch, error)
   }
@@ -245,6 +247,8 @@ export class PartitionQueue implements BatchSource {
 
   #acknowledge(batch: PendingBatch, baseOffset: number | null): void {
     batch.onWire = false
+    // What was in the way is so no longer.
+    this.#lastError = null
     this.#inFlight.remove(batch)
     const buffer = this.acks === 'none' ? null : batch.reusableBuffer
     batch.acknowledge(this.partition, baseOffset)

@@ -15,9 +15,14 @@ export function outcomeError(
   return new MillraceError(code, detail, { topic, partition, outcome, cause })
 }
 
-/** @param reason what was in the way last. */
+/**
+ * The time of a batch is up. A full disk is named by its own code: whoever looks after the broker has to act, and sending
+ * again is of no use before that.
+ * @param reason what was in the way last.
+ */
 export function timedOut(deliveryTimeoutMs: number, reason: MillraceError | null): MillraceError {
   const detail = `not acknowledged within ${deliveryTimeoutMs} ms`
-  const why = reason === null ? detail : `${detail}: ${reason.detail}`
-  return new MillraceError('ERR_MILLRACE_DELIVERY_TIMEOUT', why, { cause: reason ?? undefined })
+  if (reason === null) return new MillraceError('ERR_MILLRACE_DELIVERY_TIMEOUT', detail)
+  const code = reason.code === 'ERR_MILLRACE_DISK_FULL' ? reason.code : 'ERR_MILLRACE_DELIVERY_TIMEOUT'
+  return new MillraceError(code, `${detail}: ${reason.detail}`, { cause: reason })
 }

@@ -69,9 +69,10 @@ export class Producer<K, V> {
   /**
    * Sends one record; key and value are encoded and copied before this returns. Resolves when it is acknowledged.
    * Rejects with a MillraceError whose `outcome` is `failed` (surely not in the log) or `unknown`:
-   * ERR_MILLRACE_BUFFER_FULL at once when the buffer is full, DELIVERY_TIMEOUT, DELIVERY_UNKNOWN, CONNECTION before
-   * the first contact, UNKNOWN_TOPIC, SERIALIZATION, CLOSED, and what the broker refuses with. A rejection that
-   * nobody handles does not end the process; it appears on `failures$` and in `flush` and `close` all the same.
+   * ERR_MILLRACE_BUFFER_FULL at once when the buffer is full, DELIVERY_TIMEOUT, DISK_FULL when the broker's disk was full
+   * all that time, DELIVERY_UNKNOWN, CONNECTION before the first contact, UNKNOWN_TOPIC, SERIALIZATION, CLOSED, and what
+   * the broker refuses with. A rejection that nobody handles does not end the process; it appears on `failures$` and in
+   * `flush` and `close` all the same.
    */
   send(key: K | null, value: V | null, options: SendOptions = NO_OPTIONS): Promise<Delivery> {
     let send: SingleSend

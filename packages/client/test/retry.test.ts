@@ -72,7 +72,7 @@ describe('retriable refusals', () => {
   test('ends as DELIVERY_TIMEOUT, failed, when every attempt was refused before anything was appended', async () => {
     const { world, cluster, mill } = begin({ partitions: 1 })
     const producer = mill.producer(Orders, { deliveryTimeoutMs: 5_000 })
-    cluster.produceRule = () => ({ refuse: 'DISK_FULL' })
+    cluster.produceRule = () => ({ refuse: 'OVERLOADED' })
     const startMs = world.nowMs
     const error = await world.failure(producer.send('a', { n: 1 }))
     expect(error).toMatchObject({
@@ -83,6 +83,23 @@ describe('retriable refusals', () => {
     })
     expect(String(error)).toMatch(/scripted/)
     expect(world.nowMs - startMs).toBeLessThan(6_500)
+  })
+
+  test('ends as DISK_FULL where the disk was full all the time, also for what came behind or was never sent', async () => {
+    const { world, cluster, mill } = begin({ partitions: 1 })
+    const producer = mill.producer(Texts, { ...oneEach, deliveryTimeoutMs: 5_000 })
+    await world.result(producer.ready())
+    cluster.produceRule = (batch) => (batch.sequence === 0 ? { refuse: 'DISK_FULL' } : undefined)
+    const failures = await Promise.all(numbers(0, 12).map((value) => world.failure(producer.send('k', value))))
+    for (const error of failures) {
+      expect(error).toMatchObject({ code: 'ERR_MILLRACE_DISK_FULL', outcome: 'failed', retriable: true, partition: 0 })
+      expect(String(error)).toMatch(/not acknowledged within 5000 ms: .*Free or add disk space/)
+    }
+    // One that times out for another reason later is not put down to the disk.
+    cluster.produceRule = () => undefined
+    await world.result(producer.send('k', text(12)))
+    cluster.produceRule = () => ({ refuse: 'OVERLOADED' })
+    expect(await world.failure(producer.send('k', text(13)))).toMatchObject({ code: 'ERR_MILLRACE_DELIVERY_TIMEOUT' })
   })
 
   test('ends as DELIVERY_UNKNOWN when an attempt may be in the log', async () => {

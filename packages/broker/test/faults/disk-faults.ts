@@ -153,11 +153,9 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     await sleep(300)
     disk.capacityBytes = disk.usedBytes + 64 * 1024
     const refusals = await ledger.send(600, 20_000, 1_000)
-    // Batches behind the first that was refused may only hear that one before them is missing.
+    // Those behind the first only hear from the broker that one before them is missing; a slow machine may answer too late.
     expect(refusals).toContain('ERR_MILLRACE_DISK_FULL')
-    expect(
-      refusals.filter((code) => !['ERR_MILLRACE_DISK_FULL', 'ERR_MILLRACE_OUT_OF_ORDER_SEQUENCE'].includes(code)),
-    ).toEqual([])
+    expect(refusals).not.toContain('ERR_MILLRACE_OUT_OF_ORDER_SEQUENCE')
     expect((await ledger.status()).full).toBe(true)
     expect(broker.log()).toMatch(/the disk is full/)
     await ledger.verify()
