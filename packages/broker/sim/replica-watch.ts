@@ -19,6 +19,8 @@ interface Seen {
   term: number
   commitIndex: number
   lastIndex: number
+  /** Of the batch at `lastIndex`. */
+  lastTerm: number
   /** Up to here its committed batches were compared with those of others. */
   comparedIndex: number
 }
@@ -87,11 +89,13 @@ export class ReplicaWatch {
       if (commitIndex < before.commitIndex) {
         this.world.fail('commit-regress', `${where}: committed up to ${commitIndex} after ${before.commitIndex}`)
       }
-      if (lastIndex < before.lastIndex) coverage.count('replica cut off a tail')
+      const isThere = start.index > before.lastIndex || replica.core.termAt(before.lastIndex) === before.lastTerm
+      if (lastIndex < before.lastIndex || !isThere) coverage.count('replica cut off a tail')
       if (start.index > before.lastIndex + 1) coverage.count('replica took over a state')
     } else if (replica.core.isRepairing) coverage.count('replica under repair')
     const comparedIndex = before?.comparedIndex ?? start.index - 1
-    this.seen.set(replica, { term, commitIndex, lastIndex, comparedIndex })
+    const lastTerm = replica.core.termAt(lastIndex)
+    this.seen.set(replica, { term, commitIndex, lastIndex, lastTerm, comparedIndex })
   }
 
   private checkLeader(where: string, node: BrokerNode, replica: ReplicaGroup, group: Group): void {

@@ -36,7 +36,7 @@ export interface MachineOptions {
 
 /** A machine that runs one broker process at a time on its disk. */
 export class SimulatedMachine {
-  readonly disk: DiskImage
+  private inserted: DiskImage
   readonly diskConditions: DiskConditions = healthyDisk()
   /** Kept over restarts: a wrong wall clock stays wrong. */
   wallOffsetMs = 0
@@ -50,12 +50,24 @@ export class SimulatedMachine {
     private readonly random: SeededRandom,
     private readonly options: MachineOptions,
   ) {
-    this.disk = new DiskImage(options.diskBytes)
+    this.inserted = new DiskImage(options.diskBytes)
     network.addHost(options.host)
   }
 
   get environment(): SimulatedEnvironment | null {
     return this.running
+  }
+
+  get disk(): DiskImage {
+    return this.inserted
+  }
+
+  /** While the machine is off, another disk is put in. @returns the one that was there. */
+  swapDisk(disk: DiskImage): DiskImage {
+    if (this.running !== null) throw new Error(`${this.options.host} is running`)
+    const before = this.inserted
+    this.inserted = disk
+    return before
   }
 
   /** A new process on this machine, with the disk as the last one left it. */

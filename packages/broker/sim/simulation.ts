@@ -42,11 +42,16 @@ const PEACE_MS = 90_000
 /** The first of these ends a run: what follows it means nothing. */
 const FATAL: ReadonlySet<string> = new Set(['exception', 'memory', 'no-progress', ...BROKEN_REPLICAS])
 
+/** What happens between the beginning and the end of a run that leaves nothing to chance. */
+export type Script = (run: RunContext) => Promise<void>
+
+/** @param script takes the place of workload, faults and the trial of liveness. */
 export async function runSimulation(
   options: SimulationOptions,
   output: SimulationOutput = QUIET,
+  script: Script | null = null,
 ): Promise<SimulationResult> {
-  const simulation = new Simulation(options, output)
+  const simulation = new Simulation(options, output, script)
   const takeOffTraps = setAmbientTraps()
   const onRejection = (error: unknown) => simulation.fail('exception', `unhandled rejection: ${stackOf(error)}`)
   process.on('unhandledRejection', onRejection)
@@ -73,10 +78,12 @@ class Simulation implements RunContext {
   /** For the report of a run that does not end. */
   private doing = 'it began'
   private hasRead = false
+  private churning: Promise<void> | null = null
 
   constructor(
     readonly options: SimulationOptions,
     private readonly output: SimulationOutput,
+    private readonly script: Script | null,
   ) {
     const { scheduler, coverage } = this
     this.random = new SeededRandom(`run/${options.seed}`)
@@ -169,22 +176,18 @@ class Simulation implements RunContext {
   }
 
   private async scenario(): Promise<void> {
-    const { options, scheduler, population, cluster } = this
+    const { options, population, cluster } = this
     for (const node of cluster.nodes) node.start()
     const operator = population.newClient()
     for (const topic of options.topics) await createTopic(population.adminOf(operator), topic)
-    this.faults.begin()
     cluster.watchLimits()
     if (options.probesBounds) this.probe.begin()
-    for (const [i, plan] of options.producers.entries()) population.workerAt(i).produce(plan, plan.records)
-    for (const [i, plan] of options.consumers.entries()) population.workerAt(i).consume(plan)
-    const churning = options.faults.topicChurnMs === null ? null : churn(this, options.faults.topicChurnMs)
-    await scheduler.sleep(options.workMs)
+    if (this.script === null) await this.liveThroughFaults()
+    else await this.script(this)
     this.isPeaceful = true
-    if (options.triesLiveness) await new LivenessTrial(this, this.faults).suffer()
     this.faults.heal()
     this.doing = 'the churning topic was to be deleted for the last time'
-    await churning
+    await this.churning
     await waitForSends(this)
     this.probe.stop()
     await waitForQuiet(this)
@@ -196,6 +199,17 @@ class Simulation implements RunContext {
     await closeClients(this)
     if (options.rots) await this.rot.suffer()
     for (const node of cluster.nodes) await stopBroker(this, node)
+  }
+
+  private async liveThroughFaults(): Promise<void> {
+    const { options, population, faults } = this
+    faults.begin()
+    for (const [i, plan] of options.producers.entries()) population.workerAt(i).produce(plan, plan.records)
+    for (const [i, plan] of options.consumers.entries()) population.workerAt(i).consume(plan)
+    if (options.faults.topicChurnMs !== null) this.churning = churn(this, options.faults.topicChurnMs)
+    await this.scheduler.sleep(options.workMs)
+    this.isPeaceful = true
+    if (options.triesLiveness) await new LivenessTrial(this, faults).suffer()
   }
 
   async until(what: string | (() => string), holds: () => boolean): Promise<void> {

@@ -26,7 +26,7 @@ async function report(flags: readonly string[], args: readonly string[]): Promis
 }
 
 describe('the simulation', () => {
-  it('finds nothing in a handful of seeds, and repeats each exactly', { timeout: 60_000 }, async () => {
+  it('finds nothing in a handful of seeds, and repeats each exactly', { timeout: 120_000 }, async () => {
     for (const seed of [1, 2]) {
       const first = await runSimulation(optionsOf(seed))
       const second = await runSimulation(optionsOf(seed))
