@@ -4,7 +4,8 @@ import { once } from 'node:events'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { optionsOf } from './options.js'
+import { FOCUS_NAMES, focusNamed } from './focus.js'
+import { optionsOf, type SimulationOptions } from './options.js'
 import { runSimulation } from './simulation.js'
 import { add, emptyReport, merge, type Report, summaryOf } from './simulation-report.js'
 import type { SimulationResult } from './simulation-result.js'
@@ -17,22 +18,24 @@ const USAGE = `npm run sim -- [--seeds N] [--first S] [--seed S] [--json] [--tra
   --keep-going  go on after a failure
   --trace     print every event of the one seed
   --brokers N  so many in each cluster, instead of what the seed draws
+  --focus F   every run dwells on one of: ${FOCUS_NAMES.join(', ')}
   --workers W  so many processes share the seeds (2, or as many as there are cores)
   --json      end with one line of JSON`
 
-function tellFailure(result: SimulationResult, brokers: number | null): void {
+function tellFailure(result: SimulationResult, { brokers, focus }: Run): void {
   console.log(
     `\nseed ${result.seed} failed after ${result.events} events, ${result.virtualMs.toFixed(0)} ms virtual time`,
   )
   for (const { invariant, message } of result.failures.slice(0, 10)) console.log(`  ${invariant}: ${message}`)
-  const size = brokers === null ? '' : ` --brokers ${brokers}`
-  console.log(`replay: npm run sim -- --seed ${result.seed}${size}`)
+  const options = `${brokers === null ? '' : ` --brokers ${brokers}`}${focus === null ? '' : ` --focus ${focus}`}`
+  console.log(`replay: npm run sim -- --seed ${result.seed}${options}`)
 }
 
 interface Run {
   readonly first: number
   readonly seeds: number
   readonly brokers: number | null
+  readonly focus: string | null
   readonly keepsGoing: boolean
   readonly isOne: boolean
   readonly traces: boolean
@@ -41,17 +44,24 @@ interface Run {
 /** Less is not worth a process of its own. */
 const FEWEST_SEEDS = 10
 
+function optionsFor(seed: number, { brokers, focus }: Run): SimulationOptions {
+  if (focus === null) return optionsOf(seed, brokers)
+  const { brokers: usual, apply } = focusNamed(focus)
+  return apply(optionsOf(seed, brokers ?? usual))
+}
+
 async function runSeeds(report: Report, run: Run): Promise<void> {
-  const { first, seeds, brokers, keepsGoing, isOne, traces } = run
+  const { first, seeds, keepsGoing, isOne, traces } = run
   for (let seed = first; seed < first + seeds; seed++) {
-    if (isOne) console.log(JSON.stringify(optionsOf(seed, brokers), null, 2))
-    const result = await runSimulation(optionsOf(seed, brokers), {
+    const options = optionsFor(seed, run)
+    if (isOne) console.log(JSON.stringify(options, null, 2))
+    const result = await runSimulation(options, {
       onLog: !isOne ? null : (line) => console.log(line),
       onTrace: traces && isOne ? (line) => console.log(line) : null,
     })
     add(report, result)
     if (result.failures.length > 0) {
-      tellFailure(result, brokers)
+      tellFailure(result, run)
       if (!keepsGoing) break
     } else if (!isOne && report.seeds % 20 === 0) {
       console.log(
@@ -72,6 +82,7 @@ async function runShared(report: Report, run: Run, workers: number): Promise<voi
       const args = ['--first', String(first), '--seeds', String(seeds), '--workers', '1', '--json']
       if (run.keepsGoing) args.push('--keep-going')
       if (run.brokers !== null) args.push('--brokers', String(run.brokers))
+      if (run.focus !== null) args.push('--focus', run.focus)
       const self = fileURLToPath(import.meta.url)
       const child = spawn(process.execPath, [...process.execArgv, self, ...args], {
         stdio: ['ignore', 'pipe', 'inherit'],
@@ -101,6 +112,7 @@ async function main(): Promise<void> {
       'keep-going': { type: 'boolean', default: false },
       trace: { type: 'boolean', default: false },
       brokers: { type: 'string' },
+      focus: { type: 'string' },
       workers: { type: 'string', default: String(Math.min(2, availableParallelism())) },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -121,6 +133,7 @@ async function main(): Promise<void> {
     first,
     seeds,
     brokers,
+    focus: values.focus ?? null,
     keepsGoing: values['keep-going'],
     isOne: one !== null,
     traces: values.trace,

@@ -25,6 +25,8 @@ export interface Mutant {
   readonly invariant: string
   /** Which program is to find it. */
   readonly runner: MutantRunner
+  /** What the simulator is to dwell on; null for runs of every kind. */
+  readonly focus: string | null
   /** Paths from the root, such as `packages/broker/src/storage/flusher.ts`. */
   readonly files: readonly string[]
 }
@@ -44,7 +46,7 @@ async function readMutant(name: string, path: string): Promise<Mutant> {
   if (runner === undefined) throw new Error(`${name}: Runner is one of ${RUNNERS.join(', ')}, not ${named}`)
   const files = [...text.matchAll(/^\+\+\+ b\/(.+)$/gm)].map((match) => match[1]!)
   if (files.length === 0) throw new Error(`${name} changes no file`)
-  return { name: basename(name, '.patch'), patch: path, invariant, runner, files }
+  return { name: basename(name, '.patch'), patch: path, invariant, runner, focus: field('Focus') ?? null, files }
 }
 
 export class MutantTree {

@@ -71,6 +71,7 @@ async function runProgram(
   const args = [join(tree.root, 'packages', 'broker', 'dist-dev', 'sim', file), '--first', String(first)]
   args.push(amount, String(count), '--json')
   if (mutant.runner === 'crash') args.push('--until', mutant.invariant)
+  if (mutant.focus !== null) args.push('--focus', mutant.focus)
   // Whoever is stopped must not leave others running.
   if (mutant.runner === 'crash' || mutant.runner === 'sim') args.push('--workers', '1')
   const child = spawn(process.execPath, args, { cwd: tree.root, stdio: ['ignore', 'pipe', 'ignore'] })
