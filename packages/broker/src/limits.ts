@@ -171,6 +171,8 @@ export const MAX_UNFLUSHED_BYTES = 8 * 1024 * 1024
 export const MAX_GROUP_BYTES = MAX_BATCH_BYTES + 4096
 /** While a group of a log is under way the next one gathers to this size before it follows. */
 export const GATHER_BYTES = 128 * 1024
+/** Flushes of the device under way at the same time; those that wait are joined by the kernel. */
+export const FLUSHES_IN_FLIGHT = 8
 /** Groups of one log being written at the same time. */
 export const WRITES_IN_FLIGHT = 4
 /** Memory in which a busy log assembles its groups is taken in pieces of this size. */

@@ -1,7 +1,8 @@
-// One flush at a time for the whole volume: it covers every write of every log that had completed when it began.
+// Flushes of the whole volume: each covers every write of every log that had completed when it began.
 import type { Clock, DiskFile, Timer, Volume } from '../environment.js'
 import type { Latch } from './latch.js'
 import type { StorageCounters } from './storage-counters.js'
+import type { StorageLimits } from './storage-limits.js'
 
 /** A file of the volume that a flush covers. */
 export interface FlushedFile {
@@ -14,10 +15,17 @@ export interface FlushedFile {
 
 /** A log with bytes that are written and not flushed. */
 export interface FlushClient {
-  /** A flush that covers everything written so far is about to be submitted. */
+  /** A flush that covers everything written so far is about to be submitted; others may be under way. */
   flushBegins(): void
-  /** That flush is done. */
+  /** That flush is done. Flushes end in the order in which they began. */
   flushEnded(): void
+}
+
+interface FlushUnderWay {
+  readonly clients: ReadonlySet<FlushClient>
+  /** Nothing but a flush of the device: several may be under way. */
+  readonly isPlain: boolean
+  isDone: boolean
 }
 
 export class Flusher {
@@ -26,14 +34,20 @@ export class Flusher {
   private dirty = new Set<FlushedFile>()
   private timer: Timer | null = null
   private scheduled = false
-  private flushing = false
   private wantedAgain = false
+  /**
+   * Oldest first. A flush of the device that waits for another is joined with it by the kernel and begins the moment
+   * that one ends, so the disk does not stand still while a turn goes by.
+   * Invariant: nobody hears that a flush is done before all older ones are, so that no failure is overtaken by what a
+   * younger one says of the same bytes.
+   */
+  private readonly underWay: FlushUnderWay[] = []
 
   constructor(
     private readonly volume: Volume,
     private readonly clock: Clock,
     private readonly latch: Latch,
-    private readonly intervalMs: number,
+    private readonly limits: Pick<StorageLimits, 'flushIntervalMs' | 'flushesInFlight'>,
     private readonly counters: StorageCounters,
   ) {}
 
@@ -46,7 +60,7 @@ export class Flusher {
   enlist(client: FlushClient, now: boolean): void {
     this.clients.add(client)
     if (now) this.request()
-    else this.timer ??= this.clock.timer(this.intervalMs, () => this.request())
+    else this.timer ??= this.clock.timer(this.limits.flushIntervalMs, () => this.request())
   }
 
   /** The client hears of the next flush, whoever asks for it. */
@@ -73,10 +87,6 @@ export class Flusher {
 
   /** Flushes at the end of this turn, so that writes completing in the same turn are covered. */
   request(): void {
-    if (this.flushing) {
-      this.wantedAgain = true
-      return
-    }
     if (this.scheduled) return
     this.scheduled = true
     this.clock.defer(() => {
@@ -86,13 +96,20 @@ export class Flusher {
   }
 
   private async run(): Promise<void> {
+    if (this.latch.failure !== null) return
+    const isPlain = this.isPlain()
+    if (!this.mayBegin(isPlain)) {
+      this.wantedAgain = true
+      return
+    }
     this.timer?.cancel()
     this.timer = null
-    if (this.latch.failure !== null || (this.clients.size === 0 && this.dirty.size === 0)) return
+    if (this.clients.size === 0 && this.dirty.size === 0) return
     const { clients, dirty } = this
     this.clients = new Set()
     this.dirty = new Set()
-    this.flushing = true
+    const flush: FlushUnderWay = { clients, isPlain, isDone: false }
+    this.underWay.push(flush)
     for (const client of clients) client.flushBegins()
     try {
       await this.flush(dirty)
@@ -100,13 +117,33 @@ export class Flusher {
       this.latch.fail('a flush', cause)
       return
     }
-    this.flushing = false
+    flush.isDone = true
     this.counters.flushes++
-    for (const client of clients) client.flushEnded()
-    if (this.wantedAgain) {
-      this.wantedAgain = false
-      this.request()
+    this.tellEnded()
+  }
+
+  /** Whether what is to be flushed now needs nothing but a flush of the device. */
+  private isPlain(): boolean {
+    if (this.volume.flushMethod !== 'device') return false
+    for (const { writtenThrough, needsDirectorySync } of this.dirty) {
+      if (!writtenThrough || needsDirectorySync) return false
     }
+    return true
+  }
+
+  private mayBegin(isPlain: boolean): boolean {
+    const { underWay } = this
+    if (underWay.length === 0) return true
+    return isPlain && underWay.length < this.limits.flushesInFlight && underWay.every((flush) => flush.isPlain)
+  }
+
+  private tellEnded(): void {
+    while (this.latch.failure === null && this.underWay[0]?.isDone === true) {
+      for (const client of this.underWay.shift()!.clients) client.flushEnded()
+    }
+    if (!this.wantedAgain) return
+    this.wantedAgain = false
+    this.request()
   }
 
   /** Invariant: submitted only for writes that have completed, hence one flush covers all of them. */

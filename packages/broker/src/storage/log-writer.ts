@@ -37,7 +37,8 @@ export class LogWriter implements FlushClient {
   /** Submitted and not flushed, in order; the first `writtenCount` are written without a gap. */
   private submitted: Group[] = []
   private writtenCount = 0
-  private flushingCount = 0
+  /** Of each flush under way, how many of `submitted` it covers; ascending. */
+  private flushing: number[] = []
   private writesInFlight = 0
   private urgentUnderWay = 0
   private turnScheduled = false
@@ -259,16 +260,17 @@ export class LogWriter implements FlushClient {
   // -------------------------------------------------------------- flushing
 
   flushBegins(): void {
-    this.flushingCount = this.writtenCount
+    this.flushing.push(this.writtenCount)
     this.flushWanted = false
   }
 
   flushEnded(): void {
     if (this.stopped) return
-    const flushed = this.submitted.slice(0, this.flushingCount)
-    this.submitted = this.submitted.slice(this.flushingCount)
-    this.writtenCount -= this.flushingCount
-    this.flushingCount = 0
+    const count = this.flushing.shift()!
+    const flushed = this.submitted.slice(0, count)
+    this.submitted = this.submitted.slice(count)
+    this.writtenCount -= count
+    this.flushing = this.flushing.map((covered) => covered - count)
     for (const group of flushed) this.groupFlushed(group)
     if (flushed.length > 0) this.events.onAdvance()
     this.pump()

@@ -76,7 +76,7 @@ function makeContext(
   const identity = { clusterId, nodeId, diskId }
   const appendMemory = new AppendMemory(memory, limits.appendMemoryBytes)
   const frames = new PagePool(memory, clock, limits.frameBytes, limits.cacheBytes)
-  const flusher = new Flusher(volume, clock, latch, limits.flushIntervalMs, counters)
+  const flusher = new Flusher(volume, clock, latch, limits, counters)
   const flush = (slot: Slot): Promise<void> => {
     flusher.wrote(slot)
     return flusher.flushed()

@@ -8,6 +8,7 @@ import {
   CHECKPOINT_BYTES,
   FILL_BYTES_PER_SECOND,
   FLUSH_INTERVAL_MS,
+  FLUSHES_IN_FLIGHT,
   FRAME_BYTES,
   GATHER_BYTES,
   MAX_GROUP_BYTES,
@@ -33,6 +34,7 @@ export interface StorageLimits {
   readonly reserveBytes: number
   readonly fillBytesPerSecond: number
   readonly flushIntervalMs: number
+  readonly flushesInFlight: number
   readonly maxUnflushedBytes: number
   /** Smaller than the default only where the owner of the logs appends no larger batches. */
   readonly maxGroupBytes: number
@@ -58,6 +60,7 @@ export const DEFAULT_STORAGE_LIMITS: StorageLimits = {
   reserveBytes: RESERVE_BYTES,
   fillBytesPerSecond: FILL_BYTES_PER_SECOND,
   flushIntervalMs: FLUSH_INTERVAL_MS,
+  flushesInFlight: FLUSHES_IN_FLIGHT,
   maxUnflushedBytes: MAX_UNFLUSHED_BYTES,
   maxGroupBytes: MAX_GROUP_BYTES,
   gatherBytes: GATHER_BYTES,
@@ -95,7 +98,7 @@ export function storageLimits(replaced: Partial<StorageLimits> = {}): StorageLim
   assert(frameBytes % BLOCK_BYTES === 0, 'frames are made of blocks')
   assert(limits.cacheBytes >= 2 * maxGroupBytes + 4 * frameBytes, 'the largest batch can be read')
   assert(limits.voteAreaBytes % BLOCK_BYTES === 0 && limits.voteAreaBytes >= 2 * BLOCK_BYTES, 'votes can be journaled')
-  assert(limits.writesInFlight >= 1 && limits.reserveSlots >= 1, 'work can go on')
+  assert(limits.writesInFlight >= 1 && limits.flushesInFlight >= 1 && limits.reserveSlots >= 1, 'work can go on')
   return limits
 }
 
