@@ -47,7 +47,7 @@ function optionsFor(topic: TopicOptions): SimulationOptions {
   const options = optionsOf(SEED, 3)
   return {
     ...options,
-    network: { minLatencyMs: 0.05, meanLatencyMs: 0.1, shredRate: 0.1 },
+    network: { ...options.network, minLatencyMs: 0.05, meanLatencyMs: 0.1, shredRate: 0.1 },
     clocks: options.clocks.map(() => ({ clockRate: 1, wallOffsetMs: 0 })),
     topics: [topic],
     producers: [],
