@@ -70,7 +70,7 @@ export class Connection {
   readonly #handler: ConnectionHandler
   readonly #options: ConnectionOptions
   readonly #link: Link
-  readonly #decoder = new FrameDecoder(MAX_FRAME_BYTES_BEFORE_HELLO, (header, payload) => this.#take(header, payload))
+  readonly #decoder: FrameDecoder
   readonly #pending = new Map<number, PendingRequest>()
   #state: 'opening' | 'ready' | 'closed' = 'opening'
   #farewell: MillraceError | null = null
@@ -96,6 +96,8 @@ export class Connection {
     this.#environment = environment
     this.#handler = handler
     this.#options = options
+    const take = (header: FrameHeader, payload: Uint8Array): void => this.#take(header, payload)
+    this.#decoder = new FrameDecoder(MAX_FRAME_BYTES_BEFORE_HELLO, take, environment.allocate)
     this.#openTimer = environment.timer(options.openTimeoutMs, () => {
       this.#openTimer = null
       this.#environment.defer(() => {
@@ -104,7 +106,9 @@ export class Connection {
     })
     this.#link = environment.dial(target.host, target.port, {
       onOpen: () => this.#sayHello(),
-      onBytes: (chunk) => this.#receive(chunk),
+      onBytes: (chunk) => this.#receive((decoder) => decoder.push(chunk)),
+      room: () => this.#decoder.room,
+      onFilled: (byteLength) => this.#receive((decoder) => decoder.filled(byteLength)),
       onDrain: () => {
         if (this.#state === 'ready') handler.onDrain()
       },
@@ -210,11 +214,11 @@ export class Connection {
     this.#link.write([encodeFrame(hello, message, { id: this.nextId() })])
   }
 
-  #receive(chunk: Uint8Array): void {
+  #receive(take: (decoder: FrameDecoder) => void): void {
     if (this.#state === 'closed') return
     this.#lastReceivedMs = this.#environment.monotonicMs()
     try {
-      this.#decoder.push(chunk)
+      take(this.#decoder)
     } catch (cause) {
       this.#end(this.#wrap(cause))
     }

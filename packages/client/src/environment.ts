@@ -12,6 +12,13 @@ export interface LinkHandler {
   onOpen(): void
   /** Bytes arrived in order. The chunk belongs to the receiver from now on and is never reused. */
   onBytes(chunk: Uint8Array): void
+  /**
+   * Where the next bytes belong, if there is a place for them; null otherwise. A link that can receives them there and
+   * says how many with `onFilled` instead of `onBytes`; it asks anew each time.
+   */
+  room?(): Uint8Array | null
+  /** The next `byteLength` bytes stand at the beginning of what `room` returned last. */
+  onFilled?(byteLength: number): void
   /** `unsentBytes` has fallen to zero after a write. */
   onDrain(): void
   /** Called once, last; also when the connection could not be opened. `error` is null after an orderly end. */
@@ -54,6 +61,8 @@ export interface ClientEnvironment {
   fillRandom(bytes: Uint8Array): void
   /** Opens a TCP connection; names are resolved anew on every dial. */
   dial(host: string, port: number, handler: LinkHandler): Link
+  /** Memory for bytes that are about to arrive; it may hold anything. Zeroed memory where the platform has no other. */
+  allocate?(byteLength: number): Uint8Array
   /** CRC-32 (IEEE) continued from `seed`. */
   checksum(bytes: Uint8Array, seed: number): number
   readonly codec: ClientCodec

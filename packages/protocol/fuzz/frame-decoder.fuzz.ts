@@ -19,8 +19,11 @@ const FRAMES = MESSAGE_SAMPLES.map(({ codec, message, extra, id, timeMs }) =>
   concat([encodeFrame(codec, message, { id, timeMs, extraPayloadBytes: extra.length }), extra]),
 )
 
-/** The frames and the end of a stream as text. `lengths` cut it into chunks; the last one takes the rest. */
-function decode(stream: Uint8Array, maxFrameBytes: number, lengths: readonly number[]): string {
+/**
+ * The frames and the end of a stream as text. `lengths` cut it into chunks; the last one takes the rest. With `inPlace`,
+ * what of a chunk belongs into the decoder's room is put there.
+ */
+function decode(stream: Uint8Array, maxFrameBytes: number, lengths: readonly number[], inPlace = false): string {
   const seen: string[] = []
   const decoder = new FrameDecoder(maxFrameBytes, (header, payload) => {
     if (payload.length !== header.length) throw new Error(`${payload.length} bytes for a frame of ${header.length}`)
@@ -29,7 +32,12 @@ function decode(stream: Uint8Array, maxFrameBytes: number, lengths: readonly num
   let at = 0
   try {
     for (const length of [...lengths, stream.length]) {
-      decoder.push(stream.subarray(at, at + length))
+      const chunk = stream.subarray(at, at + length)
+      const room = inPlace ? decoder.room : null
+      const placed = Math.min(chunk.length, room?.length ?? 0)
+      room?.set(chunk.subarray(0, placed))
+      if (room !== null) decoder.filled(placed)
+      decoder.push(chunk.subarray(placed))
       at = Math.min(stream.length, at + length)
       if (decoder.pendingBytes > FRAME_HEADER_BYTES + maxFrameBytes) throw new Error('more held than one frame')
     }
@@ -50,7 +58,7 @@ export function run({ seed, iterations }: { seed: number; iterations: number }):
     const whole = decode(stream, maxFrameBytes, [])
     const longest = random.oneIn(2) ? 20 : 400
     const lengths = Array.from({ length: random.below(40) }, () => random.below(longest))
-    const chunked = decode(stream, maxFrameBytes, lengths)
+    const chunked = decode(stream, maxFrameBytes, lengths, random.oneIn(2))
     if (chunked !== whole) throw new Error(`in chunks of ${lengths}:\n${chunked}\n\nat once:\n${whole}`)
   }
   return iterations

@@ -1,4 +1,5 @@
 // Cuts a byte stream into frames, whatever the chunks it arrives in. Bounded; knows nothing of sockets.
+import { assert } from './assert.js'
 import { ProtocolError } from './errors.js'
 import { nameForeignProtocol } from './foreign-protocol.js'
 import { FRAME_HEADER_BYTES, type FrameHeader, REQUIRED_FEATURE_FLAGS, readFrameHeader } from './frame.js'
@@ -6,12 +7,13 @@ import { FRAME_HEADER_BYTES, type FrameHeader, REQUIRED_FEATURE_FLAGS, readFrame
 export type FrameCallback = (header: FrameHeader, payload: Uint8Array) => void
 
 /**
- * Frames that lie whole inside a chunk are handed out as views of it, others are gathered once.
- * `maxFrameBytes` may be changed between frames (it grows once HELLO is answered).
+ * Frames that lie whole inside a chunk are handed out as views of it, others are gathered once: by `push`, or by whoever
+ * receives straight into `room`. `maxFrameBytes` may be changed between frames (it grows once HELLO is answered).
  */
 export class FrameDecoder {
   maxFrameBytes: number
   readonly #onFrame: FrameCallback
+  readonly #allocate: (byteLength: number) => Uint8Array
   #header: FrameHeader | null = null
   readonly #headerBytes = new Uint8Array(FRAME_HEADER_BYTES)
   readonly #headerView = new DataView(this.#headerBytes.buffer)
@@ -20,14 +22,36 @@ export class FrameDecoder {
   #payloadFilled = 0
   #first = true
 
-  constructor(maxFrameBytes: number, onFrame: FrameCallback) {
+  /** @param allocate memory for a frame that is gathered; it may hold anything, since it is handed out when it is full. */
+  constructor(
+    maxFrameBytes: number,
+    onFrame: FrameCallback,
+    allocate: (byteLength: number) => Uint8Array = (byteLength) => new Uint8Array(byteLength),
+  ) {
     this.maxFrameBytes = maxFrameBytes
     this.#onFrame = onFrame
+    this.#allocate = allocate
   }
 
   /** Bytes of an unfinished frame that are held. */
   get pendingBytes(): number {
     return this.#headerFilled + this.#payloadFilled
+  }
+
+  /**
+   * Where the rest of a payload belongs whose beginning has come; null at any other place of the stream. The next bytes
+   * of the stream may be put there instead of being pushed: `filled` says how many.
+   */
+  get room(): Uint8Array | null {
+    return this.#payload === null ? null : this.#payload.subarray(this.#payloadFilled)
+  }
+
+  /** The next `byteLength` bytes of the stream stand at the beginning of `room`. Calls back when they complete the frame. */
+  filled(byteLength: number): void {
+    const payload = this.#payload
+    assert(payload !== null && byteLength <= payload.length - this.#payloadFilled, 'only room that there is is filled')
+    this.#payloadFilled += byteLength
+    if (this.#payloadFilled === payload.length) this.#finish(this.#header!, payload)
   }
 
   /**
@@ -77,7 +101,7 @@ export class FrameDecoder {
         this.#finish(header, chunk.subarray(at, at + header.length))
         return at + header.length
       }
-      this.#payload = new Uint8Array(header.length)
+      this.#payload = this.#allocate(header.length)
       this.#payloadFilled = 0
     }
     const taken = Math.min(header.length - this.#payloadFilled, left)

@@ -100,6 +100,56 @@ describe('the frame decoder', () => {
     expect(buffers[1]).not.toBe(frame.buffer)
   })
 
+  it('finds the same frames when what belongs into its room is put there', () => {
+    const lengths = fc.array(fc.oneof(fc.nat(40), fc.nat(2000)), { maxLength: 60 })
+    fc.assert(
+      fc.property(lengths, fc.array(fc.boolean(), { minLength: 1, maxLength: 7 }), (wanted, inPlace) => {
+        const { decoder, frames } = collect(MAX_FRAME_BYTES)
+        let at = 0
+        for (const [i, length] of [...wanted, ...Array<number>(STREAM.length).fill(STREAM.length)].entries()) {
+          if (at === STREAM.length) break
+          const { room } = decoder
+          if (room !== null && inPlace[i % inPlace.length]!) {
+            const bytes = STREAM.subarray(at, at + Math.min(length, room.length))
+            room.set(bytes)
+            decoder.filled(bytes.length)
+            at += bytes.length
+          } else {
+            decoder.push(STREAM.subarray(at, at + length))
+            at = Math.min(at + length, STREAM.length)
+          }
+        }
+        expect(decoder.room).toBe(null)
+        expect(summary(frames)).toBe(summary(WHOLE))
+      }),
+    )
+  })
+
+  it('has room only for a payload that has begun, of memory it was lent, and gathers nothing twice', () => {
+    const lent: Uint8Array[] = []
+    const payloads: Uint8Array[] = []
+    const decoder = new FrameDecoder(
+      MAX_FRAME_BYTES,
+      (_header, payload) => payloads.push(payload),
+      (byteLength) => {
+        lent.push(new Uint8Array(byteLength).fill(0xee))
+        return lent.at(-1)!
+      },
+    )
+    const frame = frameOf({ length: 1_000, kind: 1, flags: 0, id: 1, timeMs: 0 }, new Uint8Array(1_000).fill(7))
+    decoder.push(frame.subarray(0, FRAME_HEADER_BYTES))
+    expect(decoder.room).toBe(null)
+    decoder.push(frame.subarray(FRAME_HEADER_BYTES, FRAME_HEADER_BYTES + 300))
+    expect(decoder.room?.length).toBe(700)
+    expect(decoder.room?.buffer).toBe(lent[0]!.buffer)
+    expect(() => decoder.filled(701)).toThrow(/room/)
+    decoder.room!.fill(7)
+    decoder.filled(700)
+    expect(payloads).toEqual([new Uint8Array(1_000).fill(7)])
+    expect(payloads[0]!.buffer).toBe(lent[0]!.buffer)
+    expect(() => decoder.filled(1)).toThrow(/room/)
+  })
+
   it('takes the largest frame and refuses one byte more, before its payload comes', () => {
     const header = { length: MAX_FRAME_BYTES_BEFORE_HELLO, kind: 1, flags: 0, id: 1, timeMs: 0 }
     const { decoder, frames } = collect(MAX_FRAME_BYTES_BEFORE_HELLO)
