@@ -6,6 +6,7 @@ import { forgetHolder, hearDigests, setLeadership, setMetadata, tickDigests } fr
 import { assertGossipLimits } from './gossip-limits.js'
 import { GossipState } from './gossip-state.js'
 import type {
+  Address,
   GossipCounters,
   GossipEffect,
   GossipMessage,
@@ -30,7 +31,7 @@ import {
   tickProbing,
 } from './probing.js'
 import { spreadSoon, tickSpreading } from './spreading.js'
-import { answerState, askBack, tickExchange } from './state-exchange.js'
+import { answerState, askBack, tickExchange, tickSeeds } from './state-exchange.js'
 
 export class GossipCore {
   private readonly state: GossipState
@@ -106,6 +107,7 @@ export class GossipCore {
     }
     tickSpreading(state)
     tickExchange(state)
+    tickSeeds(state)
   }
 
   /** Any message, however old, odd or repeated. @param from whoever has sealed it. */
@@ -143,6 +145,11 @@ export class GossipCore {
       if (state.probe?.nodeId === nodeId) state.probe = null
       state.emit({ kind: 'member', change: 'removed', member: viewOf(claim) })
     }
+  }
+
+  /** Where members may be: what the metadata say of nodes that were never heard. */
+  setSeeds(seeds: readonly Address[]): void {
+    this.state.seeds = seeds
   }
 
   /** This node has applied the metadata log up to here; never less than before. */

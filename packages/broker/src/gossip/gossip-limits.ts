@@ -33,8 +33,9 @@ export interface GossipLimits {
   /** How often everything is exchanged with somebody, in a cluster of `exchangeMembers`; in a larger one more seldom. */
   readonly exchangePeriodMs: number
   readonly exchangeMembers: number
-  /** How soon a node that knows nobody tries the next seed. */
+  /** How soon a node that has just started, or knows nobody, tries the next seed it knows nobody at; later, like the dead. */
   readonly joinRetryMs: number
+  readonly joinPeriodMs: number
   /** How many times as long as usual a node in a bad way waits, at most. */
   readonly maxAwareness: number
   /** A tick that comes later than this says that the node itself was not running. */
@@ -79,6 +80,7 @@ export const GOSSIP_LIMITS: GossipLimits = {
   exchangePeriodMs: 10_000,
   exchangeMembers: 32,
   joinRetryMs: 1_000,
+  joinPeriodMs: 20_000,
   maxAwareness: 8,
   stallMs: 100,
   stallMemoryMs: 5_000,

@@ -60,7 +60,6 @@ export type Message =
 export class GossipState {
   readonly nodeId: NodeId
   readonly limits: GossipLimits
-  readonly seeds: readonly Address[]
   readonly random: (bound: number) => number
   readonly members: MemberTable
   readonly news = new BroadcastQueue()
@@ -76,6 +75,8 @@ export class GossipState {
     invalid: 0,
   }
   registry: ReadonlySet<NodeId> | null
+  seeds: readonly Address[]
+  readonly startedAtMs: number
   nowMs: number
   record: MemberRecord
   hasLeft = false
@@ -93,6 +94,7 @@ export class GossipState {
   /** How often own digests that have changed are still to be told. */
   digestSends = 0
   nextExchangeAtMs: number
+  nextSeedAtMs: number
   nextReconnectAtMs: number
   /** When a node without a known address may be asked for its state again. */
   nextAskBackAtMs = 0
@@ -125,7 +127,9 @@ export class GossipState {
     this.nextProbeAtMs = nowMs + random(limits.probePeriodMs)
     this.lastRoundAtMs = nowMs - limits.gossipPeriodMs
     this.nextRoundAtMs = nowMs + random(limits.gossipPeriodMs)
-    this.nextExchangeAtMs = nowMs
+    this.nextExchangeAtMs = nowMs + random(limits.exchangePeriodMs)
+    this.nextSeedAtMs = nowMs
+    this.startedAtMs = nowMs
     this.nextReconnectAtMs = nowMs + limits.reconnectPeriodMs + random(limits.reconnectPeriodMs)
     this.nextLoadAtMs = nowMs
     this.sequence = random(2 ** 31)

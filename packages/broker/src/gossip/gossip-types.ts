@@ -141,7 +141,7 @@ export interface GossipOptions {
   /** From 1, and higher than at any start of this node before. */
   readonly bootId: number
   readonly record: MemberRecord
-  /** Asked for everything they know until somebody is known. */
+  /** Where members may be; asked for everything they know as long as no member is known there. */
   readonly seeds: readonly Address[]
   readonly limits: GossipLimits
   /** A whole number from 0 up to, and without, `bound`. */
