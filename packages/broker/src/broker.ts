@@ -1,8 +1,15 @@
 // A broker: one data directory, one listener, and everything between them.
-import { NO_PEERS, type NodePeers } from './cluster/no-peers.js'
+import { ClusterMembers } from './cluster/cluster-members.js'
+import type { NodePeers } from './cluster/no-peers.js'
 import type { Environment, LogFields, Logger, Volume } from './environment.js'
-import { claimIdentity, countStart, type ExpectedIdentity, type Identity } from './identity.js'
+import { claimIdentity, countStart, type Identity } from './identity.js'
+import type { Address } from './joining/addresses.js'
+import { expectedIdentity } from './joining/expected-identity.js'
+import { type RememberedMembers, readMembersFile } from './joining/members-file.js'
+import { MembersMemory } from './joining/members-memory.js'
 import {
+  DEFAULT_HOST,
+  DEFAULT_PORT,
   DEFAULT_STOP_TIMEOUT_MS,
   FRAME_MEMORY_SHARE,
   PEER_FRAME_MEMORY_SHARE,
@@ -11,7 +18,7 @@ import {
   TRANSFER_TIMEOUT_MS,
 } from './limits.js'
 import { isLoopback } from './loopback.js'
-import { clusterIdOf, type Member, withOwnAddress } from './members.js'
+import { type Member, withOwnAddress } from './members.js'
 import { Metrics } from './metrics.js'
 import { Node, type PeerEvents } from './node.js'
 import { RetentionLoop } from './partition/retention-loop.js'
@@ -44,7 +51,14 @@ export interface BrokerConfig {
    * address it has there. A broker without is a cluster by itself.
    */
   readonly members?: readonly Member[]
-  /** Begin a new cluster in an empty directory. On a loopback address that is the default. */
+  /**
+   * Brokers of a cluster that an empty directory is to become part of: any one of them lets this one in. Of a directory
+   * that belongs to a cluster already nothing is asked.
+   */
+  readonly join?: readonly Address[]
+  /** What fails together with this broker, such as a rack or a zone: replicas are spread over them. */
+  readonly rack?: string
+  /** Begin a new cluster in an empty directory. On a loopback address that is the default without `join` and `members`. */
   readonly bootstrap?: boolean
   readonly requireDirect?: boolean
   /** Bytes a second that the scrubber reads of what is on disk, to find damage early. 0 is off. Default 8 MiB. */
@@ -80,9 +94,6 @@ export interface Broker {
 
 /** Opens the logs of a volume; the simulator and tests may give another. */
 export type OpenLogStore = (environment: Environment, volume: Volume, options: LogStoreOptions) => Promise<LogStore>
-
-export const DEFAULT_HOST = '127.0.0.1'
-export const DEFAULT_PORT = 7420
 
 /**
  * Starts a broker and resolves when it accepts connections.
@@ -136,28 +147,26 @@ async function start(
     requireDirect: config.requireDirect ?? false,
   })
   closers.push(() => volume.close())
-  const found = await claimIdentity(volume, environment.random, expectedIdentity(config, host))
+  const found = await claimIdentity(volume, environment.random, expectedIdentity(environment, { ...config, host }))
   const store = await openStore(environment, volume, found)
   closers.push(() => store.close())
   // Only now is it certain that the data is ours: until here an existing directory is as it was.
   const identity = await countStart(volume, found)
-  const members = config.members ?? [{ nodeId: identity.nodeId, host, port: 0 }]
+  const remembered = await readMembersFile(volume)
+  const members = membersOf(config, identity, remembered, environment.cores.count)
+  const founders = remembered?.founders ?? config.members?.map(({ nodeId }) => nodeId) ?? [identity.nodeId]
 
-  const parts = await openParts(environment, { store, identity, volume, config, members })
+  const parts = await openParts(environment, { store, identity, volume, config, members, founders, remembered })
   const { node, context, server } = parts
   closers.push(() => node.stop())
   // Others have to reach this broker before anybody can lead; one that is alone opens its topics first.
-  if (members.length === 1) await node.start()
+  const { isSole } = node
+  if (isSole) await node.start()
   reportRecovery(store, environment.log)
   const listener = await server.listen({ host, port: config.port ?? DEFAULT_PORT })
   closers.push(() => server.stop(0))
-  const advertised = {
-    nodeId: identity.nodeId,
-    host: config.advertisedHost ?? host,
-    port: config.advertisedPort ?? listener.port,
-  }
-  for (const member of members) node.putNode(member.nodeId === identity.nodeId ? advertised : member)
-  if (members.length > 1) await node.start()
+  node.reachedAt({ host: config.advertisedHost ?? host, port: config.advertisedPort ?? listener.port })
+  if (!isSole) await node.start()
   const retention = new RetentionLoop(
     environment.clock,
     () => node.shard.partitions(),
@@ -181,11 +190,19 @@ async function start(
   }
 }
 
-function expectedIdentity(config: BrokerConfig, host: string): ExpectedIdentity {
-  const { clusterId, nodeId, members } = config
-  // A list of members says which cluster it is, and so begins it on the disk of each.
-  const bootstrap = config.bootstrap ?? (members !== undefined || isLoopback(host))
-  return { clusterId, nodeId, bootstrap, ...(members && { newClusterId: clusterIdOf(members) }) }
+function membersOf(
+  { members }: BrokerConfig,
+  { nodeId }: Identity,
+  remembered: RememberedMembers | null,
+  shards: number,
+): ClusterMembers {
+  return new ClusterMembers({
+    nodeId,
+    configured: members ?? [],
+    remembered: remembered?.members ?? [],
+    removed: remembered?.removed ?? [],
+    shards,
+  })
 }
 
 function connectionLimitsOf({ maxConnectionsPerAddress, acceptsPerSecond }: BrokerConfig): ConnectionLimits {
@@ -203,7 +220,9 @@ interface Opened {
   readonly identity: Identity
   readonly volume: Volume
   readonly config: BrokerConfig
-  readonly members: readonly Member[]
+  readonly members: ClusterMembers
+  readonly founders: readonly number[]
+  readonly remembered: RememberedMembers | null
 }
 
 interface Parts {
@@ -214,20 +233,39 @@ interface Parts {
 
 /** Everything between the logs and the listener. */
 async function openParts(environment: Environment, opened: Omit<Opened, 'environment'>): Promise<Parts> {
-  const { store, volume, identity, config, members } = opened
+  const { store, volume, identity, config, members, founders } = opened
   const { clock, cores } = environment
   const metrics = new Metrics()
   const report = (error: unknown, where: LogFields): void => reportBug(environment, metrics, config, error, where)
   let peers: PeerNetwork | null = null
   const connectPeers = (events: PeerEvents): NodePeers => {
-    if (members.length === 1) return NO_PEERS
     peers = peersOf({ ...opened, environment }, metrics, events, report)
     return peers
   }
-  const node = await Node.open({ environment, store, volume, identity, members, metrics, report, connectPeers })
+  const frameMemory = frameMemoryOf(environment)
+  const memory = new MembersMemory(volume, members, { ...opened, log: environment.log })
+  const onMembers = (): void => {
+    // What peers take is taken from clients: storage reckons with both together.
+    if (members.others.length > 0) {
+      frameMemory.limitTo(frameMemoryOf(environment, FRAME_MEMORY_SHARE - PEER_FRAME_MEMORY_SHARE).budgetBytes)
+    }
+    memory.refresh()
+  }
+  const rack = config.rack ?? null
+  const node = await Node.open({
+    environment,
+    store,
+    volume,
+    identity,
+    members,
+    founders,
+    rack,
+    metrics,
+    report,
+    connectPeers,
+    onMembers,
+  })
   const startedAtMs = clock.monotonicMs()
-  // What peers take is taken from clients: storage reckons with both together.
-  const clientFrameShare = peers === null ? FRAME_MEMORY_SHARE : FRAME_MEMORY_SHARE - PEER_FRAME_MEMORY_SHARE
   const context: ServerContext = {
     environment,
     shard: node.shard,
@@ -236,7 +274,7 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
     metadata: node.metadataLeader,
     view: node.view,
     metrics,
-    frameMemory: frameMemoryOf(environment, clientFrameShare),
+    frameMemory,
     peers,
     clusterId: identity.clusterId,
     nodeId: identity.nodeId,
@@ -250,7 +288,7 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
 }
 
 function peersOf(
-  { environment, identity, members }: Opened,
+  { environment, identity }: Opened,
   metrics: Metrics,
   events: PeerEvents,
   reportBug: (error: unknown, where: LogFields) => void,
@@ -259,7 +297,7 @@ function peersOf(
     environment,
     clusterId: identity.clusterId,
     self: identity,
-    members,
+    members: [],
     metrics,
     reportBug,
     frameMemory: frameMemoryOf(environment, PEER_FRAME_MEMORY_SHARE),

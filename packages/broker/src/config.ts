@@ -1,5 +1,7 @@
 // Every setting of the broker's command, in one table: its flag, its environment variable, its key in the file, its
 // default and its meaning. Flags win over variables, variables over the file, the file over defaults.
+
+import { readAddresses } from './joining/addresses.js'
 import { ACCEPTS_PER_SECOND, LEAST_MEMORY_BYTES, MAX_CONNECTIONS_PER_ADDRESS } from './limits.js'
 import { readMembers, withOwnAddress } from './members.js'
 import { editDistance, nearestOf } from './nearest.js'
@@ -27,6 +29,8 @@ const SETTINGS = {
   host: setting(text, '127.0.0.1', '<address>', 'address to listen on'),
   port: setting(integer(0, 65_535), 7420, '<n>', 'port to listen on, 0 for a free one'),
   members: setting(readMembers, undefined, '<list>', 'all nodes of the cluster: 1=host:port,2=host:port,3=host:port'),
+  join: setting(readAddresses, undefined, '<list>', 'become part of a cluster: host:port of any of its brokers'),
+  rack: setting(text, undefined, '<name>', 'what fails together; replicas are spread over racks'),
   advertise: setting(text, undefined, '<host[:port]>', 'what clients are told to connect to'),
   memory: setting(byteSize(LEAST_MEMORY_BYTES), undefined, '<size>', 'memory for data, such as 512m or 2g'),
   reserve: setting(byteSize(0), 0, '<size>', 'disk space written ahead, for bursts of flushed records'),
@@ -51,7 +55,7 @@ const SETTINGS = {
     'new connections a second, 0 for no limit',
   ),
   insecure: setting(flag, false, '', 'listen on other addresses than loopback without authentication'),
-  bootstrap: setting(flag, false, '', 'begin a new cluster in an empty directory (implied on loopback)'),
+  bootstrap: setting(flag, false, '', 'begin a new cluster in an empty directory (implied on loopback without --join)'),
   nodeId: setting(
     integer(1, 0xffff_fffe),
     undefined,

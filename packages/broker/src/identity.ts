@@ -1,6 +1,8 @@
 // Who a data directory belongs to, and how often a broker has started on it: one small file, replaced as a whole.
 import { crc32 } from '@millrace/protocol'
 import type { Random, Volume } from './environment.js'
+import type { JoinAnswer } from './joining/join-cluster.js'
+import { MEMBERS_FILE, readMembersFile, writeMembersFile } from './joining/members-file.js'
 import { StartError } from './start-error.js'
 
 export const IDENTITY_FILE = 'identity.json'
@@ -23,6 +25,8 @@ export interface ExpectedIdentity {
   readonly nodeId: number | undefined
   /** Whether an empty directory may begin a new cluster. */
   readonly bootstrap: boolean
+  /** Asks a cluster to let this broker in by its disk, where an empty directory is to join one; null where it is not. */
+  readonly join: ((diskId: string) => Promise<JoinAnswer>) | null
 }
 
 const NODE_OF_NEW_CLUSTER = 1
@@ -30,7 +34,8 @@ const NODE_OF_NEW_CLUSTER = 1
 /**
  * Reads the identity of a data directory, or writes one into an empty directory. Nothing is written before everything
  * has been checked.
- * @throws StartError DATA_FOREIGN, DATA_OF_ANOTHER, DATA_OF_NEWER_VERSION, DATA_CORRUPT, NOT_BOOTSTRAPPED; DiskError.
+ * @throws StartError DATA_FOREIGN, DATA_OF_ANOTHER, DATA_OF_NEWER_VERSION, DATA_CORRUPT, NOT_BOOTSTRAPPED, NOT_JOINED;
+ * DiskError.
  */
 export async function claimIdentity(volume: Volume, random: Random, expected: ExpectedIdentity): Promise<Identity> {
   const bytes = await volume.readSmall(IDENTITY_FILE)
@@ -48,7 +53,7 @@ export async function countStart(volume: Volume, identity: Identity): Promise<Id
 }
 
 async function newIdentity(volume: Volume, random: Random, expected: ExpectedIdentity): Promise<Identity> {
-  const files = await volume.list()
+  const files = (await volume.list()).filter(({ name }) => name !== MEMBERS_FILE)
   if (files.length > 0) {
     const names = files.slice(0, 3).map((file) => file.name)
     throw new StartError(
@@ -57,10 +62,18 @@ async function newIdentity(volume: Volume, random: Random, expected: ExpectedIde
         'give --data an empty directory, or put the identity file back if it was lost',
     )
   }
+  if (expected.join !== null) return joinedIdentity(volume, random, expected.join)
+  if ((await readMembersFile(volume)) !== null) {
+    throw new StartError(
+      'NOT_BOOTSTRAPPED',
+      `${volume.directory} has begun to join a cluster: start with --join again, or give --data an empty directory`,
+    )
+  }
   if (!expected.bootstrap) {
     throw new StartError(
       'NOT_BOOTSTRAPPED',
-      `${volume.directory} is empty: add --bootstrap to begin a new cluster there, or give --data the right directory`,
+      `${volume.directory} is empty: add --join to become part of a cluster, --bootstrap to begin a new one, ` +
+        'or give --data the right directory',
     )
   }
   return {
@@ -69,6 +82,23 @@ async function newIdentity(volume: Volume, random: Random, expected: ExpectedIde
     nodeId: expected.nodeId ?? NODE_OF_NEW_CLUSTER,
     starts: 0,
   }
+}
+
+/**
+ * The disk asks under the same id however often a start is interrupted, so that the cluster knows it for the same node; and
+ * who the others are is on disk before the identity is, so that the node never takes itself for a cluster.
+ */
+async function joinedIdentity(
+  volume: Volume,
+  random: Random,
+  join: (diskId: string) => Promise<JoinAnswer>,
+): Promise<Identity> {
+  const begun = await readMembersFile(volume)
+  const joiningDisk = begun?.joiningDisk ?? randomId(random)
+  if (begun === null) await writeMembersFile(volume, { joiningDisk, founders: [], members: [], removed: [] })
+  const { clusterId, nodeId, members, removed } = await join(joiningDisk)
+  await writeMembersFile(volume, { joiningDisk, founders: [], members, removed })
+  return { clusterId, diskId: joiningDisk, nodeId, starts: 0 }
 }
 
 function checkExpected(identity: Identity, expected: ExpectedIdentity, directory: string): void {

@@ -11,6 +11,9 @@ import {
 
 // ---------------------------------------------------------------- broker
 
+/** Where a broker listens unless it is told otherwise. */
+export const DEFAULT_HOST = '127.0.0.1'
+export const DEFAULT_PORT = 7420
 /** How long a stop waits for requests in flight before it cuts them off. */
 export const DEFAULT_STOP_TIMEOUT_MS = 10_000
 /** Nodes of a cluster; each keeps a connection to each other. */
@@ -59,6 +62,10 @@ export const REGISTER_RETRY_MS = 1_000
 /** How long a broker that stops waits for others to lead what it leads, and how often it looks. */
 export const TRANSFER_TIMEOUT_MS = 3_000
 export const TRANSFER_POLL_MS = 10
+/** What a broker that joins gives each it asks, how soon it asks again, and when it gives up. */
+export const JOIN_ATTEMPT_MS = 5_000
+export const JOIN_RETRY_MS = 500
+export const JOIN_TIMEOUT_MS = 30_000
 /** How soon is looked again for somebody who leads the metadata. */
 export const LEADER_RETRY_MS = 50
 /** How soon a replica tries again what memory or the disk refused. */

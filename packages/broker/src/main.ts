@@ -162,6 +162,8 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
       ...(settings.nodeId === undefined ? {} : { nodeId: settings.nodeId }),
       ...(settings.clusterId === undefined ? {} : { clusterId: settings.clusterId }),
       ...(settings.members === undefined ? {} : { members: settings.members }),
+      ...(settings.join === undefined ? {} : { join: settings.join }),
+      ...(settings.rack === undefined ? {} : { rack: settings.rack }),
       onHalt: () => process.exit(FAILED),
     })
   } catch (error) {

@@ -1,17 +1,19 @@
 // Everything of a broker between its logs and its listener: groups and their peers, metadata, topics, the cluster map.
 import type { RouteChange } from '@millrace/protocol'
+import type { ClusterMembers } from './cluster/cluster-members.js'
 import { ClusterView } from './cluster/cluster-view.js'
 import { LeaderTable } from './cluster/leader-table.js'
 import { MapPublisher } from './cluster/map-publisher.js'
+import type { NodePlace } from './cluster/metadata-command.js'
 import { MetadataLeader } from './cluster/metadata-leader.js'
 import { METADATA_KEY, MetadataLog } from './cluster/metadata-log.js'
 import type { NodePeers } from './cluster/no-peers.js'
+import { isAt } from './cluster/node-operations.js'
 import { localOperations } from './cluster/operations.js'
 import { Topics } from './cluster/topics.js'
 import type { Environment, LogFields, Volume } from './environment.js'
 import type { Identity } from './identity.js'
 import { REGISTER_RETRY_MS, ROUTE_BATCH_MS, TRANSFER_POLL_MS } from './limits.js'
-import type { Member } from './members.js'
 import type { Metrics } from './metrics.js'
 import { Groups } from './replication/groups.js'
 import { RepairList } from './replication/repair-list.js'
@@ -37,11 +39,16 @@ export interface NodeOptions {
   readonly store: LogStore
   readonly volume: Pick<Volume, 'readSmall' | 'writeSmall'>
   readonly identity: Identity
-  /** This broker among them; one without others is a cluster by itself. */
-  readonly members: readonly Member[]
+  readonly members: ClusterMembers
+  /** Nodes that the metadata group began with; none where this broker joined later. */
+  readonly founders: readonly number[]
+  /** What fails together with this broker. */
+  readonly rack: string | null
   readonly metrics: Metrics
   readonly report: (error: unknown, where: LogFields) => void
   readonly connectPeers: (events: PeerEvents) => NodePeers
+  /** Who belongs to the cluster, or where they are, has changed. */
+  readonly onMembers: () => void
 }
 
 export class Node {
@@ -60,6 +67,11 @@ export class Node {
   #opened = false
   #stopped = false
   #whenReady: (() => void)[] = []
+  /** Where this broker is reached, once it listens. */
+  #own: NodePlace | null = null
+  #registering = false
+  #registrySeen = -1
+  #wasRemoved = false
 
   private constructor(
     options: NodeOptions,
@@ -75,7 +87,6 @@ export class Node {
     const { groups, leaders, map } = parts
     const { nodeId } = identity
     this.shard = new Shard({ environment, store, metrics, groups, leaders, nodeId })
-    const ids = members.map((member) => member.nodeId)
     const topicsReport = (error: unknown): void => report(error, { during: 'opening topics' })
     const { shard } = this
     this.topics = new Topics({
@@ -83,7 +94,7 @@ export class Node {
       shard,
       map,
       leaders,
-      members: ids,
+      knownNodes: () => members.ids,
       log: environment.log,
       report: topicsReport,
     })
@@ -91,7 +102,14 @@ export class Node {
       metadata,
       forwarder: this.peers,
       clock: environment.clock,
-      local: localOperations({ metadata, topics: this.topics, shard, clock: environment.clock }),
+      local: localOperations({
+        metadata,
+        members,
+        clusterId: identity.clusterId,
+        topics: this.topics,
+        shard,
+        clock: environment.clock,
+      }),
     })
     const { metadataLeader, peers } = this
     this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })
@@ -99,10 +117,9 @@ export class Node {
 
   /** Opens the metadata; nothing moves before `start`. @throws StorageError, ProtocolError. */
   static async open(options: NodeOptions): Promise<Node> {
-    const { environment, store, volume, identity, members, report, connectPeers } = options
+    const { environment, store, volume, identity, founders, report, connectPeers } = options
     const { clock, memory } = environment
     const { nodeId, clusterId } = identity
-    const isAlone = members.length === 1
     const found = new Set(store.found.map(keyText))
     const repairs = await RepairList.open(volume)
     let node: Node | null = null
@@ -128,29 +145,37 @@ export class Node {
       report: (error) => report(error, { during: 'replication' }),
     })
     // A log that nobody else has must not begin anew because it cannot be found.
-    if (isAlone && identity.starts > 1) refuseToReplace(store, METADATA_KEY)
+    if (isSole(founders, nodeId) && identity.starts > 1) refuseToReplace(store, METADATA_KEY)
     const metadata = await MetadataLog.open(store, {
       memory,
       clock,
       groups,
-      members: members.map((member) => member.nodeId),
+      members: founders,
     })
-    const map = new MapPublisher(clusterId, metadata.version, isAlone)
+    const map = new MapPublisher(clusterId, metadata.version, metadata.isSole)
     node = new Node(options, { groups, peers, leaders, map }, metadata)
+    node.#membersChanged()
     return node
   }
 
-  /** Takes part from now on. For a broker that is alone, resolves once its topics are open. @throws StorageError, StartError. */
+  /** Whether this broker decides alone what the metadata says: then nobody has to reach it before it can begin. */
+  get isSole(): boolean {
+    return this.metadata.isSole
+  }
+
+  /** Takes part from now on. For a broker that decides alone, resolves once its topics are open. @throws StorageError, StartError. */
   async start(): Promise<void> {
-    const { members, report } = this.#options
+    const { report } = this.#options
+    const { isSole } = this
     const ready = new Promise<void>((resolve, reject) => {
       this.#whenReady.push(resolve)
       this.metadata.onChanged = () => {
+        this.#followRegistry()
         this.#bootstrap()
         this.#openWhenKnown().catch((error: unknown) => {
           reject(error)
           // Whoever stops meanwhile closes the logs that were to be opened.
-          if (members.length > 1 && !this.#stopped) report(error, { during: 'opening what the metadata names' })
+          if (!isSole && !this.#stopped) report(error, { during: 'opening what the metadata names' })
         })
       }
     })
@@ -159,13 +184,16 @@ export class Node {
     this.metadata.onChanged()
     // A cluster needs a majority, which may be long in coming; the others have to reach this broker until then. Failures
     // are reported where they are met.
-    if (members.length > 1) ready.catch(() => {})
+    if (!isSole) ready.catch(() => {})
     else await ready
   }
 
-  /** Where clients find a broker. */
-  putNode(member: Member): void {
-    this.map.putNode({ ...member, shardCount: this.#options.environment.cores.count })
+  /** This broker listens, and is reached by others there. */
+  reachedAt({ host, port }: { readonly host: string; readonly port: number }): void {
+    const { members, identity, rack, environment } = this.#options
+    this.#own = { host, port, rack, shards: environment.cores.count }
+    if (members.putSelf({ nodeId: identity.nodeId, host, port })) this.#membersChanged()
+    if (this.#opened) this.#register()
   }
 
   /** Resolves once this broker knows the metadata and serves what it leads. */
@@ -181,7 +209,7 @@ export class Node {
   async handOver(timeoutMs: number): Promise<void> {
     const { environment, members } = this.#options
     const { clock } = environment
-    if (members.length === 1) return
+    if (members.others.length === 0) return
     const led = this.ownLeaderships().filter(({ topicId, partition }) => {
       const replicas = this.groups.find({ topicId, partition, lane: 0 })?.replicas() ?? []
       return replicas.length > 1
@@ -242,18 +270,44 @@ export class Node {
     this.#register()
   }
 
-  /** Makes the disk known that this node began with, until that is committed. */
+  /** Makes known which disk this node began with and where it is reached, until that is committed. */
   #register(): void {
-    const { identity, environment } = this.#options
+    const { identity, environment, report } = this.#options
     const { nodeId, diskId } = identity
-    if (this.#stopped || this.metadata.state.diskOf(nodeId) === diskId) return
-    const again = (): void => void environment.clock.timer(REGISTER_RETRY_MS, () => this.#register())
-    this.metadataLeader
-      .perform('registerNode', { nodeId, diskId }, Number.POSITIVE_INFINITY)
-      .catch((error: unknown) => {
-        if (isBug(error)) this.#options.report(error, { during: 'registration' })
-        else again()
-      })
+    const own = this.#own
+    if (own === null || this.#stopped || this.#registering) return
+    if (isAt(this.metadata.state.node(nodeId), diskId, own) || this.metadata.state.isRemoved(nodeId)) return
+    this.#registering = true
+    this.metadataLeader.perform('registerNode', { nodeId, diskId, ...own }, Number.POSITIVE_INFINITY).then(
+      () => {
+        this.#registering = false
+      },
+      (error: unknown) => {
+        this.#registering = false
+        if (isBug(error)) report(error, { during: 'registration' })
+        else environment.clock.timer(REGISTER_RETRY_MS, () => this.#register())
+      },
+    )
+  }
+
+  // -------------------------------------------------------------- who belongs to the cluster
+
+  #followRegistry(): void {
+    const { state } = this.metadata
+    if (state.registryVersion === this.#registrySeen) return
+    this.#registrySeen = state.registryVersion
+    if (this.#options.members.update(state.nodes())) this.#membersChanged()
+  }
+
+  #membersChanged(): void {
+    const { members, environment, identity, onMembers } = this.#options
+    this.peers.setMembers(members.list(), members.removed)
+    this.map.putNodes(members.list())
+    if (members.removed.includes(identity.nodeId) && !this.#wasRemoved) {
+      this.#wasRemoved = true
+      environment.log.error({}, 'this broker was removed from the cluster for good: stop it')
+    }
+    onMembers()
   }
 
   // -------------------------------------------------------------- who leads
@@ -282,3 +336,5 @@ export class Node {
     if (own.length > 0) this.peers.announce(own)
   }
 }
+
+const isSole = (founders: readonly number[], nodeId: number): boolean => founders.length === 1 && founders[0] === nodeId

@@ -15,6 +15,8 @@ export type StartErrorCode =
   | 'DATA_CORRUPT'
   /** The directory is empty and the broker was not told to begin a cluster. */
   | 'NOT_BOOTSTRAPPED'
+  /** No broker of the cluster that is to be joined lets this one in. */
+  | 'NOT_JOINED'
   /** The directory cannot be read or written. */
   | 'DATA_UNUSABLE'
   | 'NO_DIRECT_IO'

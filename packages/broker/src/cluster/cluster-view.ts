@@ -5,6 +5,7 @@ import { ASK_NODE_TIMEOUT_MS, MEMBER_ALIVE_MS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
 import { isBug } from '../server/failures.js'
 import type { Shard } from '../shard.js'
+import type { ClusterMembers } from './cluster-members.js'
 import type { LeaderTable } from './leader-table.js'
 import type { TopicDefinition } from './metadata-command.js'
 import type { MetadataLeader } from './metadata-leader.js'
@@ -15,7 +16,7 @@ import { type NodeStatus, nodeStatus, type PartitionStatus, partitionStatus } fr
 export interface ClusterViewOptions {
   readonly environment: Environment
   readonly identity: Identity
-  readonly members: readonly { readonly nodeId: number; readonly host: string; readonly port: number }[]
+  readonly members: ClusterMembers
   readonly metadata: MetadataLog
   readonly metadataLeader: MetadataLeader
   readonly peers: NodePeers
@@ -48,10 +49,12 @@ export class ClusterView {
     const answers = (await Promise.all(asked)).flat()
     const underReplicated = answers.reduce((sum, answer) => sum + answer.underReplicated, 0)
     const ledBy = leaders.ledBy()
-    const nodes = members.map((member) => ({
-      ...member,
-      ...this.#lifeOf(member.nodeId),
-      partitionsLed: ledBy.get(member.nodeId) ?? 0,
+    const nodes = members.list().map(({ nodeId, host, port }) => ({
+      nodeId,
+      host,
+      port,
+      ...this.#lifeOf(nodeId),
+      partitionsLed: ledBy.get(nodeId) ?? 0,
     }))
     const dead = new Set(nodes.filter(({ alive }) => !alive).map(({ nodeId }) => nodeId))
     let leaderless = 0
@@ -95,9 +98,9 @@ export class ClusterView {
 
   /** The answers of all other members that give one in time. */
   async #askOthers<T>(operation: string, fields: Fields): Promise<T[]> {
-    const { members, identity, peers, metadataLeader } = this.#options
-    const asked = members
-      .filter(({ nodeId }) => nodeId !== identity.nodeId && peers.isConnected(nodeId))
+    const { members, peers, metadataLeader } = this.#options
+    const asked = members.others
+      .filter(({ nodeId }) => peers.isConnected(nodeId))
       .map(({ nodeId }) => metadataLeader.askNode(nodeId, operation, fields, ASK_NODE_TIMEOUT_MS) as Promise<T>)
     const answers = await Promise.allSettled(asked)
     return answers.flatMap((answer) => {

@@ -85,6 +85,17 @@ export class MapPublisher {
     if (this.#nodes.delete(nodeId)) this.#publish({ removedNodes: [nodeId] })
   }
 
+  /** These are the nodes now, and no others: what is new about them is told. */
+  putNodes(nodes: readonly NodeInfo[]): void {
+    for (const node of nodes) {
+      const known = this.#nodes.get(node.nodeId)
+      const isKnown = known?.host === node.host && known.port === node.port && known.shardCount === node.shardCount
+      if (!isKnown) this.putNode(node)
+    }
+    const kept = new Set(nodes.map(({ nodeId }) => nodeId))
+    for (const nodeId of [...this.#nodes.keys()]) if (!kept.has(nodeId)) this.removeNode(nodeId)
+  }
+
   putTopic(topic: TopicDefinition, routes: readonly Route[], version: number): void {
     const { topicId, name, durability, codecs } = topic
     const info: TopicInfo = { topicId, name, partitioner: 'murmur2', durability, codecs, routes }

@@ -12,6 +12,7 @@ import {
 import type { Clock, Memory } from '../environment.js'
 import { Fifo } from '../fifo.js'
 import { decodeFields, encodeMessagePack } from '../message-pack.js'
+import { isSoleVoter } from '../raft/configuration.js'
 import { cutDamage } from '../replication/cut-damage.js'
 import type { GroupOwner, LoggedEntry } from '../replication/group-ports.js'
 import { GroupState } from '../replication/group-state.js'
@@ -30,7 +31,7 @@ export interface MetadataLogOptions {
   readonly memory: Memory
   readonly clock: Clock
   readonly groups: Groups
-  /** Nodes that have a replica. */
+  /** Nodes that the group began with; none where it is older than this replica. */
   readonly members: readonly number[]
 }
 
@@ -165,9 +166,10 @@ export class MetadataLog implements GroupOwner {
     return this.#log.failure
   }
 
-  /** Whether no other node has a replica. */
+  /** Whether this node decides alone. */
   get isSole(): boolean {
-    return this.#options.members.length === 1
+    const group = this.#group
+    return group !== null && isSoleVoter(group.core.configuration, group.core.nodeId)
   }
 
   get bytesOnDisk(): number {

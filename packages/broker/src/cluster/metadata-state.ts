@@ -41,6 +41,11 @@ export class MetadataState {
     return this.#nodes.nextNodeId
   }
 
+  /** Grows whenever something about a node changes; it says nothing across nodes or restarts. */
+  get registryVersion(): number {
+    return this.#nodes.version
+  }
+
   /** Every node that ever registered, those that are gone too. */
   nodes(): readonly NodeRecord[] {
     return this.#nodes.all()

@@ -1,11 +1,14 @@
 // The other brokers of a broker that is a cluster by itself: there are none.
 import { ProtocolError, type RouteChange } from '@millrace/protocol'
+import type { Member } from '../members.js'
 import type { GroupPeers } from '../replication/group-ports.js'
 import type { Forwarder } from './metadata-leader.js'
 
 /** What a node needs of the way to the others. */
 export interface NodePeers extends GroupPeers, Forwarder {
   start(): void
+  /** From now on these are the members; those that were removed are told so. */
+  setMembers(members: readonly Member[], removed: readonly number[]): void
   stop(): Promise<void>
   /** Tells everybody who leads what, soon. */
   announce(changes: readonly RouteChange[]): void
@@ -15,6 +18,7 @@ export interface NodePeers extends GroupPeers, Forwarder {
 
 export const NO_PEERS: NodePeers = {
   start() {},
+  setMembers() {},
   async stop() {},
   announce() {},
   heardMs: () => Number.NEGATIVE_INFINITY,

@@ -27,6 +27,8 @@ export class NodeRegistry {
   readonly #nodes = new Map<number, NodeRecord>()
   readonly #byDisk = new Map<string, NodeRecord>()
   #nextNodeId = 1
+  /** Grows with everything that changes. */
+  version = 0
 
   /** Above every id that was ever registered. */
   get nextNodeId(): number {
@@ -90,6 +92,7 @@ export class NodeRegistry {
   }
 
   #put(node: NodeRecord): void {
+    this.version++
     this.#nodes.set(node.nodeId, node)
     this.#byDisk.set(node.diskId, node)
     this.#nextNodeId = Math.max(this.#nextNodeId, node.nodeId + 1)
@@ -99,6 +102,7 @@ export class NodeRegistry {
     this.#nodes.clear()
     this.#byDisk.clear()
     this.#nextNodeId = 1
+    this.version++
     for (const node of nodes) this.#put(node)
   }
 }

@@ -8,15 +8,14 @@ import type { Partition } from '../partition/partition.js'
 import type { ReplicaStatus } from '../replication/group-ports.js'
 import type { Shard } from '../shard.js'
 import type { LocalOperation } from './metadata-leader.js'
-import type { MetadataLog } from './metadata-log.js'
+import { joinCluster, type NodeOperationsContext, registerNode } from './node-operations.js'
 import type { Topics } from './topics.js'
 
 const DEFAULT_PARTITIONS = 1
 const DEFAULT_DURABILITY = 'flushed'
 const DEFAULT_CODECS = ['none', 'gzip']
 
-export interface OperationsContext {
-  readonly metadata: MetadataLog
+export interface OperationsContext extends NodeOperationsContext {
   readonly topics: Topics
   readonly shard: Shard
   readonly clock: Clock
@@ -40,11 +39,13 @@ export interface NodeStatus {
 }
 
 /** @returns the operations that this node carries out, by name. */
-export function localOperations({ metadata, topics, shard, clock }: OperationsContext): LocalOperation {
+export function localOperations(context: OperationsContext): LocalOperation {
+  const { topics, shard, clock } = context
   const operations: Readonly<Record<string, (fields: Fields) => Promise<unknown> | unknown>> = {
     createTopic: (fields) => createTopic(topics, fields),
     deleteTopic: (fields) => deleteTopic(topics, fields),
-    registerNode: (fields) => registerNode(metadata, fields),
+    registerNode: (fields) => registerNode(context, fields),
+    joinCluster: (fields) => joinCluster(context, fields),
     partitionStatus: ({ topicId }) => partitionStatus(shard, Number(topicId)),
     nodeStatus: () => nodeStatus(shard, clock),
   }
@@ -85,22 +86,6 @@ async function deleteTopic(topics: Topics, fields: Fields): Promise<unknown> {
   onlyFields(fields, ['name'])
   const topic = await topics.delete(topicName(fields))
   return { topicId: topic.topicId }
-}
-
-/** A node that has begun with an empty disk is known by it from now on. */
-async function registerNode(metadata: MetadataLog, fields: Fields): Promise<unknown> {
-  const { nodeId, diskId } = fields
-  if (typeof nodeId !== 'number' || typeof diskId !== 'string') {
-    throw new ProtocolError('INVALID_REQUEST', 'a node without number or disk')
-  }
-  await metadata.propose((state) => {
-    const known = state.diskOf(nodeId)
-    if (known !== null && known !== diskId) {
-      throw new ProtocolError('WRONG_DISK', `node ${nodeId} began with disk ${known}, not ${diskId}`)
-    }
-    return { kind: 'registerNode', nodeId, diskId }
-  })
-  return {}
 }
 
 export function partitionStatus(shard: Shard, topicId: number): readonly PartitionStatus[] {

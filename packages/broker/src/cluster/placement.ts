@@ -6,10 +6,10 @@ import type { NodeRecord } from './node-registry.js'
 /** Nodes that something can be placed on. */
 export type Candidate = Pick<NodeRecord, 'nodeId' | 'rack'>
 
-/** @param configured nodes of the configuration: those that have not been heard of yet count as well. */
-export function placeableNodes(nodes: readonly NodeRecord[], configured: readonly number[]): readonly Candidate[] {
+/** @param members all nodes of the cluster: those that have not registered yet count as well. */
+export function placeableNodes(nodes: readonly NodeRecord[], members: readonly number[]): readonly Candidate[] {
   const known = new Set(nodes.map(({ nodeId }) => nodeId))
-  const unheard = configured.filter((nodeId) => !known.has(nodeId)).map((nodeId) => ({ nodeId, rack: null }))
+  const unheard = members.filter((nodeId) => !known.has(nodeId)).map((nodeId) => ({ nodeId, rack: null }))
   return [...nodes.filter(({ state }) => state === 'active'), ...unheard]
 }
 

@@ -31,8 +31,8 @@ export interface TopicsOptions {
   readonly shard: Shard
   readonly map: MapPublisher
   readonly leaders: LeaderTable
-  /** Nodes that topics are placed on. */
-  readonly members: readonly number[]
+  /** Nodes of the cluster: topics are placed on them before they have registered. */
+  readonly knownNodes: () => readonly number[]
   readonly log: Logger
   /** Something was thrown that is nobody's refusal: a bug. */
   readonly report: (error: unknown) => void
@@ -192,11 +192,11 @@ export class Topics {
    * @throws ProtocolError TOPIC_EXISTS, INVALID_TOPIC_NAME, INVALID_CONFIG, NOT_LEADER; StorageError.
    */
   async create(request: TopicRequest): Promise<TopicDefinition> {
-    const { metadata, members } = this.#options
-    const wanted = checkedRequest(request, placeableNodes(metadata.state.nodes(), members).length)
+    const { metadata, knownNodes } = this.#options
+    const wanted = checkedRequest(request, placeableNodes(metadata.state.nodes(), knownNodes()).length)
     let opened: Promise<void> = Promise.resolve()
     const command = await metadata.propose((state) => {
-      const topic = newTopic(wanted, members, state)
+      const topic = newTopic(wanted, knownNodes(), state)
       opened = this.#wait(this.#opening, topic.topicId)
       return { kind: 'createTopic', topic }
     })
@@ -249,7 +249,7 @@ type CheckedRequest = Omit<TopicDefinition, 'topicId' | 'replicas' | 'founders'>
   readonly replicationFactor: number
 }
 
-function newTopic(request: CheckedRequest, members: readonly number[], state: MetadataState): TopicDefinition {
+function newTopic(request: CheckedRequest, known: readonly number[], state: MetadataState): TopicDefinition {
   if (state.topicByName(request.name) !== undefined) {
     throw new ProtocolError('TOPIC_EXISTS', `there is a topic ${request.name}`)
   }
@@ -262,7 +262,7 @@ function newTopic(request: CheckedRequest, members: readonly number[], state: Me
   const { replicationFactor, ...topic } = request
   const topicId = state.nextTopicId
   const replicas = placeReplicas({
-    nodes: placeableNodes(state.nodes(), members),
+    nodes: placeableNodes(state.nodes(), known),
     load: Load.of(state.topics()),
     firstPartition: 0,
     partitions: topic.partitions,

@@ -19,8 +19,17 @@ export class FrameMemory {
   constructor(
     readonly memory: Memory,
     readonly clock: Clock,
-    readonly budgetBytes: number,
+    private budget: number,
   ) {}
+
+  get budgetBytes(): number {
+    return this.budget
+  }
+
+  /** There is less for these frames, or more, from now on. */
+  limitTo(budgetBytes: number): void {
+    this.budget = budgetBytes
+  }
 
   get usedBytes(): number {
     return this.#usedBytes
@@ -33,7 +42,7 @@ export class FrameMemory {
   /** A block of at least `byteLength` bytes; null when there is none, or others were there first: then `wait`. */
   take(byteLength: number): Block | null {
     if (!this.#serving && this.#waiters.length > 0) return null
-    if (this.#usedBytes > 0 && this.#usedBytes + byteLength > this.budgetBytes) return null
+    if (this.#usedBytes > 0 && this.#usedBytes + byteLength > this.budget) return null
     const block = this.memory.allocate(byteLength)
     if (block === null) return null
     this.#usedBytes += block.byteLength

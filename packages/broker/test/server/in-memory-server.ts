@@ -15,6 +15,7 @@ import {
   type MessageCodec,
   Reader,
 } from '@millrace/protocol'
+import { ClusterMembers } from '#src/cluster/cluster-members.js'
 import { NO_PEERS } from '#src/cluster/no-peers.js'
 import type { Block, Environment, LogFields, Memory, Stream, StreamHandler } from '#src/environment.js'
 import { decodeFields, encodeMessagePack, type Fields } from '#src/message-pack.js'
@@ -252,7 +253,16 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
       writeSmall: async (name, bytes) => void small.set(name, bytes),
     },
     identity: { clusterId: CLUSTER_ID, nodeId: 1, diskId: 'd'.repeat(32), starts: 1 },
-    members: [{ nodeId: 1, host: 'localhost', port: 7420 }],
+    members: new ClusterMembers({
+      nodeId: 1,
+      configured: [],
+      remembered: [{ nodeId: 1, host: 'localhost', port: 7420 }],
+      removed: [],
+      shards: 1,
+    }),
+    founders: [1],
+    rack: null,
+    onMembers: () => {},
     metrics,
     report,
     connectPeers: () => NO_PEERS,

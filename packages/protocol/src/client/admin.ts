@@ -11,6 +11,7 @@ export const ADMIN_OPERATIONS = {
   listTopics: 4,
   brokerStatus: 5,
   clusterStatus: 6,
+  joinCluster: 7,
 } as const
 export type AdminOperation = keyof typeof ADMIN_OPERATIONS
 

@@ -31,6 +31,7 @@ const OPERATIONS = new Map<number, Operation>([
 const CHANGES = new Map<number, string>([
   [ADMIN_OPERATIONS.createTopic, 'createTopic'],
   [ADMIN_OPERATIONS.deleteTopic, 'deleteTopic'],
+  [ADMIN_OPERATIONS.joinCluster, 'joinCluster'],
 ])
 
 const NO_BYTES = new Uint8Array(0)
