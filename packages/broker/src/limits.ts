@@ -79,6 +79,9 @@ export const MAX_PARTITIONS = 20_000
 /** How long an administrator's request waits for a map version when it names no deadline. */
 export const DEFAULT_MAP_WAIT_MS = 5_000
 
+/** How often the leader of the metadata looks whether its group has the members that it should. */
+export const METADATA_MEMBERS_MS = 250
+
 // ---------------------------------------------------------------- connections
 
 export const MAX_CONNECTIONS = 20_000

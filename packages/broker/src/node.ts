@@ -7,6 +7,7 @@ import { MapPublisher } from './cluster/map-publisher.js'
 import type { NodePlace } from './cluster/metadata-command.js'
 import { MetadataLeader } from './cluster/metadata-leader.js'
 import { METADATA_KEY, MetadataLog } from './cluster/metadata-log.js'
+import { MetadataMembership } from './cluster/metadata-membership.js'
 import type { NodePeers } from './cluster/no-peers.js'
 import { isAt } from './cluster/node-operations.js'
 import { localOperations } from './cluster/operations.js'
@@ -69,6 +70,7 @@ export class Node {
   #whenReady: (() => void)[] = []
   /** Where this broker is reached, once it listens. */
   #own: NodePlace | null = null
+  readonly #metadataMembership: MetadataMembership
   #registering = false
   #registrySeen = -1
   #wasRemoved = false
@@ -112,6 +114,14 @@ export class Node {
       }),
     })
     const { metadataLeader, peers } = this
+    this.#metadataMembership = new MetadataMembership({
+      metadata,
+      members,
+      peers,
+      clock: environment.clock,
+      log: environment.log,
+      nodeId,
+    })
     this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })
   }
 
@@ -172,6 +182,7 @@ export class Node {
       this.metadata.onChanged = () => {
         this.#followRegistry()
         this.#bootstrap()
+        this.#metadataMembership.look()
         this.#openWhenKnown().catch((error: unknown) => {
           reject(error)
           // Whoever stops meanwhile closes the logs that were to be opened.
@@ -233,6 +244,7 @@ export class Node {
   /** Takes part no more. */
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#metadataMembership.stop()
     this.groups.stop()
     await this.peers.stop()
   }

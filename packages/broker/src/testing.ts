@@ -7,7 +7,7 @@ import { freePorts } from './io/free-ports.js'
 import { MAX_MEMBERS } from './limits.js'
 import type { Member } from './members.js'
 import { Links } from './testing/links.js'
-import { OwnedBroker } from './testing/owned-broker.js'
+import { type Beginning, OwnedBroker } from './testing/owned-broker.js'
 
 export interface TestClusterOptions {
   /** 1 unless given. */
@@ -44,10 +44,20 @@ export interface PartitionOptions {
   readonly oneWay?: boolean
 }
 
+export interface AddedBrokerOptions {
+  /** What fails together with it. */
+  readonly rack?: string
+}
+
 export interface TestCluster {
   /** For `connect({ bootstrap })`. */
   readonly bootstrap: string
   readonly brokers: readonly TestBroker[]
+  /**
+   * Starts a broker more, which joins the cluster through those that run. Resolves when it accepts connections.
+   * @throws Error when none of them lets it in.
+   */
+  addBroker(options?: AddedBrokerOptions): Promise<TestBroker>
   /** @throws RangeError when there is no such node. */
   broker(nodeId: number): TestBroker
   /** `kill` of the broker with this id. */
@@ -81,15 +91,9 @@ export async function startTestCluster(options: TestClusterOptions = {}): Promis
   await mkdir(directory, { recursive: true })
   const ports = await freePorts(HOST, count)
   const members = ports.map((port, i): Member => ({ nodeId: i + 1, host: HOST, port }))
-  const links = new Links(members)
-  const brokers = members.map((member) => {
-    const isRunning = (nodeId: number): boolean => brokerOf(brokers, nodeId).isRunning
-    const dataDirectory = count === 1 ? directory : join(directory, `node-${member.nodeId}`)
-    return new OwnedBroker(dataDirectory, member, members, links, isRunning, options)
-  })
-  const cluster = new OwnedCluster(brokers, links, options.dataDirectory === undefined ? directory : null)
+  const cluster = new OwnedCluster(members, { ...options, directory })
   try {
-    await Promise.all(brokers.map((broker) => broker.start()))
+    await Promise.all(cluster.brokers.map((broker) => broker.start()))
   } catch (error) {
     await cluster.stop()
     throw error
@@ -104,15 +108,53 @@ function brokerOf(brokers: readonly OwnedBroker[], nodeId: number): OwnedBroker 
 }
 
 class OwnedCluster implements TestCluster {
-  readonly bootstrap: string
+  readonly brokers: OwnedBroker[]
+  private readonly links: Links
+  private readonly isTemporary: boolean
   private stopped: Promise<void> | null = null
 
   constructor(
-    readonly brokers: readonly OwnedBroker[],
-    private readonly links: Links,
-    private readonly temporaryDirectory: string | null,
+    members: readonly Member[],
+    private readonly options: TestClusterOptions & { readonly directory: string },
   ) {
-    this.bootstrap = brokers.map(({ address: { host, port } }) => `${host}:${port}`).join(',')
+    this.links = new Links([...members])
+    this.isTemporary = options.dataDirectory === undefined
+    const beginning: Beginning = members.length === 1 ? { bootstrap: true } : { members }
+    this.brokers = members.map((member) => {
+      const isAtTop = members.length === 1 && !this.isTemporary
+      return this.make(
+        member,
+        isAtTop ? options.directory : join(options.directory, `node-${member.nodeId}`),
+        beginning,
+      )
+    })
+  }
+
+  private make(member: Member, dataDirectory: string, beginning: Beginning): OwnedBroker {
+    const isRunning = (nodeId: number): boolean => this.brokers.some((one) => one.nodeId === nodeId && one.isRunning)
+    return new OwnedBroker(dataDirectory, member, beginning, this.links, isRunning, this.options)
+  }
+
+  get bootstrap(): string {
+    return this.brokers.map(({ address: { host, port } }) => `${host}:${port}`).join(',')
+  }
+
+  async addBroker({ rack }: AddedBrokerOptions = {}): Promise<TestBroker> {
+    const [port = 0] = await freePorts(HOST, 1)
+    // The cluster hands out ids in order, and removed brokers stay in this list.
+    const member = { nodeId: this.brokers.length + 1, host: HOST, port }
+    const { directory } = this.options
+    // A directory that was given for one broker is that broker's own.
+    const place = this.isTemporary || this.brokers.length > 1 ? join(directory, `node-${member.nodeId}`) : null
+    const running = this.brokers.filter(({ isRunning }) => isRunning).map(({ address }) => address)
+    this.links.add(member)
+    const broker = this.make(member, place ?? `${directory}-node-${member.nodeId}`, {
+      join: running,
+      rack: rack ?? null,
+    })
+    this.brokers.push(broker)
+    await broker.start()
+    return broker
   }
 
   broker(nodeId: number): TestBroker {
@@ -156,7 +198,7 @@ class OwnedCluster implements TestCluster {
       await Promise.all(this.brokers.map((broker) => broker.stop()))
     } finally {
       await this.links.close()
-      if (this.temporaryDirectory !== null) await rm(this.temporaryDirectory, { recursive: true, force: true })
+      if (this.isTemporary) await rm(this.options.directory, { recursive: true, force: true })
     }
   }
 }

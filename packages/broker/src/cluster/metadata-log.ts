@@ -12,11 +12,13 @@ import {
 import type { Clock, Memory } from '../environment.js'
 import { Fifo } from '../fifo.js'
 import { decodeFields, encodeMessagePack } from '../message-pack.js'
-import { isSoleVoter } from '../raft/configuration.js'
+import type { Membership } from '../raft/membership.js'
+import type { Configuration } from '../raft/raft-types.js'
 import { cutDamage } from '../replication/cut-damage.js'
-import type { GroupOwner, LoggedEntry } from '../replication/group-ports.js'
+import type { MembershipRefusal } from '../replication/group-membership.js'
+import type { GroupOwner, LoggedEntry, ReplicaStatus } from '../replication/group-ports.js'
 import { GroupState } from '../replication/group-state.js'
-import type { Groups } from '../replication/groups.js'
+import { type Groups, isSoleReplica } from '../replication/groups.js'
 import type { ReplicaGroup } from '../replication/replica-group.js'
 import type { LogKey, LogRead, LogState, LogStore, PartitionLog } from '../storage/log-store.js'
 import { StorageError } from '../storage/log-store.js'
@@ -26,6 +28,7 @@ import { decodeImage, imageFields, MetadataState } from './metadata-state.js'
 
 export const METADATA_KEY: LogKey = { topicId: 0, partition: 0, lane: 0 }
 const READ_BYTES = 256 * 1024
+const NOBODY: Configuration = { voters: [], outgoing: [], learners: [] }
 
 export interface MetadataLogOptions {
   readonly memory: Memory
@@ -128,17 +131,17 @@ export class MetadataLog implements GroupOwner {
     const groupState = new GroupState(committed)
     const { configurations } = groupState
     const log = await store.open(METADATA_KEY, groupState)
-    if (options.members.length > 1) await cutDamage(log)
+    const { groups, members: founders } = options
+    if (!isSoleReplica({ log, configurations, founders }, groups.nodeId)) await cutDamage(log)
     const pending = await readCommands(log, committed.nextOffset)
     if (log.flushedIndex < log.filled.index) await log.flush()
     committed.isOpening = false
     const metadata = new MetadataLog(log, committed, pending, options)
-    const { groups, members } = options
     metadata.#group = await groups.add({
       key: METADATA_KEY,
       log,
       configurations,
-      founders: members,
+      founders,
       mode: 'flush',
       owner: metadata,
     })
@@ -168,8 +171,22 @@ export class MetadataLog implements GroupOwner {
 
   /** Whether this node decides alone. */
   get isSole(): boolean {
-    const group = this.#group
-    return group !== null && isSoleVoter(group.core.configuration, group.core.nodeId)
+    return this.#group?.membership.isSole ?? false
+  }
+
+  /** Who belongs to the group; nobody while this node has not heard it. */
+  get configuration(): Configuration {
+    return this.#group?.configuration ?? NOBODY
+  }
+
+  /** Of the one that leads: what it knows of every replica. */
+  replicas(): readonly ReplicaStatus[] {
+    return this.#group?.replicas() ?? []
+  }
+
+  /** @returns why not now, or null: then the change is in the log. @throws StorageError. */
+  changeMembership(target: Membership): MembershipRefusal | null {
+    return this.#group?.changeMembership(target) ?? null
   }
 
   get bytesOnDisk(): number {

@@ -86,13 +86,16 @@ export class Topics {
 
   /** Opens every topic of the metadata, and from now on every new one; finishes deletions. @throws StorageError. */
   async open(): Promise<void> {
-    const { metadata, shard, log } = this.#options
+    const { metadata, shard, map, log } = this.#options
+    const { version } = metadata
     metadata.onApplied = (command, version) => this.#applied(command, version)
     await this.#queue(async () => {
       for (const topic of metadata.state.dropping()) await this.#finishDrop(topic)
       await shard.dropFound((topicId) => this.#isDeleted(topicId))
       for (const topic of metadata.state.topics()) await this.#open(topic, metadata.version)
     })
+    // What came before is part of the map, also where it was about no topic.
+    map.advanceTo(version)
     this.#isStarting = false
     const unknown = shard.unknownLogs()
     if (unknown.length === 0) return

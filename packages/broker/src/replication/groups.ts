@@ -57,6 +57,10 @@ export class Groups {
     this.#options = options
   }
 
+  get nodeId(): NodeId {
+    return this.#options.nodeId
+  }
+
   /** Makes the replica of this node; it takes part once it is started. @throws DiskError. */
   async add(request: GroupRequest): Promise<ReplicaGroup> {
     const { key, log, configurations, founders, mode, owner } = request

@@ -9,7 +9,12 @@ export class Links {
   private readonly cuts = new Set<string>()
   private waiting: (() => void)[] = []
 
-  constructor(private readonly members: readonly Member[]) {}
+  constructor(private readonly members: Member[]) {}
+
+  /** A broker more, before anybody dials it. */
+  add(member: Member): void {
+    this.members.push(member)
+  }
 
   /** Nothing that `from` sends arrives at `to` any more. */
   async cut(from: number, to: number): Promise<void> {

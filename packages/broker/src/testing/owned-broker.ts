@@ -1,5 +1,5 @@
 // One broker of a test: started, stopped, killed and started again on the same data and the same port.
-import { type Broker, startBroker } from '../broker.js'
+import { type Broker, type BrokerConfig, startBroker } from '../broker.js'
 import { chooseEnvironment } from '../io/choose-environment.js'
 import { createConsoleLogger, type LogLevel } from '../io/console-logger.js'
 import type { Member } from '../members.js'
@@ -12,6 +12,14 @@ export interface OwnedBrokerOptions {
   readonly logLevel?: LogLevel
 }
 
+/** How a broker comes to its cluster when its directory is empty. */
+export type Beginning =
+  /** By configuration: the same list on each. */
+  | { readonly members: readonly Member[] }
+  /** It is the first of a cluster that others join. */
+  | { readonly bootstrap: true }
+  | { readonly join: readonly { readonly host: string; readonly port: number }[]; readonly rack: string | null }
+
 const MEMORY_BYTES = 128 * 1024 * 1024
 const STOP_TIMEOUT_MS = 2_000
 
@@ -19,12 +27,13 @@ export class OwnedBroker {
   readonly nodeId: number
   readonly address: { readonly host: string; readonly port: number }
   environment: MortalEnvironment['kind'] = 'portable'
+  private hasBegun = false
   private running: { readonly broker: Broker; readonly environment: MortalEnvironment } | null = null
 
   constructor(
     readonly dataDirectory: string,
     member: Member,
-    private readonly members: readonly Member[],
+    private readonly beginning: Beginning,
     private readonly links: Links,
     private readonly isOtherRunning: (nodeId: number) => boolean,
     private readonly options: OwnedBrokerOptions,
@@ -45,14 +54,28 @@ export class OwnedBroker {
     const network = this.links.networkOf(this.nodeId, inner.network, this.isOtherRunning)
     const environment = mortal({ ...inner, network })
     try {
-      const { dataDirectory, nodeId, members } = this
-      const broker = await startBroker(environment, { dataDirectory, nodeId, members })
+      const broker = await startBroker(environment, this.config)
+      if (broker.nodeId !== this.nodeId) {
+        await broker.stop()
+        throw new Error(`the cluster calls the broker ${broker.nodeId}, the test ${this.nodeId}`)
+      }
+      this.hasBegun = true
       this.running = { broker, environment }
       this.environment = environment.kind
     } catch (error) {
       await environment.close()
       throw error
     }
+  }
+
+  /** What a broker has on its disk it is not told again. */
+  private get config(): BrokerConfig {
+    const { dataDirectory, nodeId, address, beginning, hasBegun } = this
+    if ('members' in beginning) return { dataDirectory, nodeId, members: beginning.members }
+    const where = { dataDirectory, ...address }
+    if ('bootstrap' in beginning) return { ...where, bootstrap: true }
+    const rack = beginning.rack === null ? {} : { rack: beginning.rack }
+    return hasBegun ? { ...where, ...rack } : { ...where, ...rack, join: beginning.join }
   }
 
   status(): Readonly<Record<string, unknown>> {
