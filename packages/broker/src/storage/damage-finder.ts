@@ -8,17 +8,24 @@ import type { Segment } from './segment.js'
 import { SegmentCheck } from './segment-check.js'
 import type { StorageContext } from './storage-context.js'
 
-/** Takes note of a damaged stretch, counts it and says so in the log, once. */
-export function noteDamage(context: StorageContext, key: LogKey, segment: Segment, damage: DamagedRange): void {
-  if (!segment.noteDamage(damage)) return
+/** Takes note of the damaged stretches of one group, counts it and says so in the log, once. */
+export function noteDamage(
+  context: StorageContext,
+  key: LogKey,
+  segment: Segment,
+  ranges: readonly DamagedRange[],
+): void {
+  if (!segment.noteDamage(ranges)) return
   context.counters.damagedGroups++
   const { name: slot } = segment.slot.file
-  const filePosition = segment.filePositionOf(damage.position)
-  context.environment.log.error(
-    { log: keyText(key), ...key, slot, filePosition, ...damage },
-    'records on disk are damaged: who reads them is refused, everything else is served; stop the broker when you can, ' +
-      'run `millrace-broker log verify` on its directory, and replace the disk if there is more',
-  )
+  for (const damage of ranges) {
+    const filePosition = segment.filePositionOf(damage.position)
+    context.environment.log.error(
+      { log: keyText(key), ...key, slot, filePosition, ...damage },
+      'records on disk are damaged: who reads them is refused, everything else is served; stop the broker when you ' +
+        'can, run `millrace-broker log verify` on its directory, and replace the disk if there is more',
+    )
+  }
 }
 
 /** Where a log stands, as a reader sees it. */
@@ -47,17 +54,29 @@ export class DamageFinder {
     return start
   }
 
+  /** Whether a batch that is damaged is passed by on the way to a place, in a group of which the rest is whole. */
+  mayPass({ damage }: Segment, index: number, place: ReadPlace): boolean {
+    return damage.some((range) => {
+      const { firstIndex, nextIndex } = range
+      const isIn = firstIndex !== null && nextIndex !== null && firstIndex <= index && index < nextIndex
+      return isIn && endsInGroup(range) && liesBefore(range, place)
+    })
+  }
+
   /**
    * A read of a place has met damage.
+   * @param knownGroups damaged groups that were known when the read began.
    * @returns what its reader is told; null when the damage lies before the place: read again, and pass by it.
    */
-  async explain(failure: StorageError, place: ReadPlace): Promise<StorageError | null> {
+  async explain(failure: StorageError, place: ReadPlace, knownGroups: number): Promise<StorageError | null> {
     const segment = this.log.segmentOf(place)
     const start = this.startOf(segment, place)
-    const found = await this.locate(segment, start, place)
-    if (found === null) return failure
-    noteDamage(this.context, this.key, segment, found)
-    if (liesBefore(found, place) && this.startOf(segment, place) > start) return null
+    const ranges = await this.locate(segment, start, place)
+    if (ranges.length === 0) return failure
+    noteDamage(this.context, this.key, segment, ranges)
+    const found = ranges.find((range) => !liesBefore(range, place)) ?? ranges.at(-1)!
+    const isNews = this.startOf(segment, place) > start || this.context.counters.damagedGroups > knownGroups
+    if (!holds(found, place) && isNews) return null
     const { firstOffset, nextOffset, reason } = found
     const until = nextOffset === null ? 'on' : `to ${nextOffset - 1}`
     const goOn = nextOffset === null ? 'nothing behind them can be read yet' : `go on from offset ${nextOffset}`
@@ -68,16 +87,16 @@ export class DamageFinder {
     )
   }
 
-  /** The first damage from a position on, up to the place. */
-  private async locate(segment: Segment, start: number, { by, at }: ReadPlace): Promise<DamagedRange | null> {
+  /** The damage of the first group from a position on that does not hold, up to the place. */
+  private async locate(segment: Segment, start: number, { by, at }: ReadPlace): Promise<readonly DamagedRange[]> {
     const { memory, clock } = this.context.environment
     const check = new SegmentCheck(memory, clock, this.key, segment, start, this.nextAt(segment, start))
     try {
       while (check.position < this.log.endOf(segment) && (check.next === null || check.next[by] <= at)) {
         const found = await check.step(this.log.endOf(segment), this.log.segmentBehind(segment))
-        if (found !== null) return found
+        if (found.length > 0) return found
       }
-      return null
+      return []
     } finally {
       check.close()
     }
@@ -86,7 +105,7 @@ export class DamageFinder {
   /** Index and offset of what comes at a position; null when that is not known. */
   private nextAt({ index, basePosition, owner, damage }: Segment, position: number) {
     if (position === basePosition) return { index: owner.baseIndex, offset: owner.baseOffset }
-    const behind = damage.find(({ endPosition }) => endPosition === position)
+    const behind = damage.find((range) => range.endPosition === position && !endsInGroup(range))
     if (behind !== undefined) {
       const { nextIndex, nextOffset } = behind
       return nextIndex === null || nextOffset === null ? null : { index: nextIndex, offset: nextOffset }
@@ -102,4 +121,15 @@ export class DamageFinder {
 function liesBefore({ nextOffset, nextIndex }: DamagedRange, { by, at }: ReadPlace): boolean {
   const next = by === 'offset' ? nextOffset : nextIndex
   return next !== null && next <= at
+}
+
+/** Whether a place is, or may be, in a range. */
+function holds(range: DamagedRange, place: ReadPlace): boolean {
+  const first = place.by === 'offset' ? range.firstOffset : range.firstIndex
+  return !liesBefore(range, place) && (first === null || first <= place.at)
+}
+
+/** Whether whole batches follow in the group. */
+function endsInGroup({ position, endPosition }: DamagedRange): boolean {
+  return endPosition === position
 }

@@ -25,6 +25,12 @@ export interface CheckedBatch {
   readonly clientAt: number
 }
 
+/** Batches of a group that are damaged: from one to before another, or to the end of the group. */
+export interface DamagedBatches {
+  readonly first: LogPart
+  readonly next: LogPart | null
+}
+
 /** @param at where the envelope stands in the block; the whole group is there. */
 export function checkGroup(block: Block, at: number, envelope: GroupEnvelope, memory: Memory): CheckedBatch[] | null {
   const start = at + ENVELOPE_BYTES
@@ -66,4 +72,37 @@ function checkBatchAt(block: Block, at: number, end: number, memory: Memory): Ch
     if (cause instanceof ProtocolError) return null
     throw cause
   }
+}
+
+/**
+ * Which batches of a group that does not hold are damaged, where all others surely are what was written: the envelope
+ * vouches for every log part, and each log part for its client part. Null where that chain is broken: what stands there
+ * may have been written for another group.
+ */
+export function damagedBatchesOf(
+  block: Block,
+  at: number,
+  envelope: GroupEnvelope,
+  memory: Memory,
+): readonly DamagedBatches[] | null {
+  if (envelope.kind !== GROUP_KINDS.batches) return null
+  const { bytes, view } = block
+  const end = at + envelope.length
+  const found: { readonly first: LogPart; next: LogPart | null }[] = []
+  let contentChecksum = 0
+  let position = at + ENVELOPE_BYTES
+  let isOpen = false
+  for (let i = 0; i < envelope.batchCount; i++) {
+    if (position + LOG_PART_BYTES > end || !logPartIsValid(bytes, view, position, crc32)) return null
+    const part = readLogPart(view, position)
+    if (part.index !== envelope.firstIndex + i) return null
+    contentChecksum = addToContentChecksum(contentChecksum, view.getUint32(position, true))
+    const isWhole = checkBatchAt(block, position, end, memory) !== null
+    const open = isOpen ? found.at(-1) : undefined
+    if (isWhole && open !== undefined) open.next = part
+    else if (!isWhole && open === undefined) found.push({ first: part, next: null })
+    isOpen = !isWhole
+    position += LOG_PART_BYTES + part.clientLength
+  }
+  return position === end && contentChecksum === envelope.contentChecksum && found.length > 0 ? found : null
 }

@@ -102,11 +102,12 @@ export class LogReader {
   /** Damage before the place keeps nobody from what stands behind it. */
   private async readPastDamage(wanted: ReadSelection): Promise<LogRead> {
     while (true) {
+      const { damagedGroups } = this.context.counters
       try {
         return await this.readDisk(wanted)
       } catch (cause) {
         if (!isDamaged(cause)) throw cause
-        const refusal = await this.damage.explain(cause, wanted.place)
+        const refusal = await this.damage.explain(cause, wanted.place, damagedGroups)
         if (refusal === null) continue
         this.note(refusal, wanted.place)
         throw refusal
@@ -317,6 +318,7 @@ export class LogReader {
     const visited = walk.run(start, end, {
       enter: ({ position, firstIndex }) => !truncations.isDead(position, firstIndex),
       mayLoad: (byteLength) => selection.mayTake(byteLength),
+      mayPass: (index) => this.damage.mayPass(segment, index, selection.place),
       mayPin: (pinFrom, pinTo) => {
         const needed = FrameWindow.framesOf(frameBytes, Math.min(walk.keepFrom, pinFrom), pinTo)
         if (needed <= reserved) return true

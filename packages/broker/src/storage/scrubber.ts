@@ -85,7 +85,7 @@ export class Scrubber {
         const damage = await check.step(this.endOf(log, segment), behind)
         // A slot that was given back while it was read says nothing of the log: it may have another owner by now.
         if (!this.mayRead(log, segment)) return
-        if (damage !== null) noteDamage(this.context, log.key, segment, damage)
+        if (damage.length > 0) noteDamage(this.context, log.key, segment, damage)
         counters.scrubbedBytes += check.position - from
         await this.pace(check.position - from)
       }

@@ -1,7 +1,7 @@
 // Checks the groups of a segment as they stand on disk, past every cache, one after the other; goes on behind damage.
 import { BLOCK_BYTES, type Clock, DiskError, type Memory } from '../environment.js'
 import type { DamagedRange } from './damaged-range.js'
-import { checkGroup } from './group-check.js'
+import { checkGroup, type DamagedBatches, damagedBatchesOf } from './group-check.js'
 import type { GroupEnvelope } from './group-envelope.js'
 import { GroupSource } from './group-source.js'
 import type { LogKey } from './log-store.js'
@@ -18,6 +18,8 @@ export class SegmentCheck {
   private previous: number | null = null
   /** Where to look for the next group when the one at the position does not hold. */
   private searchFrom = 0
+  /** Of the group at the position, which does not hold; null where nothing in it is known to be whole. */
+  private damaged: readonly DamagedBatches[] | null = null
 
   /**
    * @param position of a group of the segment.
@@ -43,14 +45,14 @@ export class SegmentCheck {
    * Looks at the group at the position, and moves behind it.
    * @param end position up to which the log is flushed, beyond the present one.
    * @param behind the segment behind this one, where there is one.
-   * @returns what is damaged there; null when the group holds. @throws DiskError other than INPUT_OUTPUT.
+   * @returns what is damaged there, in order; nothing when the group holds. @throws DiskError other than INPUT_OUTPUT.
    */
-  async step(end: number, behind: Segment | undefined): Promise<DamagedRange | null> {
-    if ((await this.look()) === null) return null
+  async step(end: number, behind: Segment | undefined): Promise<readonly DamagedRange[]> {
+    if ((await this.look()) === null) return []
     // Once more from the disk: what was read ahead may have been on its way there at that time.
     this.reopen()
     const reason = await this.look()
-    if (reason === null) return null
+    if (reason === null) return []
     const found = await this.search(end)
     const { position, next: first } = this
     this.position = found?.position ?? end
@@ -58,9 +60,24 @@ export class SegmentCheck {
     if (found !== null) this.next = { index: found.firstIndex, offset: found.firstOffset }
     else if (behind !== undefined) this.next = { index: behind.owner.baseIndex, offset: behind.owner.baseOffset }
     this.previous = null
+    const whole = { position, endPosition: this.position, reason }
     const nextOffset = this.next?.offset ?? null
     const nextIndex = this.next?.index ?? null
-    return { position, endPosition: this.position, firstOffset: first?.offset ?? null, nextOffset, nextIndex, reason }
+    if (this.damaged === null) {
+      const { index: firstIndex, offset: firstOffset } = first ?? { index: null, offset: null }
+      return [{ ...whole, firstIndex, firstOffset, nextOffset, nextIndex }]
+    }
+    return this.damaged.map(({ first: { index: firstIndex, baseOffset: firstOffset }, next }) => {
+      if (next === null) return { ...whole, firstIndex, firstOffset, nextOffset, nextIndex }
+      return {
+        ...whole,
+        endPosition: position,
+        firstIndex,
+        firstOffset,
+        nextOffset: next.baseOffset,
+        nextIndex: next.index,
+      }
+    })
   }
 
   private reopen(): void {
@@ -71,6 +88,7 @@ export class SegmentCheck {
   /** Why the group at the position is not what was written; null, and behind it, when it is. */
   private async look(): Promise<string | null> {
     this.searchFrom = this.position + BLOCK_BYTES
+    this.damaged = null
     try {
       const group = await this.source.groupAt(this.segment, this.position)
       if (group === null) return 'no valid group stands there'
@@ -79,6 +97,7 @@ export class SegmentCheck {
       const batches = checkGroup(block, at, envelope, this.memory)
       if (batches === null) {
         this.searchFrom = this.position + padded(envelope.length)
+        this.damaged = damagedBatchesOf(block, at, envelope, this.memory)
         return 'the group fails its checksums'
       }
       const last = batches.at(-1)

@@ -36,10 +36,25 @@ export interface WalkVisitor {
   mayLoad(byteLength: number): boolean
   /** A stretch of the slot file is needed next; false ends the walk. */
   mayPin(from: number, to: number): boolean
+  /** The batch of this index is damaged: whether to go on behind it, where its log part says that it ends. */
+  mayPass(index: number): boolean
 }
 
 /** Goes on whatever comes: for walks that look at every batch and keep none. */
-export const WALK_EVERYTHING = { enter: () => true, visit: () => true, mayLoad: () => true, mayPin: () => true }
+export const WALK_EVERYTHING: WalkVisitor = {
+  enter: () => true,
+  visit: () => true,
+  mayLoad: () => true,
+  mayPin: () => true,
+  mayPass: () => false,
+}
+
+/** What stands at a place in a group: a batch, or one that is damaged and passed by. */
+interface BatchPlace {
+  readonly part: LogPart
+  readonly byteLength: number
+  readonly batch: WalkedBatch | null
+}
 
 const BATCH_PROLOGUE_BYTES = LOG_PART_BYTES + BATCH_HEADER_BYTES
 
@@ -100,17 +115,18 @@ export class SegmentWalk {
     const end = start + envelope.length
     let at = start + ENVELOPE_BYTES
     for (let i = 0; i < envelope.batchCount; i++) {
-      const batch = await this.batchAt(at, end, envelope.position, visitor)
-      if (batch === null) return false
-      if (batch.part.index !== envelope.firstIndex + i) throw this.damaged(envelope.position, 'a batch out of order')
-      if (!visitor.visit(batch)) return false
-      at += batch.byteLength
+      const place = await this.batchAt(at, end, envelope.position, visitor)
+      if (place === null) return false
+      const { part, byteLength, batch } = place
+      if (part.index !== envelope.firstIndex + i) throw this.damaged(envelope.position, 'a batch out of order')
+      if (batch !== null && !visitor.visit(batch)) return false
+      at += byteLength
       this.window.releaseBefore(Math.min(this.keepFrom, at))
     }
     return true
   }
 
-  private async batchAt(at: number, end: number, position: number, visitor: WalkVisitor): Promise<WalkedBatch | null> {
+  private async batchAt(at: number, end: number, position: number, visitor: WalkVisitor): Promise<BatchPlace | null> {
     if (at + BATCH_PROLOGUE_BYTES > end) throw this.damaged(position, 'a group shorter than its batches')
     if (!visitor.mayPin(at, at + BATCH_PROLOGUE_BYTES)) return null
     await this.pinOrFail(at, at + BATCH_PROLOGUE_BYTES, position)
@@ -126,11 +142,12 @@ export class SegmentWalk {
     if (!this.window.isVerified(at, at + byteLength)) {
       const checksum = this.window.checksum(at + LOG_PART_BYTES + BATCH_CHECKSUM_START, at + byteLength)
       if (checksum !== part.clientChecksum || checksum !== this.prologueView.getUint32(LOG_PART_BYTES, true)) {
+        if (visitor.mayPass(part.index)) return { part, byteLength, batch: null }
         throw this.damaged(position, `batch ${part.index} fails its checksum`)
       }
       this.window.markVerified(at, at + byteLength)
     }
-    return { part, header: this.headerOf(position), filePosition: at, byteLength }
+    return { part, byteLength, batch: { part, header: this.headerOf(position), filePosition: at, byteLength } }
   }
 
   private headerOf(position: number): BatchHeader {

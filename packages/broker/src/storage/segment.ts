@@ -29,7 +29,7 @@ export class Segment {
   /** Under way, so that several readers load the index once. */
   loadingIndex: Promise<SparseIndex> | null = null
   /** Found on disk so far, in no order: a range stays even when it can be read again, as a disk that is failing does. */
-  readonly damage: DamagedRange[] = []
+  damage: readonly DamagedRange[] = []
   readonly source: FrameSource
 
   constructor(
@@ -66,12 +66,12 @@ export class Segment {
     this.firstOffset = Math.min(this.firstOffset, nextOffset)
   }
 
-  /** @returns false when it was known; how far it reaches may have been seen to be different since. */
-  noteDamage(range: DamagedRange): boolean {
-    const known = this.damage.findIndex(({ position }) => position === range.position)
-    if (known < 0) this.damage.push(range)
-    else this.damage[known] = range
-    return known < 0
+  /** @param ranges of one group. @returns false when it was known; how far they reach may be seen differently by now. */
+  noteDamage(ranges: readonly DamagedRange[]): boolean {
+    const others = this.damage.filter(({ position }) => position !== ranges[0]?.position)
+    const isNew = others.length === this.damage.length
+    this.damage = [...others, ...ranges]
+    return isNew
   }
 
   /** Bytes of the slot file, from its start, that hold what was written by this log, given how far it has written. */

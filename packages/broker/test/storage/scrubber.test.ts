@@ -1,8 +1,8 @@
 // Rot on disk: the scrubber finds it, readers go past it, and neither takes anything else for it.
-import { crc32 } from '@millrace/protocol'
+import { crc32, LOG_PART_BYTES } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import type { LogFields, Logger } from '#src/environment.js'
-import { readEnvelope } from '#src/storage/group-envelope.js'
+import { ENVELOPE_BYTES, readEnvelope } from '#src/storage/group-envelope.js'
 import { sealLogStart } from '#src/storage/log-start.js'
 import type { PartitionLog } from '#src/storage/log-store.js'
 import { openLogStore } from '#src/storage/open-log-store.js'
@@ -252,6 +252,76 @@ describe('reads of a damaged log', () => {
     await expect(test.settled(log.read(19, 1, 20))).rejects.toThrow('records 19 to 19 of log 1/0/0 are damaged on disk')
     await test.fill(log, 3, { bytes: 10 })
     expect(await test.readAll(log, 20)).toHaveLength(3)
+    await test.settled(test.store.close())
+  })
+
+  /** A log whose second group has eight batches; where each of those begins in it. */
+  async function withFullGroup() {
+    const limits = { ...SCRUBBED, scrubBytesPerSecond: 0 }
+    const first = await ScrubbedStore.begin(limits)
+    const before = await first.open()
+    const batches = await first.fill(before, 1, { bytes: 500 })
+    for (let i = 0; i < 8; i++) {
+      batches.push(batchOf({ bytes: 500 }))
+      expect(first.append(before, batches.at(-1)!)).toBe(true)
+    }
+    await first.settled(before.flush())
+    batches.push(...(await first.fill(before, 2, { bytes: 500 })))
+    await first.settled(first.store.close())
+    const group = first.groups().find(({ firstOffset }) => firstOffset === 1)!
+    const bytes = LOG_PART_BYTES + batches[1]!.length
+    expect(group.length).toBe(ENVELOPE_BYTES + 8 * bytes)
+    const at = (batch: number): number => group.at + ENVELOPE_BYTES + batch * bytes
+    const reopen = async (image: VolumeImage) => {
+      const test = await ScrubbedStore.begin(limits, image)
+      return { test, log: await test.open() }
+    }
+    return { first, group, batches, at, reopen }
+  }
+
+  it('are served whole batches of a group in which others are damaged, and never those', async () => {
+    const { first, group, batches, at, reopen } = await withFullGroup()
+    for (const damaged of [[3], [1], [8], [2, 3, 6], [1, 8], [2, 4, 6, 8], [1, 2, 3, 4, 5, 6, 7, 8]]) {
+      const image = first.image.copy()
+      for (const offset of damaged) flipBit(image, group.slot, at(offset - 1) + LOG_PART_BYTES + 200)
+      const { test, log } = await reopen(image)
+      // Whichever is asked for first, and again when the damage is known.
+      for (const offset of [10, 7, 5, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]) {
+        const next = [...batches.keys()].find((other) => other > offset && !damaged.includes(other))!
+        if (damaged.includes(offset)) {
+          const refusal = `go on from offset ${next}`
+          await expect(test.settled(log.read(offset, 20_000, log.flushedIndex)), `${damaged}`).rejects.toThrow(refusal)
+          await expect(test.settled(Promise.resolve(log.readFrom(offset + 1, 20_000)))).rejects.toThrow(refusal)
+          continue
+        }
+        for (const reading of [log.read(offset, 20_000, log.flushedIndex), log.readFrom(offset + 1, 20_000)]) {
+          const read = await test.settled(Promise.resolve(reading))
+          const parts = clientPartsOf(read)
+          read.release()
+          const until = damaged.find((other) => other > offset) ?? batches.length
+          expect(parts.length, `${damaged}: from ${offset}`).toBeGreaterThan(0)
+          expect(offset + parts.length).toBeLessThanOrEqual(until)
+          const expected = batches.slice(offset, offset + parts.length)
+          expect(Buffer.compare(Buffer.concat(parts), Buffer.concat(expected))).toBe(0)
+        }
+      }
+      expect(test.store.statistics.damagedGroups).toBe(1)
+      await test.settled(test.store.close())
+      expect(test.memory.usedBytes).toBe(0)
+    }
+  })
+
+  it('are served nothing of a group whose envelope does not vouch for its batches', async () => {
+    const { first, group, at, reopen } = await withFullGroup()
+    const image = first.image.copy()
+    // A log part: where the batches behind it begin is not known any more, and whose they are.
+    flipBit(image, group.slot, at(2) + 8)
+    const { test, log } = await reopen(image)
+    expect(await offsets(test, log, 1, 1)).toBe(1)
+    for (const offset of [3, 4, 8]) {
+      await expect(test.settled(log.read(offset, 1, log.flushedIndex))).rejects.toThrow('go on from offset 9')
+    }
+    expect(await offsets(test, log, 9)).toBeGreaterThan(0)
     await test.settled(test.store.close())
   })
 })
