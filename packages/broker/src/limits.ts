@@ -221,3 +221,23 @@ assert(MAX_FORWARD_BYTES + 2 * MAX_STRING_BYTES <= MAX_CONTROL_FRAME_BYTES, 'an 
 assert(MAX_RAFT_MESSAGES_PER_FRAME * RAFT_MESSAGE_BYTES < MAX_CONTROL_FRAME_BYTES, 'small messages are a control frame')
 assert(PEER_FRAME_MEMORY_SHARE < FRAME_MEMORY_SHARE, 'clients keep a part of the frame memory')
 assert(MIN_CURSOR_READ_BYTES <= MAX_PUSHED_BYTES_UNSENT, 'one read fits the push window')
+
+// ---------------------------------------------------------------- partitions on the move
+
+/** How often the leaders on this node look after who belongs to their groups, and how many of them each time. */
+export const MEMBERSHIP_STEP_MS = 100
+export const MEMBERSHIP_PARTITIONS_PER_STEP = 256
+/** Groups led by one node that have new members catching up at the same time. */
+export const MAX_MOVES = 16
+/** What all new members together are sent of the past; what is appended meanwhile comes on top. */
+export const CATCH_UP_BYTES_PER_SECOND = 64 * 1024 * 1024
+/** Leadership goes back to the node that should lead once that has kept up for so long, so many groups a second. */
+export const PREFERRED_LEADER_AFTER_MS = 5_000
+export const TRANSFERS_PER_SECOND = 20
+/** Batches that it may lack when leadership is handed to it: appends wait until it has them. */
+export const TRANSFER_LAG_BATCHES = 64
+/** How often a replica that is to move away asks whether its group does without it, and how long it is kept after that. */
+export const REMOVAL_STEP_MS = 2_000
+export const REPLICA_QUARANTINE_MS = 30_000
+/** Replicas that ask side by side. */
+export const REMOVALS_AT_ONCE = 64

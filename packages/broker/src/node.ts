@@ -11,6 +11,7 @@ import { MetadataMembership } from './cluster/metadata-membership.js'
 import type { NodePeers } from './cluster/no-peers.js'
 import { isAt } from './cluster/node-operations.js'
 import { localOperations } from './cluster/operations.js'
+import { PartitionMembership } from './cluster/partition-membership.js'
 import { Topics } from './cluster/topics.js'
 import type { Environment, LogFields, Volume } from './environment.js'
 import type { Identity } from './identity.js'
@@ -22,7 +23,7 @@ import { isBug } from './server/failures.js'
 import { Shard } from './shard.js'
 import { StartError } from './start-error.js'
 import { keyText } from './storage/group-envelope.js'
-import type { LogStore } from './storage/log-store.js'
+import type { LogKey, LogStore } from './storage/log-store.js'
 import { refuseToReplace } from './storage/missing-log.js'
 
 /** What the way to the other brokers tells this node. */
@@ -61,6 +62,7 @@ export class Node {
   readonly topics: Topics
   readonly metadataLeader: MetadataLeader
   readonly view: ClusterView
+  readonly #membership: PartitionMembership
   readonly #options: NodeOptions
   /** Routes that are news and have not been pushed yet. */
   #news: RouteChange[] = []
@@ -77,7 +79,7 @@ export class Node {
 
   private constructor(
     options: NodeOptions,
-    parts: Pick<Node, 'groups' | 'peers' | 'leaders' | 'map'>,
+    parts: Pick<Node, 'groups' | 'peers' | 'leaders' | 'map'> & { readonly forgetLog: (key: LogKey) => void },
     readonly metadata: MetadataLog,
   ) {
     const { environment, store, identity, members, metrics, report } = options
@@ -88,7 +90,7 @@ export class Node {
     this.map = parts.map
     const { groups, leaders, map } = parts
     const { nodeId } = identity
-    this.shard = new Shard({ environment, store, metrics, groups, leaders, nodeId })
+    this.shard = new Shard({ environment, store, metrics, groups, leaders, nodeId, onReplicaDropped: parts.forgetLog })
     const topicsReport = (error: unknown): void => report(error, { during: 'opening topics' })
     const { shard } = this
     this.topics = new Topics({
@@ -123,6 +125,16 @@ export class Node {
       nodeId,
     })
     this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })
+    this.#membership = new PartitionMembership({
+      clock: environment.clock,
+      metadata,
+      metadataLeader,
+      peers,
+      leaders,
+      shard,
+      topics: this.topics,
+      report: (error) => report(error, { during: 'changes of membership' }),
+    })
   }
 
   /** Opens the metadata; nothing moves before `start`. @throws StorageError, ProtocolError. */
@@ -163,7 +175,7 @@ export class Node {
       members: founders,
     })
     const map = new MapPublisher(clusterId, metadata.version, metadata.isSole)
-    node = new Node(options, { groups, peers, leaders, map }, metadata)
+    node = new Node(options, { groups, peers, leaders, map, forgetLog: (key) => found.delete(keyText(key)) }, metadata)
     node.#membersChanged()
     return node
   }
@@ -245,6 +257,7 @@ export class Node {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#metadataMembership.stop()
+    this.#membership.stop()
     this.groups.stop()
     await this.peers.stop()
   }
@@ -277,6 +290,7 @@ export class Node {
     }
     await this.topics.open()
     this.#opened = true
+    if (!this.#stopped) this.#membership.start()
     this.map.becomeReady()
     for (const resolve of this.#whenReady.splice(0)) resolve()
     this.#register()

@@ -22,10 +22,12 @@ export interface ShardOptions {
   readonly groups: Groups
   readonly leaders: LeaderTable
   readonly nodeId: number
+  /** The log of a replica that has moved away is gone. */
+  readonly onReplicaDropped: (key: LogKey) => void
 }
 
 /** By partition; undefined where other nodes have all replicas. */
-type Replicas = readonly (Partition | undefined)[]
+type Replicas = (Partition | undefined)[]
 
 export class Shard {
   readonly #topics = new Map<number, Replicas>()
@@ -40,12 +42,17 @@ export class Shard {
     return this.options.store
   }
 
-  /** Opens or creates the logs of the partitions that have a replica here; on failure none stays open. @throws StorageError. */
+  /**
+   * Opens the logs of the partitions that have a replica here, or are to have one; on failure none stays open. One that is
+   * to move away and was found counts in its group until that does without it. @throws StorageError.
+   */
   async openTopic(topic: TopicDefinition): Promise<void> {
     const partitions = new Array<Partition | undefined>(topic.partitions).fill(undefined)
+    const found = new Set<number>()
+    for (const { topicId, partition } of this.store.found) if (topicId === topic.topicId) found.add(partition)
     try {
       await inParallel(topic.partitions, async (partition) => {
-        if (!topic.replicas[partition]!.includes(this.options.nodeId)) return
+        if (!topic.replicas[partition]!.includes(this.options.nodeId) && !found.has(partition)) return
         partitions[partition] = await this.#openPartition(topic, partition)
       })
     } catch (error) {
@@ -59,6 +66,29 @@ export class Shard {
     this.#topics.set(topic.topicId, partitions)
   }
 
+  /** Opens what of a topic is to be here and is not yet. @throws StorageError; what could be opened stays. */
+  async extendTopic(topic: TopicDefinition): Promise<void> {
+    const partitions = this.#topics.get(topic.topicId)
+    if (partitions === undefined) return
+    while (partitions.length < topic.partitions) partitions.push(undefined)
+    await inParallel(topic.partitions, async (partition) => {
+      if (partitions[partition] !== undefined || !topic.replicas[partition]!.includes(this.options.nodeId)) return
+      partitions[partition] = await this.#openPartition(topic, partition)
+    })
+  }
+
+  /** The replica is no part of its group any more. What this node has voted stays known. @throws StorageError. */
+  async dropReplica(key: LogKey, reason: Refusal): Promise<void> {
+    const partitions = this.#topics.get(key.topicId)
+    const partition = partitions?.[key.partition]
+    if (partitions === undefined || partition === undefined) return
+    partitions[key.partition] = undefined
+    this.options.groups.remove(key)
+    partition.close(reason)
+    await this.options.store.drop(key)
+    this.options.onReplicaDropped(key)
+  }
+
   async #openPartition(topic: TopicDefinition, number: number): Promise<Partition> {
     const { environment, store, metrics, groups, leaders, nodeId } = this.options
     const { clock, memory } = environment
@@ -67,7 +97,7 @@ export class Shard {
     const groupState = new GroupState(state)
     const { configurations } = groupState
     const log = await store.open({ topicId, partition: number, lane: 0 }, groupState)
-    const founders = topic.replicas[number]!
+    const founders = topic.founders[number]!
     const isSole = isSoleReplica({ log, configurations, founders }, nodeId)
     if (!isSole) await cutDamage(log)
     // What recovery found counts once it is flushed again.

@@ -6,16 +6,16 @@ export const NO_ROUTE: Route = { nodeId: 0, shard: 0, placement: 0, term: 0 }
 
 export class LeaderTable {
   readonly #routes = new Map<number, Route[]>()
-  /** Topics that are announced before the metadata names them. */
+  /** Topics and partitions that are announced before the metadata names them. */
   readonly #early = new Map<number, Map<number, Route>>()
 
   /** @param onChange told of everything that was news, whoever brought it. */
   constructor(private readonly onChange: (changes: readonly RouteChange[]) => void) {}
 
-  /** The topic is there now. */
+  /** The topic is there now, or has more partitions than before. */
   addTopic(topicId: number, partitions: number): void {
-    if (this.#routes.has(topicId)) return
-    const routes = new Array<Route>(partitions).fill(NO_ROUTE)
+    const routes = this.#routes.get(topicId) ?? []
+    while (routes.length < partitions) routes.push(NO_ROUTE)
     for (const [partition, route] of this.#early.get(topicId) ?? []) {
       if (partition < partitions) routes[partition] = route
     }
@@ -54,7 +54,7 @@ export class LeaderTable {
 
   #learnOne({ topicId, partition, route }: RouteChange): boolean {
     const routes = this.#routes.get(topicId)
-    if (routes === undefined) {
+    if (routes === undefined || partition >= routes.length) {
       const early = this.#early.get(topicId) ?? new Map<number, Route>()
       const known = early.get(partition)
       if (known === undefined || compareRouteVersions(route, known) > 0) early.set(partition, route)

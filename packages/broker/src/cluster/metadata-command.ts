@@ -12,7 +12,10 @@ export interface TopicDefinition {
    * group itself knows who belongs to it.
    */
   readonly replicas: readonly (readonly number[])[]
-  /** For each partition the nodes that its group began with: what is in force before anything stands in its log. */
+  /**
+   * For each partition the nodes that its group began with: what is in force before anything stands in its log. Nobody once
+   * it was assigned anew: it has begun, and its log says who belongs to it.
+   */
   readonly founders: readonly (readonly number[])[]
   readonly durability: Durability
   readonly codecs: readonly CodecName[]
@@ -139,7 +142,7 @@ export function decodeTopic(value: unknown): TopicDefinition {
     name: text(fields, 'name'),
     partitions,
     replicas,
-    founders: fields.founders === undefined ? replicas : nodeLists(fields, 'founders', partitions),
+    founders: fields.founders === undefined ? replicas : foundersOf(fields, partitions),
     durability,
     codecs,
     ...retention(fields),
@@ -190,6 +193,12 @@ function decodeAssignment(value: unknown): Assignment {
     partition: count(fields, 'partition'),
     replicas: nodeList(fields.replicas, 'replicas'),
   }
+}
+
+function foundersOf(fields: Fields, partitions: number): readonly (readonly number[])[] {
+  const isNobody = (nodes: unknown): boolean => Array.isArray(nodes) && nodes.length === 0
+  const lists = list(fields, 'founders', (nodes) => (isNobody(nodes) ? [] : nodeList(nodes, 'founders')))
+  return lists.length === partitions ? lists : wrong('founders')
 }
 
 function nodeLists(fields: Fields, name: string, length: number): readonly (readonly number[])[] {

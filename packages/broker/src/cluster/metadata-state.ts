@@ -11,6 +11,9 @@ import {
 } from './metadata-command.js'
 import { decodeDisk, decodeNode, type NodeRecord, NodeRegistry } from './node-registry.js'
 
+/** A group that moves has long begun: a node that comes to it, or comes again, must not take itself for a founder. */
+const NOBODY: readonly number[] = []
+
 /** The state as plain data, for checkpoints. */
 export interface MetadataImage {
   readonly clusterId: string | null
@@ -158,16 +161,20 @@ export class MetadataState {
   }
 
   #assign(assignments: readonly Assignment[]): void {
-    const changed = new Map<number, (readonly number[])[]>()
+    const changed = new Map<
+      number,
+      { readonly replicas: (readonly number[])[]; readonly founders: (readonly number[])[] }
+    >()
     for (const { topicId, partition, replicas } of assignments) {
       const topic = this.#byId.get(topicId)
       if (topic === undefined || partition >= topic.partitions || !this.#mayHold(replicas)) continue
       // The lists of a topic are copied once: a node that is drained takes thousands along.
-      const lists = changed.get(topicId) ?? topic.replicas.slice()
-      lists[partition] = replicas
+      const lists = changed.get(topicId) ?? { replicas: topic.replicas.slice(), founders: topic.founders.slice() }
+      lists.replicas[partition] = replicas
+      lists.founders[partition] = NOBODY
       changed.set(topicId, lists)
     }
-    for (const [topicId, replicas] of changed) this.#put({ ...this.#byId.get(topicId)!, replicas })
+    for (const [topicId, lists] of changed) this.#put({ ...this.#byId.get(topicId)!, ...lists })
   }
 
   /** Invariant: no partition is to have a replica on a node that is gone. */

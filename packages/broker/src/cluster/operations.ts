@@ -9,6 +9,7 @@ import type { ReplicaStatus } from '../replication/group-ports.js'
 import type { Shard } from '../shard.js'
 import type { LocalOperation } from './metadata-leader.js'
 import { joinCluster, type NodeOperationsContext, registerNode } from './node-operations.js'
+import { doesWithout, movesOf } from './partition-membership.js'
 import type { Topics } from './topics.js'
 
 const DEFAULT_PARTITIONS = 1
@@ -40,7 +41,7 @@ export interface NodeStatus {
 
 /** @returns the operations that this node carries out, by name. */
 export function localOperations(context: OperationsContext): LocalOperation {
-  const { topics, shard, clock } = context
+  const { metadata, topics, shard, clock } = context
   const operations: Readonly<Record<string, (fields: Fields) => Promise<unknown> | unknown>> = {
     createTopic: (fields) => createTopic(topics, fields),
     deleteTopic: (fields) => deleteTopic(topics, fields),
@@ -48,6 +49,8 @@ export function localOperations(context: OperationsContext): LocalOperation {
     joinCluster: (fields) => joinCluster(context, fields),
     partitionStatus: ({ topicId }) => partitionStatus(shard, Number(topicId)),
     nodeStatus: () => nodeStatus(shard, clock),
+    doesWithout: (fields) => doesWithout(shard, fields),
+    partitionMoves: () => movesOf(shard, metadata),
   }
   return async (operation, fields) => {
     const perform = Object.hasOwn(operations, operation) ? operations[operation] : undefined

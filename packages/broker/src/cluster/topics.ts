@@ -4,7 +4,7 @@ import type { Logger } from '../environment.js'
 import { DEFAULT_REPLICAS, MAX_PARTITIONS, MAX_TOPICS } from '../limits.js'
 import type { Refusal } from '../partition/pending-batch.js'
 import type { Shard } from '../shard.js'
-import { StorageError } from '../storage/log-store.js'
+import { type LogKey, StorageError } from '../storage/log-store.js'
 import { refuseToReplace } from '../storage/missing-log.js'
 import type { LeaderTable } from './leader-table.js'
 import type { MapPublisher } from './map-publisher.js'
@@ -120,10 +120,53 @@ export class Topics {
       case 'deleteTopic':
         void this.#queue(() => this.#deleted(command.topicId, version))
         return
+      case 'addPartitions':
+        void this.#queue(() => this.#changed(command.topicId, version))
+        return
+      case 'assignReplicas':
+        for (const topicId of new Set(command.assignments.map((assignment) => assignment.topicId))) {
+          void this.#queue(() => this.#changed(topicId, version))
+        }
+        return
       default:
         void this.#queue(async () => this.#options.map.advanceTo(version))
         return
     }
+  }
+
+  /** A topic has more partitions, or other nodes are to have its replicas: those that come to this one are opened. */
+  async #changed(topicId: number, version: number): Promise<void> {
+    const { metadata, shard, map, leaders, log, report } = this.#options
+    const topic = metadata.state.topic(topicId)
+    if (topic === undefined || !shard.hasTopic(topicId)) return map.advanceTo(version)
+    const hasMore = topic.partitions > leaders.routes(topicId).length
+    leaders.addTopic(topicId, topic.partitions)
+    try {
+      await shard.extendTopic(topic)
+    } catch (cause) {
+      if (cause instanceof StorageError) log.error({ topic: topic.name, cause }, 'a replica could not be opened here')
+      else report(cause)
+    }
+    if (hasMore) map.putTopic(topic, leaders.routes(topicId), version)
+    else map.advanceTo(version)
+  }
+
+  /**
+   * The group of a partition is known to do without this node: its log is given up, unless the node is to have one again, or
+   * its replica has heard of something since. Always resolves.
+   */
+  removeReplica(key: LogKey, isUnchanged: () => boolean): Promise<void> {
+    const { metadata, shard, log, report } = this.#options
+    return this.#queue(async () => {
+      const target = metadata.state.topic(key.topicId)?.replicas[key.partition]
+      if (target === undefined || target.includes(shard.nodeId) || !isUnchanged()) return
+      try {
+        await shard.dropReplica(key, { code: 'NOT_LEADER', detail: 'the partition has moved to other nodes' })
+      } catch (cause) {
+        if (cause instanceof StorageError) log.error({ ...key, cause }, 'a replica that has moved could not be dropped')
+        else report(cause)
+      }
+    })
   }
 
   /** Always resolves: whoever waits for the topic here hears of a failure, and everybody else of a route elsewhere. */

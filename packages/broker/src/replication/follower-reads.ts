@@ -1,13 +1,17 @@
 // What followers get is read from the log of the leader: at once from memory, or when the disk has brought it.
+import type { Clock } from '../environment.js'
 import type { RaftCore } from '../raft/raft-core.js'
 import type { Effect, Entry, NodeId } from '../raft/raft-types.js'
 import { type LogKey, type LogRead, type PartitionLog, StorageError } from '../storage/log-store.js'
+import type { CatchUpPace } from './catch-up-pace.js'
 import type { GroupPeers } from './group-ports.js'
 
 interface FollowerReadOptions {
   readonly key: LogKey
   readonly log: PartitionLog
   readonly peers: GroupPeers
+  readonly clock: Clock
+  readonly catchUp: CatchUpPace
   readonly report: (error: unknown) => void
 }
 
@@ -18,13 +22,39 @@ interface FollowerReadEvents {
 }
 
 export class FollowerReads {
+  /** Bytes of the log when each learner was sent something last. */
+  readonly #bytesThen = new Map<NodeId, number>()
+
   constructor(
     private readonly group: { readonly core: RaftCore<Entry> },
     private readonly options: FollowerReadOptions,
     private readonly events: FollowerReadEvents,
   ) {}
 
-  begin({ to, term, nextIndex, maxBytes }: Effect<Entry> & { kind: 'read' }): void {
+  /** A learner is brought to where the others are at a measured pace; what the log grows by meanwhile comes on top. */
+  begin(effect: Effect<Entry> & { kind: 'read' }): void {
+    const waitMs = this.#isLearner(effect.to) ? this.options.catchUp.waitMs() : 0
+    if (waitMs === 0) this.#read(effect)
+    else this.options.clock.timer(waitMs, () => this.#read(effect))
+  }
+
+  #isLearner(nodeId: NodeId): boolean {
+    return this.group.core.configuration.learners.includes(nodeId)
+  }
+
+  #pay(to: NodeId, byteLength: number): void {
+    if (!this.#isLearner(to)) {
+      this.#bytesThen.delete(to)
+      return
+    }
+    const { bytesOnDisk } = this.options.log
+    const grownBytes = Math.max(0, bytesOnDisk - (this.#bytesThen.get(to) ?? bytesOnDisk))
+    this.#bytesThen.set(to, bytesOnDisk)
+    this.options.catchUp.sent(Math.max(0, byteLength - grownBytes))
+  }
+
+  #read({ to, term, nextIndex, maxBytes }: Effect<Entry> & { kind: 'read' }): void {
+    if (this.events.isStopped()) return
     const failed = (error: unknown): void => this.#failed(to, term, error)
     try {
       const read = this.options.log.readFrom(nextIndex, maxBytes)
@@ -52,7 +82,10 @@ export class FollowerReads {
     if (header === null) {
       read.release()
       if (read.batchCount === 0) this.group.core.readFailed(to, term)
-    } else if (!peers.sendAppend(to, key, header, read)) this.group.core.unreachable(to)
+    } else {
+      this.#pay(to, read.byteLength)
+      if (!peers.sendAppend(to, key, header, read)) this.group.core.unreachable(to)
+    }
     this.events.done()
   }
 }

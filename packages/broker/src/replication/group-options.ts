@@ -2,6 +2,7 @@
 import type { Clock, Memory } from '../environment.js'
 import type { Configuration, NodeId } from '../raft/raft-types.js'
 import type { LogKey, PartitionLog } from '../storage/log-store.js'
+import type { CatchUpPace } from './catch-up-pace.js'
 import type { GroupConfigurations } from './group-configurations.js'
 import type { GroupOwner, GroupPeers, GroupVotes } from './group-ports.js'
 
@@ -21,6 +22,7 @@ export interface ReplicaGroupOptions {
   readonly isRepairing: boolean
   readonly votes: GroupVotes
   readonly peers: GroupPeers
+  readonly catchUp: CatchUpPace
   readonly owner: GroupOwner
   readonly clock: Clock
   readonly memory: Memory

@@ -1,9 +1,11 @@
 // All groups that this node has a replica of: they tick together, and messages find them by the key of their log.
 import type { Environment, Timer } from '../environment.js'
+import { CATCH_UP_BYTES_PER_SECOND } from '../limits.js'
 import { isSoleVoter } from '../raft/configuration.js'
 import { RAFT_LIMITS } from '../raft/raft-limits.js'
 import type { Entry, InstallRequest, NodeId, RaftMessage } from '../raft/raft-types.js'
 import type { LogKey, PartitionLog } from '../storage/log-store.js'
+import { CatchUpPace } from './catch-up-pace.js'
 import type { GroupConfigurations } from './group-configurations.js'
 import type { GroupOwner, GroupPeers, GroupVotes, IncomingAppend } from './group-ports.js'
 import type { RepairList } from './repair-list.js'
@@ -52,9 +54,11 @@ export class Groups {
   readonly #byTopic = new Map<number, Map<number, ReplicaGroup>>()
   #timer: Timer | null = null
   #stopped = false
+  readonly #catchUp: CatchUpPace
 
   constructor(options: GroupsOptions) {
     this.#options = options
+    this.#catchUp = new CatchUpPace(options.environment.clock, CATCH_UP_BYTES_PER_SECOND)
   }
 
   get nodeId(): NodeId {
@@ -86,6 +90,7 @@ export class Groups {
       report,
       configuration: { voters: founders, outgoing: [], learners: [] },
       configurations,
+      catchUp: this.#catchUp,
       isRepairing,
       leastTerm: isAlone && votes.find(key) === 'lost' ? starts : 0,
       damagedOnTheWay: () =>

@@ -250,7 +250,7 @@ export interface LogStore {
   readonly wasPowerLost: boolean
   /** Opens a log found at recovery, or creates an empty one, replaying into `state`. */
   open(key: LogKey, state: LogState): Promise<PartitionLog>
-  /** Frees a log and its slots; a key is never used again. */
+  /** Frees a log and its slots. What is opened under its key later is another log. */
   drop(key: LogKey): Promise<void>
   /** Flushes, writes checkpoints, closes files. Appends are refused from now on. */
   close(): Promise<void>

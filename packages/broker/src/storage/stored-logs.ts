@@ -45,6 +45,8 @@ export class StoredLogs implements LogStore {
   private readonly opening = new Map<string, Promise<PartitionLog>>()
   private readonly logs = new Map<string, StoredLog>()
   private readonly dropping = new Set<Promise<void>>()
+  /** Dropped since the store was opened: the record on disk may still say so. */
+  private readonly recordedDrops = new Set<string>()
   /** Whether the store was closed in order the last time: then nothing was under way. */
   private readonly wasClean: boolean
   private readonly scrubber: Scrubber
@@ -143,6 +145,7 @@ export class StoredLogs implements LogStore {
     const name = keyText(key)
     const found = this.foundLogs.get(name)
     if (found === undefined) {
+      await this.forgetDrop(name)
       state.restoreState(null)
       const log = new StoredLog(this.context, key, state, null, new ReplicaMarks(this.votes, key, false, false))
       this.logs.set(name, log)
@@ -202,6 +205,23 @@ export class StoredLogs implements LogStore {
     }
   }
 
+  /**
+   * A log begins anew under the name of one that was dropped, whose slots are given back durably: a restart must not take it
+   * for that one and finish the drop. @throws StorageError DAMAGED where a slot that cannot be read may be of the old one.
+   */
+  private async forgetDrop(name: string): Promise<void> {
+    if (this.record.dropped.has(name)) {
+      throw new StorageError('DAMAGED', `log ${name} was dropped, and a segment file that cannot be read may be of it`)
+    }
+    if (!this.recordedDrops.delete(name)) return
+    try {
+      await this.record.save()
+    } catch (cause) {
+      this.recordedDrops.add(name)
+      throw new StorageError('STORAGE_FAILED', `the drop of log ${name} could not be forgotten`, { cause })
+    }
+  }
+
   private async dropOne(key: LogKey): Promise<void> {
     const name = keyText(key)
     await this.opening.get(name)
@@ -213,6 +233,7 @@ export class StoredLogs implements LogStore {
     this.foundLogs.delete(name)
     // From here on the log is gone, whatever its slots say, also after a crash.
     this.record.dropped.set(name, key)
+    this.recordedDrops.add(name)
     await this.recordDrop(name)
     await open?.stop()
     for (const { slot, source, writtenBytes } of open?.slots ?? []) {

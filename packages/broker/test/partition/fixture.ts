@@ -8,6 +8,7 @@ import type { Retention } from '#src/partition/log-start-proposal.js'
 import { Partition } from '#src/partition/partition.js'
 import { PartitionState } from '#src/partition/partition-state.js'
 import { type BatchSink, PendingBatch, type Refusal } from '#src/partition/pending-batch.js'
+import { CatchUpPace } from '#src/replication/catch-up-pace.js'
 import { GroupConfigurations } from '#src/replication/group-configurations.js'
 import type { GroupOwner } from '#src/replication/group-ports.js'
 import { ReplicaGroup } from '#src/replication/replica-group.js'
@@ -108,6 +109,7 @@ export function groupOf(
     isRepairing: false,
     leastTerm: 0,
     votes: { find: () => ({ term: term - 1, votedFor: 0 }), save: async () => {} },
+    catchUp: new CatchUpPace(clock, 1024 * 1024 * 1024),
     peers: NO_PEERS,
     owner,
     clock,

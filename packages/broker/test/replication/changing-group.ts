@@ -4,6 +4,7 @@ import { crc32, LOG_PART_BYTES, readBatchHeader, readLogPart } from '@millrace/p
 import { expect } from 'vitest'
 import { PartitionState } from '#src/partition/partition-state.js'
 import type { Configuration, NodeId } from '#src/raft/raft-types.js'
+import { CatchUpPace } from '#src/replication/catch-up-pace.js'
 import type { GroupOwner, GroupPeers, LoggedEntry } from '#src/replication/group-ports.js'
 import { GroupState } from '#src/replication/group-state.js'
 import { isAtTarget, nextChange } from '#src/replication/next-change.js'
@@ -90,6 +91,7 @@ export class ChangingGroup {
       isRepairing: false,
       leastTerm: 0,
       votes: store.votes,
+      catchUp: new CatchUpPace(clock, 1024 * 1024 * 1024),
       peers: this.#peersOf(nodeId),
       owner,
       clock,

@@ -3,6 +3,7 @@
 import { crc32, LOG_PART_BYTES, readBatchHeader, readLogPart } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import type { HardState } from '#src/raft/raft-types.js'
+import { CatchUpPace } from '#src/replication/catch-up-pace.js'
 import { GroupConfigurations } from '#src/replication/group-configurations.js'
 import type { GroupOwner, GroupPeers, LoggedEntry } from '#src/replication/group-ports.js'
 import { ReplicaGroup } from '#src/replication/replica-group.js'
@@ -88,6 +89,7 @@ async function startGroup(
       isRepairing: false,
       leastTerm: 0,
       votes: { find: () => vote, save },
+      catchUp: new CatchUpPace(clock, 1024 * 1024 * 1024),
       peers: peersOf(nodeId),
       owner,
       clock,

@@ -1,0 +1,137 @@
+// Brings the groups that this node leads to what the metadata wants of them: members first, then who leads.
+import type { Clock, Timer } from '../environment.js'
+import {
+  MAX_MOVES,
+  MEMBERSHIP_PARTITIONS_PER_STEP,
+  MEMBERSHIP_STEP_MS,
+  PREFERRED_LEADER_AFTER_MS,
+  TRANSFER_LAG_BATCHES,
+  TRANSFERS_PER_SECOND,
+} from '../limits.js'
+import type { NodeId } from '../raft/raft-types.js'
+import { isAtTarget, nextChange } from '../replication/next-change.js'
+import type { ReplicaGroup } from '../replication/replica-group.js'
+import { StorageError } from '../storage/log-store.js'
+import type { NodeState } from './node-registry.js'
+
+/** A replica whose group may be led here. */
+export interface LedPartition {
+  readonly key: { readonly topicId: number; readonly partition: number }
+  readonly leads: boolean
+  readonly group: ReplicaGroup
+}
+
+export interface MembershipDriverOptions {
+  readonly nodeId: NodeId
+  readonly clock: Clock
+  /** The replicas of this node. */
+  readonly partitions: () => Iterable<LedPartition>
+  /** Who is to have the replicas, the preferred leader first; undefined for a topic that is gone. */
+  readonly targetOf: (topicId: number, partition: number) => readonly NodeId[] | undefined
+  readonly stateOf: (nodeId: NodeId) => NodeState
+  readonly isConnected: (nodeId: NodeId) => boolean
+  /** Something was thrown that is nobody's refusal: a bug. */
+  readonly report: (error: unknown) => void
+}
+
+export class MembershipDriver {
+  readonly #options: MembershipDriverOptions
+  /** Partitions of this round that are still to be looked at. */
+  #round: LedPartition[] = []
+  /** On their way; looked at in each step. */
+  readonly #moving = new Set<LedPartition>()
+  /** Since when, on the monotonic clock, another node could lead what this one leads. */
+  readonly #heirSince = new Map<LedPartition, { readonly heir: NodeId; readonly sinceMs: number }>()
+  #transfers = 0
+  #timer: Timer | null = null
+
+  constructor(options: MembershipDriverOptions) {
+    this.#options = options
+  }
+
+  start(): void {
+    this.#timer = this.#options.clock.timer(MEMBERSHIP_STEP_MS, () => {
+      this.start()
+      this.#step()
+    })
+  }
+
+  stop(): void {
+    this.#timer?.cancel()
+    this.#timer = null
+  }
+
+  #step(): void {
+    const perStep = (TRANSFERS_PER_SECOND * MEMBERSHIP_STEP_MS) / 1_000
+    this.#transfers = Math.min(perStep, this.#transfers + perStep)
+    if (this.#round.length === 0) this.#beginRound()
+    const due = new Set([...this.#moving, ...this.#round.splice(-MEMBERSHIP_PARTITIONS_PER_STEP)])
+    for (const partition of due) {
+      try {
+        this.#look(partition)
+      } catch (error) {
+        // The log fails, and another replica leads soon.
+        if (!(error instanceof StorageError)) this.#options.report(error)
+      }
+    }
+  }
+
+  #beginRound(): void {
+    const all = [...this.#options.partitions()]
+    const there = new Set(all)
+    for (const gone of [...this.#heirSince.keys()]) if (!there.has(gone)) this.#heirSince.delete(gone)
+    this.#round = all
+  }
+
+  #look(partition: LedPartition): void {
+    const { key, group, leads } = partition
+    this.#moving.delete(partition)
+    const target = leads ? this.#options.targetOf(key.topicId, key.partition) : undefined
+    if (target === undefined || !group.mayAppend) {
+      this.#heirSince.delete(partition)
+      return
+    }
+    const { configuration } = group
+    if (isAtTarget(target, configuration)) {
+      this.#balance(partition, target)
+      return
+    }
+    const mayAdd = configuration.learners.length > 0 || this.#moving.size < MAX_MOVES
+    const change = nextChange(target, configuration, mayAdd)
+    // What is refused now, while a learner has not caught up or a change is not committed, is asked for in the next step.
+    if (change !== null) group.changeMembership(change)
+    if (change !== null || group.configuration.learners.length > 0) this.#moving.add(partition)
+  }
+
+  // -------------------------------------------------------------- who leads
+
+  #balance(partition: LedPartition, target: readonly NodeId[]): void {
+    const { nodeId, clock, stateOf } = this.#options
+    const heir = this.#heirOf(partition, target)
+    if (heir === 0 || heir === nodeId) {
+      this.#heirSince.delete(partition)
+      return
+    }
+    const now = clock.monotonicMs()
+    const known = this.#heirSince.get(partition)
+    const sinceMs = known?.heir === heir ? known.sinceMs : now
+    this.#heirSince.set(partition, { heir, sinceMs })
+    const isDue = stateOf(nodeId) === 'draining' || now - sinceMs >= PREFERRED_LEADER_AFTER_MS
+    if (!isDue || this.#transfers < 1) return
+    this.#transfers--
+    this.#heirSince.delete(partition)
+    partition.group.transferTo(heir)
+  }
+
+  /** The first in the target's order that could lead, nodes that are being drained last; 0 where nobody else could. */
+  #heirOf({ group }: LedPartition, target: readonly NodeId[]): NodeId {
+    const { nodeId: self, stateOf, isConnected } = this.#options
+    const behind = new Map(group.replicas().map(({ nodeId, lagBatches }) => [nodeId, lagBatches]))
+    const preferred = target.find((nodeId) => stateOf(nodeId) === 'active')
+    const couldLead = (nodeId: NodeId): boolean =>
+      nodeId === self ||
+      (isConnected(nodeId) && (behind.get(nodeId) ?? Number.POSITIVE_INFINITY) <= TRANSFER_LAG_BATCHES)
+    if (stateOf(self) === 'active') return preferred !== undefined && couldLead(preferred) ? preferred : 0
+    return target.find((nodeId) => nodeId !== self && stateOf(nodeId) === 'active' && couldLead(nodeId)) ?? 0
+  }
+}

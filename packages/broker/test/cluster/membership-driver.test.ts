@@ -1,0 +1,123 @@
+// What leaders do for the groups they lead: the members that the metadata wants, then the leader that it wants.
+import { describe, expect, it } from 'vitest'
+import { MembershipDriver } from '#src/cluster/membership-driver.js'
+import type { NodeState } from '#src/cluster/node-registry.js'
+import { partitionMoves } from '#src/cluster/partition-moves.js'
+import { PREFERRED_LEADER_AFTER_MS } from '#src/limits.js'
+import { nextChange } from '#src/replication/next-change.js'
+import { ChangingGroup, type Running, text } from '../replication/changing-group.js'
+
+interface Driven {
+  readonly group: ChangingGroup
+  target: readonly number[]
+  readonly states: Map<number, NodeState>
+  start(nodeId: number): Promise<void>
+}
+
+const ledBy = (node: Running) => ({
+  key: { topicId: 1, partition: 0 },
+  group: node.group,
+  get leads(): boolean {
+    return node.group.isServing
+  },
+})
+
+/** Every node has a driver, as every broker does. */
+async function driven(founders: readonly number[]): Promise<Driven> {
+  const group = new ChangingGroup(founders)
+  const states = new Map<number, NodeState>()
+  const result: Driven = {
+    group,
+    target: founders,
+    states,
+    async start(nodeId) {
+      const led = ledBy(await group.start(nodeId))
+      const driver = new MembershipDriver({
+        nodeId,
+        clock: group.clock,
+        partitions: () => (group.running.get(nodeId)?.group === led.group ? [led] : []),
+        targetOf: () => result.target,
+        stateOf: (node) => states.get(node) ?? 'active',
+        isConnected: (node) => group.running.has(node),
+        report: (error) => {
+          throw error
+        },
+      })
+      driver.start()
+    },
+  }
+  for (const nodeId of founders) await result.start(nodeId)
+  await group.until('somebody leads', () => group.leader !== undefined)
+  return result
+}
+
+describe('the leader of a group', () => {
+  it('brings it to its target, and hands over to the one that should lead', async () => {
+    const cluster = await driven([1])
+    const { group } = cluster
+    for (const nodeId of [2, 3, 4]) await cluster.start(nodeId)
+    cluster.target = [3, 1, 2]
+    await group.until('it is of three', () => group.isAt([1, 2, 3]))
+    await group.until('the preferred one leads', () => group.leader?.nodeId === 3, PREFERRED_LEADER_AFTER_MS + 3_000)
+    cluster.target = [4]
+    await group.until('it has moved', () => group.isAt([4]))
+    expect(text(group.leader!.group.configuration)).toBe('4//')
+  })
+
+  it('takes back a move that was given up', async () => {
+    const cluster = await driven([1, 2, 3])
+    const { group } = cluster
+    // Nobody is there to catch up.
+    cluster.target = [1, 2, 4]
+    await group.until('it has a learner', () => group.leader?.group.configuration.learners.includes(4) ?? false)
+    const { leader } = group
+    expect(partitionMoves([ledBy(leader!)], () => cluster.target)).toMatchObject([
+      { topicId: 1, partition: 0, target: [1, 2, 4], voters: [1, 2, 3], learners: [4] },
+    ])
+    cluster.target = [1, 2, 3]
+    await group.until('it is as before', () => group.isAt([1, 2, 3]))
+    expect(partitionMoves([ledBy(leader!)], () => cluster.target)).toEqual([])
+  })
+
+  it('does not wait to hand over when its node is drained, and gets nothing back', async () => {
+    const cluster = await driven([1, 2, 3])
+    const { group, states } = cluster
+    await group.until('the first one leads', () => group.leader?.nodeId === 1)
+    states.set(1, 'draining')
+    await group.until('another one leads', () => group.leader !== undefined && group.leader.nodeId !== 1, 2_000)
+    await group.run(PREFERRED_LEADER_AFTER_MS + 2_000)
+    expect(group.leader?.nodeId).toBe(2)
+    states.set(1, 'active')
+    await group.until('the first one leads again', () => group.leader?.nodeId === 1, PREFERRED_LEADER_AFTER_MS + 3_000)
+  })
+
+  it('keeps leadership from a preferred one that has just come back', async () => {
+    const cluster = await driven([1, 2, 3])
+    const { group } = cluster
+    await group.until('the first one leads', () => group.leader?.nodeId === 1)
+    group.crash(1)
+    await group.until('another one leads', () => group.leader !== undefined)
+    await cluster.start(1)
+    await group.run(PREFERRED_LEADER_AFTER_MS - 1_000)
+    expect(group.leader?.nodeId).not.toBe(1)
+    await group.until('it leads in the end', () => group.leader?.nodeId === 1, 4_000)
+  })
+})
+
+describe('the next change', () => {
+  const of = (voters: number[], learners: number[] = [], outgoing: number[] = []) => ({ voters, outgoing, learners })
+
+  it('brings learners first, all voters at once, and nothing while a change is under way', () => {
+    expect(nextChange([1, 2, 3], of([1]), true)).toEqual({ voters: [1], learners: [2, 3] })
+    expect(nextChange([1, 2, 3], of([1], [2, 3]), true)).toEqual({ voters: [1, 2, 3], learners: [] })
+    expect(nextChange([1, 2, 3], of([1, 2, 3], [], [1]), true)).toBe(null)
+    expect(nextChange([3, 1, 2], of([1, 2, 3]), true)).toBe(null)
+  })
+
+  it('adds nobody where too many are catching up, but lets go of those not wanted any more', () => {
+    expect(nextChange([1, 2, 3], of([1]), false)).toBe(null)
+    expect(nextChange([1, 2, 3], of([1], [2, 4]), false)).toEqual({ voters: [1], learners: [2] })
+    expect(nextChange([1], of([1, 2, 3], [4]), true)).toEqual({ voters: [1, 2, 3], learners: [] })
+    expect(nextChange([1], of([1, 2, 3]), false)).toEqual({ voters: [1], learners: [] })
+  })
+})
