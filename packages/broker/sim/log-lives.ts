@@ -1,12 +1,11 @@
 // The real log store on the simulated disk, crashed again and again: each crash is an image, each start a check.
 
-import { crc32 } from 'node:zlib'
-import { LOG_PART_BYTES, logPartIsValid, readBatchHeader, readLogPart } from '@millrace/protocol'
+import { readBatchHeader } from '@millrace/protocol'
 import type { Block, Volume } from '#src/environment.js'
-import type { HardState } from '#src/raft/raft-types.js'
-import { type LogKey, type LogStore, type PartitionLog, StorageError } from '#src/storage/log-store.js'
+import { type LogStore, type PartitionLog, StorageError } from '#src/storage/log-store.js'
 import { openLogStore } from '#src/storage/open-log-store.js'
 import { storageLimits } from '#src/storage/storage-limits.js'
+import { compareBatches, judgeEnd, judgeVotes, nameOf } from './log-lives-judge.js'
 import { drawBatch, HashState, LogModel } from './log-lives-model.js'
 import { CheckFailed, type LogLivesFailure, type LogLivesResult } from './log-lives-result.js'
 import { drawStorage } from './options.js'
@@ -133,7 +132,7 @@ class LogLives {
   private async openAll(): Promise<void> {
     const volume: Volume = await this.environment.disk.openVolume('/data', { requireDirect: true })
     this.store = await openLogStore(this.environment, volume, IDENTITY, this.limits)
-    for (const model of this.models.values()) this.checkVotes(model)
+    for (const model of this.models.values()) judgeVotes(model, this.store.votes.find(model.key))
     for (const key of [...this.store.found]) {
       const model = this.models.get(nameOf(key))
       if (model === undefined) throw new CheckFailed('phantom', `recovery found a log nobody made: ${nameOf(key)}`)
@@ -243,19 +242,6 @@ class LogLives {
     }, ignoreStorage)
   }
 
-  private checkVotes(model: LogModel): void {
-    const found = this.store.votes.find(model.key)
-    const { votes, votesSaved } = model
-    const isFound = (vote: HardState): boolean =>
-      found !== null && found !== 'lost' && found.term === vote.term && found.votedFor === vote.votedFor
-    const count = votes.findIndex(isFound) + 1
-    if (count < votesSaved || (found !== null && count === 0)) {
-      const what = JSON.stringify(found)
-      throw new CheckFailed('vote', `log ${nameOf(model.key)} finds ${what}, number ${votesSaved} was saved`)
-    }
-    votes.length = model.votesSaved = count
-  }
-
   private crash(): void {
     this.images++
     if (this.random.chance(0.35)) {
@@ -286,35 +272,13 @@ class LogLives {
   }
 
   private async check({ model, state, log }: OpenLog): Promise<void> {
-    const where = `log ${nameOf(model.key)}`
     // Whether a log that was asked to begin anew has done so is for its start to tell.
     if (log.startOffset === model.beginning?.offset) model.begun()
     model.beginning = null
-    const promised = model.written
-    const { index, nextOffset } = log.filled
-    if (index < promised) {
-      throw new CheckFailed(
-        'lost',
-        `${where} ends at batch ${index}, and ${promised} was promised (of ${model.lastIndex})`,
-      )
-    }
-    if (index > model.lastIndex) {
-      throw new CheckFailed(
-        'phantom',
-        `${where} ends at batch ${index}, and the last one appended is ${model.lastIndex}`,
-      )
-    }
+    const { index } = log.filled
     if (index < model.lastIndex) this.count('unpromised tail lost')
-    if (index > promised) this.count('unpromised tail kept')
-    model.cutTo(index)
-    if (nextOffset !== model.nextOffset)
-      throw new CheckFailed('phantom', `${where} goes on at ${nextOffset}, not ${model.nextOffset}`)
-    if (state.index !== index || state.hash !== model.finalHash) {
-      throw new CheckFailed(
-        'state',
-        `${where}: the state after recovery is not that of its batches (at ${state.index} of ${index})`,
-      )
-    }
+    if (index > model.written) this.count('unpromised tail kept')
+    judgeEnd(model, state, log.filled)
     await this.readAndCompare(model, log, 0, model.batches.length)
     // As the broker does: what was found counts again once it is flushed.
     await this.turn('flushing', log.flush())
@@ -342,29 +306,8 @@ class LogLives {
           'lost',
           `log ${nameOf(model.key)}: reading stops before batch ${model.base.index + next + 1}`,
         )
-      next = this.compare(model, bytes, next)
+      next = compareBatches(model, bytes, next)
     }
-  }
-
-  private compare(model: LogModel, bytes: Uint8Array, first: number): number {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    let next = first
-    for (let at = 0; at < bytes.byteLength; next++) {
-      const batch = model.batches[next]
-      const part = readLogPart(view, at)
-      const client = bytes.subarray(at + LOG_PART_BYTES, at + LOG_PART_BYTES + part.clientLength)
-      const same =
-        batch !== undefined &&
-        logPartIsValid(bytes, view, at, crc32) &&
-        part.index === batch.index &&
-        part.baseOffset === batch.baseOffset &&
-        part.term === batch.term &&
-        Buffer.compare(client, batch.bytes) === 0
-      if (!same)
-        throw new CheckFailed('phantom', `log ${nameOf(model.key)}: batch ${next + 1} is not what was appended`)
-      at += LOG_PART_BYTES + part.clientLength
-    }
-    return next
   }
 
   private mustBeClean(): void {
@@ -398,10 +341,6 @@ class LogLives {
   private advance(delayMs: number): Promise<void> {
     return this.turn('waiting', this.scheduler.sleep(delayMs))
   }
-}
-
-function nameOf({ topicId, partition }: LogKey): string {
-  return `${topicId}/${partition}`
 }
 
 function view(block: Block, offset: number, length: number): Uint8Array {
