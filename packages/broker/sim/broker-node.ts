@@ -1,6 +1,7 @@
 // One broker of the simulated cluster: the product's own code on a machine that can be killed, cut and restarted.
 import { type Broker, type OpenLogStore, startBroker } from '#src/broker.js'
 import { StartError } from '#src/start-error.js'
+import { DiskImage } from './disk-image.js'
 import type { TearOdds } from './file-image.js'
 import type { Scheduler } from './scheduler.js'
 import type { SimulatedEnvironment, SimulatedMachine } from './simulated-environment.js'
@@ -38,6 +39,8 @@ export class BrokerNode {
   broker: Broker | null = null
   starts = 0
   private wanted = true
+  /** The disk that belongs here, while another one is in its place. */
+  private rightDisk: DiskImage | null = null
 
   /** @param brokers how many there are in the cluster; this one is number `nodeId`, from 1. */
   constructor(
@@ -107,6 +110,22 @@ export class BrokerNode {
       })
     }
     broker.stop({ timeoutMs: 500 }).then(() => finish(null), finish)
+  }
+
+  /** Killed, and found again with a disk that has nothing on it. */
+  wipeDisk(): void {
+    this.kill()
+    const { capacityBytes } = this.machine.disk
+    const before = this.machine.swapDisk(new DiskImage(capacityBytes))
+    this.rightDisk ??= before
+  }
+
+  /** Somebody has found the disk that belongs here. */
+  restoreDisk(): void {
+    if (this.rightDisk === null) return
+    this.kill()
+    this.machine.swapDisk(this.rightDisk)
+    this.rightDisk = null
   }
 
   /** No further start happens by itself. */

@@ -77,6 +77,7 @@ export class Faults {
   /** One broker works again, on a disk that does. */
   repair(node: BrokerNode): void {
     Object.assign(node.machine.diskConditions, healthyDisk())
+    node.restoreDisk()
     if (node.machine.environment !== null) this.targets.scheduler.resume(node.machine.environment.process)
     // A volume that has met an error takes no writes until its broker starts anew.
     if (this.failedDisks.has(node)) node.kill()

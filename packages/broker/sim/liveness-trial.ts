@@ -35,12 +35,18 @@ export class LivenessTrial {
     const core = order.slice(0, Math.floor(nodes.length / 2) + 1)
     for (const node of core) this.faults.repair(node)
     for (const node of order.slice(core.length)) {
-      const state = this.random.pick(OUTSIDER_STATES)
+      const state = this.drawState(node)
       coverage.count(`outsider: ${state}`)
       this.run.log(`broker ${node.nodeId} stays ${state}`, {})
       this.breakForGood(node, state)
     }
     await this.demandProgress(client, core)
+  }
+
+  /** Only a disk that others know can be missed. */
+  private drawState(node: BrokerNode): OutsiderState {
+    const state = this.random.pick(OUTSIDER_STATES)
+    return state === 'wiped' && node.broker?.status().isRegistered !== true ? 'off' : state
   }
 
   private breakForGood(node: BrokerNode, state: OutsiderState): void {
@@ -51,6 +57,7 @@ export class LivenessTrial {
       node.kill()
       return
     }
+    if (state === 'wiped') node.wipeDisk()
     node.start()
     const own = hostOf(node.nodeId)
     const brokers = cluster.hosts.filter((host) => host !== own)

@@ -10,6 +10,7 @@ export const OUTSIDER_STATES = [
   'mute to brokers',
   'paused',
   'slow disk',
+  'wiped',
 ] as const
 
 export type OutsiderState = (typeof OUTSIDER_STATES)[number]

@@ -344,6 +344,7 @@ function statusOf(
     starts,
     shards: cores.count,
     isReady: node.isReady,
+    isRegistered: node.isRegistered,
     topics: topics.list().length,
     partitions: shard.partitionCount,
     connections: server.connections,

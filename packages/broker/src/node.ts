@@ -224,6 +224,12 @@ export class Node {
     return this.#opened ? Promise.resolve() : new Promise((resolve) => this.#whenReady.push(resolve))
   }
 
+  /** Whether the metadata knows this node by the disk that it has: from then on another disk under its name is noticed. */
+  get isRegistered(): boolean {
+    const { nodeId, diskId } = this.#options.identity
+    return this.metadata.state.diskOf(nodeId) === diskId
+  }
+
   get isReady(): boolean {
     return this.#opened
   }

@@ -1,7 +1,6 @@
 // Histories of a cluster with names: each is played by the product's own code on simulated machines, and then everything
 // that a run is asked at its end is asked: nothing lost, nothing twice, replicas that agree, nothing left over.
 import { describe, expect, it } from 'vitest'
-import { DiskImage } from '../../sim/disk-image.js'
 import { host, ORDERS, play, SHORT_ORDERS, type Stage } from './stage.js'
 
 const LIMIT = { timeout: 60_000 }
@@ -154,11 +153,13 @@ describe('a disk', () => {
       const client = stage.run.population.newClient()
       await stage.send(client, 20)
       await stage.untilEqual()
+      await stage.run.until('every disk is known', () =>
+        stage.nodes.every((node) => node.broker?.status().isRegistered),
+      )
       const { leader, followers } = await stage.untilLed()
       const wiped = followers[0]!
       const other = followers[1]!
-      wiped.kill()
-      const before = wiped.machine.swapDisk(new DiskImage(512 * 1024 * 1024))
+      wiped.wipeDisk()
       wiped.start()
       const isRefused = () => stage.lines.some((line) => /WRONG_DISK|has disk [0-9a-f]+, not [0-9a-f]+/.test(line))
       await stage.run.until('the others notice', isRefused)
@@ -172,8 +173,7 @@ describe('a disk', () => {
       await stage.send(client, 30)
       expect(wiped.broker?.status().isReady).toBe(false)
       // Whoever has the right disk is let in again.
-      wiped.kill()
-      wiped.machine.swapDisk(before)
+      wiped.restoreDisk()
       wiped.start()
       await stage.untilEqual()
     })
