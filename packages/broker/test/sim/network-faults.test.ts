@@ -140,6 +140,20 @@ describe('a path', () => {
     expect(closed.cut).toBeLessThan(20)
   })
 
+  it('leaves no connection half open, whenever it is whole again', async () => {
+    let lost = 0
+    for (let seed = 0; seed < 40; seed++) {
+      const { world, network, atA, atB } = await connected(seed)
+      network.cut('a', 'b')
+      await world.pass(1500)
+      network.heal()
+      await world.pass(10_000)
+      expect(atA.closed === null, `seed ${seed}`).toBe(atB.closed === null)
+      if (atA.closed !== null) lost++
+    }
+    expect(lost).toBeGreaterThan(0)
+  })
+
   it('loses resets while it is cut: who is left behind learns of the death afterwards', async () => {
     const { world, network, a, b, atA, atB } = await connected(3)
     network.cut('b', 'a')
