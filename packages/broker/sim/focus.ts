@@ -71,6 +71,16 @@ const FOCUSES: Readonly<Record<string, Focus>> = {
       storage: { ...options.storage, checkpointBytes: 16 * 1024, slotBytes: [128 * 1024, 256 * 1024, 4 * 1024 * 1024] },
     }),
   },
+  /** Sends that are given up while an attempt may be in the log. */
+  deadlines: {
+    brokers: 1,
+    apply: (options) =>
+      only(
+        options,
+        { connectionLossMs: 100, slowDiskMs: 100, killMs: 400, longestDownMs: 400 },
+        { producer: { ...BUSY, deliveryTimeoutMs: 250 }, consumer: FOLLOWING },
+      ),
+  },
   /** Leaders that change while producers and consumers go on. */
   failover: {
     brokers: 3,
@@ -81,17 +91,30 @@ const FOCUSES: Readonly<Record<string, Focus>> = {
         { producer: BUSY, consumer: FOLLOWING },
       ),
   },
+  /** Leaders that wake up, or come back, and do not know that another leads. */
+  deposed: {
+    brokers: 3,
+    apply: (options) =>
+      only(options, { stallMs: 500, partitionMs: 3000, longestPartitionMs: 2500 }, { producer: BUSY }),
+  },
   /** Rot, and nothing but rot. */
   rot: { brokers: 1, apply: (options) => ({ ...only(options, {}), workMs: 500, rots: true }) },
-  /** Memory that is given back while somebody still has it. */
+  /** Readers whose bytes wait long to be sent, while what they read goes: by retention, or with its topic. */
   readers: {
     brokers: 1,
-    apply: (options) =>
-      only(
+    apply: (options) => {
+      const focused = only(
         options,
-        { connectionLossMs: 30 },
-        { producer: { largestValueBytes: 20 * 1024 }, consumer: { ...FOLLOWING, meanSessionMs: 100 } },
-      ),
+        { connectionLossMs: 200, topicChurnMs: 200 },
+        { producer: { acks: 'all', batchBytes: 16 * 1024, largestValueBytes: 20 * 1024 }, consumer: FOLLOWING },
+      )
+      return {
+        ...focused,
+        topics: focused.topics.map((topic) => ({ ...topic, retentionBytes: 64 * 1024 })),
+        storage: { ...focused.storage, slotBytes: [128 * 1024, 256 * 1024, 4 * 1024 * 1024] },
+        network: { ...options.network, minLatencyMs: 2, meanLatencyMs: 20 },
+      }
+    },
   },
 }
 
