@@ -18,6 +18,8 @@ import {
   raftInstall,
   SeededRandom,
   type SmallRaftMessage,
+  setBeat,
+  setBeatReply,
 } from '@millrace/protocol'
 import type { LoggedEntry } from '#src/peers/logged-entry.js'
 import { HELLO, HELLO_REPLY, type InMemoryPeers, startPeers } from '../test/peers/in-memory-peers.js'
@@ -64,7 +66,7 @@ function someAppend(random: SeededRandom): Uint8Array {
 
 function someFrame(random: SeededRandom): Uint8Array {
   const id = random.below(9)
-  switch (random.below(9)) {
+  switch (random.below(11)) {
     case 0:
       return encodeFrame(peerBeat, { wallMs: random.u32() }, { id: 0 })
     case 1: {
@@ -89,6 +91,17 @@ function someFrame(random: SeededRandom): Uint8Array {
     }
     case 6:
       return random.oneIn(6) ? encodeFrame(ping, {}, { id }) : encodeFrame(peerBeat, { wallMs: 1 }, { id: 0 })
+    case 7: {
+      const entering = Array.from({ length: random.below(4) }, () => ({
+        group: GROUP,
+        term: 1,
+        index: random.below(9),
+      }))
+      const leaving = random.oneIn(3) ? [GROUP] : []
+      return encodeFrame(setBeat, { epoch: random.below(9), base: random.below(9), entering, leaving }, { id: 0 })
+    }
+    case 8:
+      return encodeFrame(setBeatReply, { epoch: random.below(9), left: random.oneIn(2) ? [GROUP] : [] }, { id: 0 })
     default:
       return someAppend(random)
   }

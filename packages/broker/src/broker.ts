@@ -307,6 +307,8 @@ function peersOf(
       onRaft: (_from, key, message) => events.groups.onRaft(key, message),
       onAppend: (_from, key, append) => events.groups.onAppend(key, append),
       onInstall: (_from, key, message, state) => events.groups.onInstall(key, message, state),
+      onSetBeat: (from, beat) => events.groups.onSetBeat(from, beat),
+      onSetBeatReply: (from, reply) => events.groups.onSetBeatReply(from, reply),
       onLeaders: (_from, changes) => events.onLeaders(changes),
       onForward: (_from, payload) => events.onForward(payload),
       onLost: (nodeId) => events.groups.onLost(nodeId),

@@ -1,12 +1,15 @@
 // Every limit of the broker, by the part that owns it; the relations between them are asserted when this loads.
 import {
   assert,
+  ENTERING_GROUP_BYTES,
   MAX_BATCH_BYTES,
   MAX_FRAME_BYTES,
   MAX_FRAME_BYTES_BEFORE_HELLO,
+  MAX_GROUPS_PER_SET_BEAT,
   MAX_RAFT_MESSAGES_PER_FRAME,
   MAX_STRING_BYTES,
   RAFT_MESSAGE_BYTES,
+  SET_GROUP_BYTES,
 } from '@millrace/protocol'
 
 // ---------------------------------------------------------------- broker
@@ -219,6 +222,8 @@ assert(SILENT_PEER_MS >= 5 * PEER_BEAT_MS, 'a few beats may come late')
 assert(MAX_PEER_UNSENT_BYTES >= MAX_FRAME_BYTES, 'the largest frame can wait to be sent')
 assert(MAX_FORWARD_BYTES + 2 * MAX_STRING_BYTES <= MAX_CONTROL_FRAME_BYTES, 'an operation is a control frame')
 assert(MAX_RAFT_MESSAGES_PER_FRAME * RAFT_MESSAGE_BYTES < MAX_CONTROL_FRAME_BYTES, 'small messages are a control frame')
+const MOST_SET_BYTES = MAX_GROUPS_PER_SET_BEAT * (ENTERING_GROUP_BYTES + SET_GROUP_BYTES)
+assert(MOST_SET_BYTES < MAX_CONTROL_FRAME_BYTES, 'changes of a set are a control frame')
 assert(PEER_FRAME_MEMORY_SHARE < FRAME_MEMORY_SHARE, 'clients keep a part of the frame memory')
 assert(MIN_CURSOR_READ_BYTES <= MAX_PUSHED_BYTES_UNSENT, 'one read fits the push window')
 

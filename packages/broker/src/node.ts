@@ -162,6 +162,7 @@ export class Node {
       starts: identity.starts,
       peers,
       votes: store.votes,
+      pulse: store.pulse,
       repairs,
       isLost: (key) => store.votes.find(key) !== null && !found.has(keyText(key)),
       report: (error) => report(error, { during: 'replication' }),

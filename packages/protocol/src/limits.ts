@@ -40,6 +40,8 @@ export const HEARTBEAT_INTERVAL_MS = 1_000
 /** Messages of one RAFT frame, changes of one LEADERS frame; more go into the next. */
 export const MAX_RAFT_MESSAGES_PER_FRAME = 4_096
 export const MAX_LEADERS_PER_FRAME = 4_096
+/** Groups that enter, and as many that leave, with one SET_BEAT; groups that have left with one SET_BEAT_REPLY. */
+export const MAX_GROUPS_PER_SET_BEAT = 4_096
 /** Voters of a Raft group; as many learners, and as many voters that a change is leaving. */
 export const MAX_MEMBERS_PER_GROUP = 64
 

@@ -31,6 +31,8 @@ import { peerHelloReply } from './peer/peer-hello-reply.js'
 import { raft } from './peer/raft.js'
 import { raftAppend } from './peer/raft-append.js'
 import { raftInstall } from './peer/raft-install.js'
+import { setBeat } from './peer/set-beat.js'
+import { setBeatReply } from './peer/set-beat-reply.js'
 
 /** Message types differ; whoever walks the registry treats contents as unknown. */
 const widen = <T>(codec: MessageCodec<T>): MessageCodec<unknown> => ({
@@ -70,6 +72,8 @@ export const MESSAGES: readonly MessageCodec<unknown>[] = [
   widen(leaders),
   widen(forward),
   widen(forwardReply),
+  widen(setBeat),
+  widen(setBeatReply),
 ]
 
 const NAMES = new Map(MESSAGES.map((message) => [message.kind, message.name]))

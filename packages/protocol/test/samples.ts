@@ -44,6 +44,8 @@ import {
   raftAppend,
   raftInstall,
   readBatchHeader,
+  setBeat,
+  setBeatReply,
   type TopicInfo,
   writeLogPart,
 } from '@millrace/protocol'
@@ -514,6 +516,27 @@ export const MESSAGE_SAMPLES: readonly MessageSample[] = [
   sample(forward, 'a MessagePack map', { payload: hexBytes('81a16101') }, { timeMs: 5_000 }),
   sample(forwardReply, 'done', { code: 0, detail: '', payload: hexBytes('81a16102') }),
   sample(forwardReply, 'refused', { code: ERROR_TABLE.NOT_LEADER.code, detail: 'node 4 leads it', payload: NOTHING }),
+  sample(
+    setBeat,
+    'two groups enter, one leaves',
+    {
+      epoch: 0x3_0000_0005,
+      base: 0x3_0000_0004,
+      entering: [
+        { group: { topicId: 7, partition: 12, lane: 0 }, term: 3, index: 41 },
+        { group: { topicId: 0, partition: 0, lane: 0 }, term: 1, index: 9 },
+      ],
+      leaving: [{ topicId: 7, partition: 13, lane: 0 }],
+    },
+    { id: 0 },
+  ),
+  sample(setBeat, 'nothing has changed', { epoch: 9, base: 9, entering: [], leaving: [] }, { id: 0 }),
+  sample(
+    setBeatReply,
+    'one has left',
+    { epoch: 0x3_0000_0005, left: [{ topicId: 7, partition: 12, lane: 0 }] },
+    { id: 0 },
+  ),
 ]
 
 /** Messages whose tail goes to the end of the frame, whatever is in it: they can only grow in their fixed part. */

@@ -1,11 +1,11 @@
 // The other brokers of a broker that is a cluster by itself: there are none.
 import { ProtocolError, type RouteChange } from '@millrace/protocol'
 import type { Member } from '../members.js'
-import type { GroupPeers } from '../replication/group-ports.js'
+import type { GroupPeers, SetPeers } from '../replication/group-ports.js'
 import type { Forwarder } from './metadata-leader.js'
 
 /** What a node needs of the way to the others. */
-export interface NodePeers extends GroupPeers, Forwarder {
+export interface NodePeers extends GroupPeers, SetPeers, Forwarder {
   start(): void
   /** From now on these are the members; those that were removed are told so. */
   setMembers(members: readonly Member[], removed: readonly number[]): void
@@ -32,4 +32,6 @@ export const NO_PEERS: NodePeers = {
     return false
   },
   sendInstall: () => false,
+  sendSetBeat: () => false,
+  sendSetBeatReply: () => false,
 }

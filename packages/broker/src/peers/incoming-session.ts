@@ -16,6 +16,8 @@ import {
   raft,
   raftAppend,
   raftInstall,
+  setBeat,
+  setBeatReply,
 } from '@millrace/protocol'
 import type { Block, Environment, Stream } from '../environment.js'
 import { MAX_CONTROL_FRAME_BYTES, PEER_RUN_BYTES, PEER_STOP_MS } from '../limits.js'
@@ -35,6 +37,8 @@ export interface SessionOwner {
   /** @param block holds the payload, and is the owner's from now on. */
   onAppend(payload: Uint8Array, block: Block): void
   onInstall(payload: Reader): void
+  onSetBeat(payload: Reader): void
+  onSetBeatReply(payload: Reader): void
   onLeaders(payload: Reader): void
   onForward(session: IncomingSession, id: number, payload: Reader): void
   onForwardReply(id: number, payload: Reader): void
@@ -49,6 +53,8 @@ export interface SessionOwner {
 const PLACES = new Map<number, PayloadPlace>([
   [peerBeat.kind, 'heap'],
   [raft.kind, 'heap'],
+  [setBeat.kind, 'heap'],
+  [setBeatReply.kind, 'heap'],
   [raftAppend.kind, 'block'],
   [raftInstall.kind, 'block'],
   [leaders.kind, 'heap'],
@@ -211,6 +217,8 @@ export class IncomingSession implements AcceptedPeer, FrameOwner, FrameMemoryWai
     try {
       if (header.kind === raft.kind) owner.onRaft(reader)
       else if (header.kind === raftInstall.kind) owner.onInstall(reader)
+      else if (header.kind === setBeat.kind) owner.onSetBeat(reader)
+      else if (header.kind === setBeatReply.kind) owner.onSetBeatReply(reader)
       else if (header.kind === leaders.kind) owner.onLeaders(reader)
       else if (header.kind === forward.kind) owner.onForward(this, header.id, reader)
       else if (header.kind === forwardReply.kind) owner.onForwardReply(header.id, reader)

@@ -29,6 +29,10 @@ import {
   raft,
   raftAppend,
   raftInstall,
+  type SetBeat,
+  type SetBeatReply,
+  setBeat,
+  setBeatReply,
   Writer,
 } from '@millrace/protocol'
 import { type Environment, NetworkError, type Stream, type StreamHandler } from '../environment.js'
@@ -229,6 +233,22 @@ export class OutgoingConnection implements StreamHandler {
       if (--left === 0) read.release()
     }
     for (const { block, offset, length } of pieces) this.#stream.writeBlock(block, offset, length, release)
+    return true
+  }
+
+  sendSetBeat(beat: SetBeat): boolean {
+    return this.#sendInOrder(setBeat, beat)
+  }
+
+  sendSetBeatReply(reply: SetBeatReply): boolean {
+    return this.#sendInOrder(setBeatReply, reply)
+  }
+
+  /** Behind everything that was said of groups in this turn. */
+  #sendInOrder<T>(codec: MessageCodec<T>, message: T): boolean {
+    if (this.#state !== 'open' || this.#isFull) return false
+    this.#flush()
+    this.#send(codec, message)
     return true
   }
 

@@ -9,6 +9,8 @@ import {
   peerHelloReply,
   Reader,
   type RouteChange,
+  type SetBeat,
+  type SetBeatReply,
 } from '@millrace/protocol'
 import type { Environment, LogFields, Stream, Timer } from '../environment.js'
 import { LEADERS_BATCH_MS, MAX_FORWARD_BYTES, PEER_BEAT_MS } from '../limits.js'
@@ -181,6 +183,16 @@ export class PeerNetwork implements PeerAcceptor {
     const isSent = this.#peers.get(to)?.link.open?.sendInstall({ group, term, round, start, state }) ?? false
     if (!isSent) this.#services.metrics.peerMessagesDropped++
     return isSent
+  }
+
+  /** @returns false when it was not sent; what is sent stays in order with the messages of the groups. */
+  sendSetBeat(to: number, beat: SetBeat): boolean {
+    return this.#peers.get(to)?.link.open?.sendSetBeat(beat) ?? false
+  }
+
+  /** @returns false when it was not sent. */
+  sendSetBeatReply(to: number, reply: SetBeatReply): boolean {
+    return this.#peers.get(to)?.link.open?.sendSetBeatReply(reply) ?? false
   }
 
   /** Tells every peer of new leaders, those of some milliseconds together. Who connects later is told all. */

@@ -1,5 +1,5 @@
 // What all peers work with, and what becomes of what they say.
-import type { RouteChange } from '@millrace/protocol'
+import type { RouteChange, SetBeat, SetBeatReply } from '@millrace/protocol'
 import type { Environment } from '../environment.js'
 import type { Metrics } from '../metrics.js'
 import type { InstallRequest, RaftMessage } from '../raft/raft-types.js'
@@ -15,6 +15,8 @@ export interface PeerHandlers {
   onAppend(from: number, group: LogKey, append: IncomingAppend): void
   /** `state` is the handler's. */
   onInstall(from: number, group: LogKey, message: InstallRequest, state: Uint8Array): void
+  onSetBeat(from: number, beat: SetBeat): void
+  onSetBeatReply(from: number, reply: SetBeatReply): void
   onLeaders(from: number, changes: readonly RouteChange[]): void
   /** Carries out an operation; a ProtocolError or StorageError it throws is the answer, anything else is a bug. */
   onForward(from: number, payload: Uint8Array): Promise<Uint8Array>

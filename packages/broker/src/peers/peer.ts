@@ -6,6 +6,8 @@ import {
   type PeerHelloReply,
   type Reader,
   type RouteChange,
+  setBeat,
+  setBeatReply,
 } from '@millrace/protocol'
 import { type Block, NetworkError, type Stream } from '../environment.js'
 import { MAX_CLOCK_DIFFERENCE_MS, SILENT_PEER_MS } from '../limits.js'
@@ -165,6 +167,14 @@ export class Peer implements LinkOwner, SessionOwner {
 
   onInstall(payload: Reader): void {
     takeInstall(this.#services, this.nodeId, payload)
+  }
+
+  onSetBeat(payload: Reader): void {
+    this.#services.handlers.onSetBeat(this.nodeId, setBeat.decode(payload))
+  }
+
+  onSetBeatReply(payload: Reader): void {
+    this.#services.handlers.onSetBeatReply(this.nodeId, setBeatReply.decode(payload))
   }
 
   onLeaders(payload: Reader): void {

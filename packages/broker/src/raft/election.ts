@@ -5,6 +5,7 @@ import { isSoleVoter, isVoter, votersOf } from './configuration.js'
 import type { RaftState } from './raft-state.js'
 import type { Entry, VoteReply, VoteRequest } from './raft-types.js'
 import { becomeLeader } from './replication.js'
+import { wakeFollower } from './rest.js'
 import { announceRole, becomeFollower, enterTerm } from './roles.js'
 
 /** The first to vote for in a new group is the first of its voters: it waits for a moment only. */
@@ -40,6 +41,7 @@ export function electionTimeout<E extends Entry>(state: RaftState<E>): void {
  * stands for election, the next to the lost leader first: at the same moment they would split the vote.
  */
 export function leaderLost<E extends Entry>(state: RaftState<E>): void {
+  wakeFollower(state)
   const { voters } = state.configuration
   if (voters.length === 0) return
   const place = voters.indexOf(state.nodeId) - voters.indexOf(state.leader)
@@ -116,7 +118,8 @@ export function receiveVoteReply<E extends Entry>(state: RaftState<E>, reply: Vo
 
 /** A leader, and whoever has heard one within the shortest election timeout, keep out of elections. */
 export function hearsLeader<E extends Entry>(state: RaftState<E>): boolean {
-  return state.leading !== null || (state.leader !== 0 && state.elapsedTicks < state.limits.electionMinTicks)
+  if (state.leading !== null || state.rest !== null) return true
+  return state.leader !== 0 && state.elapsedTicks < state.limits.electionMinTicks
 }
 
 /** Of the own term or an older one; a newer one has been entered before. */

@@ -4,12 +4,12 @@ import type { Progress } from './progress.js'
 import type { RaftState } from './raft-state.js'
 import type { Entry } from './raft-types.js'
 
-/** To every follower; the answers tell that this node still led when they were given. */
+/** To every follower that is not at rest; the answers tell that this node still led when they were given. */
 export function sendRound<E extends Entry>(state: RaftState<E>, leading: LeaderState): void {
   leading.round++
   leading.previousCommitAtRound = leading.commitAtRound
   leading.commitAtRound = state.commitIndex
-  for (const progress of leading.progress) sendHeartbeat(state, leading, progress)
+  for (const progress of leading.progress) if (progress.rest !== 'resting') sendHeartbeat(state, leading, progress)
 }
 
 /**

@@ -27,6 +27,8 @@ export class Progress {
   readingFrom: number
   /** The newest round of heartbeats that it has answered. */
   heardRound = 0
+  /** `offered`: it may rest and has not agreed yet. `resting`: the heartbeat of its node speaks for it. */
+  rest: 'none' | 'offered' | 'resting' = 'none'
   /** It has been heard since the last check for a quorum. */
   isActive = true
   /** Where the log of an install that was sent begins. */

@@ -40,6 +40,7 @@ import {
   receiveAppendReply,
   tickLeader,
 } from './replication.js'
+import { checkRest, followerRests, isAtRest, restAsFollower, wakeFrom } from './rest.js'
 import { becomeFollower } from './roles.js'
 import { type TransferRefusal, transferTo } from './transfer.js'
 
@@ -50,7 +51,7 @@ export class RaftCore<E extends Entry> {
     assertRaftLimits(options.limits)
     this.state = new RaftState(options)
     startElections(this.state)
-    this.state.endStep()
+    this.endStep()
   }
 
   get nodeId(): NodeId {
@@ -129,11 +130,17 @@ export class RaftCore<E extends Entry> {
     return this.state.takeEffects()
   }
 
+  /** Ticks change nothing until this node, or a message, wakes the group. */
+  get isAtRest(): boolean {
+    return isAtRest(this.state)
+  }
+
   tick(): void {
     const { state } = this
+    if (state.rest !== null) return
     if (state.leading !== null) tickLeader(state, state.leading)
     else if (++state.elapsedTicks >= state.timeoutTicks) electionTimeout(state)
-    state.endStep()
+    this.endStep()
   }
 
   /** Any message, however old, odd or repeated. */
@@ -142,7 +149,7 @@ export class RaftCore<E extends Entry> {
     if (message.to !== state.nodeId || message.from === state.nodeId) return
     if (message.term < state.term) this.stepOlder(message)
     else if (message.term === state.term || this.enterNewer(message)) this.stepCurrent(message)
-    state.endStep()
+    this.endStep()
   }
 
   /** The leader's shell has appended them at `lastIndex + 1`; they are of the current term. */
@@ -150,7 +157,7 @@ export class RaftCore<E extends Entry> {
     const { leading } = this.state
     assert(leading !== null, 'only a leader appends on its own')
     proposed(this.state, leading, entries)
-    this.state.endStep()
+    this.endStep()
   }
 
   /** @returns the configuration to append, or why it may not be changed so now. */
@@ -160,7 +167,9 @@ export class RaftCore<E extends Entry> {
 
   /** @returns null when the transfer has begun: `role` or `transferAborted` tells how it ends. */
   transferTo(nodeId: NodeId): TransferRefusal | null {
-    return transferTo(this.state, nodeId)
+    const refusal = transferTo(this.state, nodeId)
+    this.endStep()
+    return refusal
   }
 
   /** The answer to a `read`. @returns what to send, or null when the read is stale. */
@@ -185,7 +194,7 @@ export class RaftCore<E extends Entry> {
   hardStatePersisted(sequence: number): void {
     this.state.persisted(sequence)
     votePersisted(this.state)
-    this.state.endStep()
+    this.endStep()
   }
 
   /** Everything up to `index`, whose entry is of `term`, is durable in the log. */
@@ -194,7 +203,7 @@ export class RaftCore<E extends Entry> {
     if (!state.log.durable(index, term)) return
     if (state.leading === null) followerDurable(state)
     else advanceCommit(state, state.leading)
-    state.endStep()
+    this.endStep()
   }
 
   /** The cut of this sequence is carried out, and so is every one before it. */
@@ -218,6 +227,34 @@ export class RaftCore<E extends Entry> {
     const { state } = this
     if (state.leading !== null) followerLost(state, state.leading, nodeId)
     else if (nodeId !== 0 && nodeId === state.leader) leaderLost(state)
+    this.endStep()
+  }
+
+  /**
+   * The leader offers rest at `index`, the end of the log on both sides.
+   * @returns whether this node agrees: then it waits for its leader no more until `wake` says so, or something changes.
+   */
+  restWith(leader: NodeId, term: number, index: number): boolean {
+    return restAsFollower(this.state, { leader, term, index })
+  }
+
+  /** A follower has agreed to rest. */
+  followerRests(nodeId: NodeId, term: number): void {
+    followerRests(this.state, nodeId, term)
+  }
+
+  /**
+   * Nothing vouches for a peer any more. @param silentTicks since it was heard of, where that is why. As a follower this node
+   * goes on waiting for its leader from there; as the leader it asks the follower itself, and needs an answer in time.
+   */
+  wake(peer: NodeId, silentTicks: number): void {
+    wakeFrom(this.state, peer, silentTicks)
+    this.endStep()
+  }
+
+  private endStep(): void {
+    checkRest(this.state)
+    this.state.endStep()
   }
 
   /** Of an older term: the sender learns of the newer one where it may wait for an answer. */

@@ -5,7 +5,16 @@ import type { Ballot } from './ballot.js'
 import type { LeaderState } from './leader-state.js'
 import { LogShadow } from './log-shadow.js'
 import type { RaftLimits } from './raft-limits.js'
-import type { Configuration, Effect, Entry, NodeId, RaftMessage, RaftOptions, Role } from './raft-types.js'
+import type {
+  Configuration,
+  Effect,
+  Entry,
+  FollowerRest,
+  NodeId,
+  RaftMessage,
+  RaftOptions,
+  Role,
+} from './raft-types.js'
 
 const NOTHING: readonly never[] = []
 
@@ -29,6 +38,8 @@ export class RaftState<E extends Entry> {
   leading: LeaderState | null = null
   /** While this node stands for election. */
   ballot: Ballot | null = null
+  /** As a follower: the group is at rest, and ticks do not count. */
+  rest: FollowerRest | null = null
   /** Since the leader was heard, or a vote was given. */
   elapsedTicks = 0
   timeoutTicks = 0

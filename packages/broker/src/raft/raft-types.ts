@@ -40,6 +40,14 @@ export interface RaftStart {
   readonly configuration: Configuration
 }
 
+/** What a follower at rest has agreed to: while all of this holds, its leader is heard of by the heartbeat of its node. */
+export interface FollowerRest {
+  readonly leader: NodeId
+  readonly term: number
+  /** The last entry, durable and committed on both sides. */
+  readonly index: number
+}
+
 interface Envelope {
   readonly from: NodeId
   readonly to: NodeId
@@ -148,6 +156,10 @@ export type Effect<E extends Entry> =
   | { readonly kind: 'transferAborted'; readonly to: NodeId }
   /** This replica holds everything again that it may once have acknowledged. */
   | { readonly kind: 'repaired' }
+  /** The follower has everything up to `index`, which is the end: it may rest, if it agrees (`restWith`), until woken. */
+  | { readonly kind: 'rest'; readonly follower: NodeId; readonly term: number; readonly index: number }
+  /** The group rests no more with this peer, which it leads (`isLed`) or follows. */
+  | { readonly kind: 'wake'; readonly peer: NodeId; readonly isLed: boolean }
 
 /** Entries from `firstIndex` on, up to the next run, are of one term. */
 export interface TermRun {

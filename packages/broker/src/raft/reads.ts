@@ -5,6 +5,7 @@ import { sendRound } from './heartbeats.js'
 import type { LeaderState } from './leader-state.js'
 import type { RaftState } from './raft-state.js'
 import type { Entry } from './raft-types.js'
+import { wakeAll } from './rest.js'
 
 export function requestRead<E extends Entry>(state: RaftState<E>): number {
   const read = ++state.readSequence
@@ -12,6 +13,8 @@ export function requestRead<E extends Entry>(state: RaftState<E>): number {
   if (leading === null) {
     state.emit({ kind: 'readRefused', read })
   } else {
+    // Answers are needed now, and messages that get lost are sent again only to who is awake.
+    wakeAll(state, leading)
     leading.reads.push({ read, round: 0, index: 0 })
     advanceReads(state, leading)
   }

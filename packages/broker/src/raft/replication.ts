@@ -10,6 +10,7 @@ import type { Progress } from './progress.js'
 import type { RaftState } from './raft-state.js'
 import type { AppendReply, AppendRequest, Entry, NodeId } from './raft-types.js'
 import { advanceReads } from './reads.js'
+import { isAtRest, offerRest } from './rest.js'
 import { announceRole, becomeFollower } from './roles.js'
 import { abortTransfer, tickTransfer, tryTimeoutNow } from './transfer.js'
 
@@ -28,7 +29,7 @@ export function becomeLeader<E extends Entry>(state: RaftState<E>): void {
 
 export function tickLeader<E extends Entry>(state: RaftState<E>, leading: LeaderState): void {
   const { electionMinTicks, heartbeatTicks } = state.limits
-  if (leading.progress.length === 0) return
+  if (isAtRest(state)) return
   if (++leading.quorumTicks >= electionMinTicks && !keepsQuorum(state, leading)) {
     becomeFollower(state, state.term, 0)
     return
@@ -41,6 +42,7 @@ export function tickLeader<E extends Entry>(state: RaftState<E>, leading: Leader
   if (++leading.heartbeatTicks < heartbeatTicks) return
   leading.heartbeatTicks = 0
   for (const progress of leading.progress) tickInstall(progress, heartbeatTicks)
+  offerRest(state, leading)
   sendRound(state, leading)
   tryTimeoutNow(state, leading)
 }
@@ -48,12 +50,13 @@ export function tickLeader<E extends Entry>(state: RaftState<E>, leading: Leader
 /** A leader that no quorum has answered for an election timeout may be the only one who takes it for one (6.2). */
 function keepsQuorum<E extends Entry>(state: RaftState<E>, leading: LeaderState): boolean {
   leading.quorumTicks = 0
-  const isKept = hasQuorum(
-    state.configuration,
-    (nodeId) => nodeId === state.nodeId || leading.find(nodeId)?.isActive === true,
-  )
+  const isKept = hasQuorum(state.configuration, (nodeId) => nodeId === state.nodeId || isHeardOf(leading.find(nodeId)))
   for (const progress of leading.progress) progress.isActive = false
   return isKept
+}
+
+function isHeardOf(progress: Progress | undefined): boolean {
+  return progress?.isActive === true || progress?.rest === 'resting'
 }
 
 /** Others have made durable, and committed, what the own disk still has not, and it does not move. */

@@ -2,6 +2,7 @@
 
 import type { RaftState } from './raft-state.js'
 import type { Entry, NodeId } from './raft-types.js'
+import { wakeAll } from './rest.js'
 
 /** Follow `leader` (0: whoever it may be) in `term`, which is the own one or newer. */
 export function becomeFollower<E extends Entry>(state: RaftState<E>, term: number, leader: NodeId): void {
@@ -16,6 +17,7 @@ export function becomeFollower<E extends Entry>(state: RaftState<E>, term: numbe
   if (role !== 'follower' || leader !== 0) state.resetTimer()
   if (isChange) announceRole(state)
   if (leading === null) return
+  wakeAll(state, leading)
   for (const { read } of leading.reads) state.emit({ kind: 'readRefused', read })
 }
 

@@ -4,7 +4,7 @@ import type { Configuration, NodeId } from '../raft/raft-types.js'
 import type { LogKey, PartitionLog } from '../storage/log-store.js'
 import type { CatchUpPace } from './catch-up-pace.js'
 import type { GroupConfigurations } from './group-configurations.js'
-import type { GroupOwner, GroupPeers, GroupVotes } from './group-ports.js'
+import type { GroupOwner, GroupPeers, GroupSets, GroupVotes } from './group-ports.js'
 
 export interface ReplicaGroupOptions {
   readonly key: LogKey
@@ -23,6 +23,7 @@ export interface ReplicaGroupOptions {
   readonly votes: GroupVotes
   readonly peers: GroupPeers
   readonly catchUp: CatchUpPace
+  readonly sets: GroupSets
   readonly owner: GroupOwner
   readonly clock: Clock
   readonly memory: Memory
@@ -32,8 +33,8 @@ export interface ReplicaGroupOptions {
   readonly damagedOnTheWay: (key: LogKey) => void
   /** This replica holds everything again that it may once have acknowledged. */
   readonly repaired: (key: LogKey) => void
-  /** Whether time matters to this replica may have changed. */
-  readonly needsTicksChanged: () => void
+  /** Whether time matters to this replica has changed; at first it does not. */
+  readonly needsTicksChanged: (needsTicks: boolean) => void
   /** Something was thrown that is nobody's refusal: a bug. */
   readonly report: (error: unknown) => void
 }

@@ -1,7 +1,8 @@
 // What one replica of a group needs of the rest of the broker.
-import type { BatchHeader, LogPart } from '@millrace/protocol'
+import type { BatchHeader, LogPart, SetBeat, SetBeatReply } from '@millrace/protocol'
 import type { Block } from '../environment.js'
 import type { AppendRequest, Entry, HardState, InstallRequest, NodeId, RaftMessage } from '../raft/raft-types.js'
+import type { SetGroup } from '../raft/set-types.js'
 import type { LogKey, LogRead } from '../storage/log-store.js'
 
 /** A batch as it came from another node: log part and client part in a block. */
@@ -28,6 +29,22 @@ export interface GroupPeers {
   /** Releases the read, now or when it is sent. @returns false when nothing was sent. */
   sendAppend(to: NodeId, key: LogKey, header: Omit<AppendRequest<Entry>, 'entries'>, read: LogRead): boolean
   sendInstall(to: NodeId, key: LogKey, message: InstallRequest, state: Uint8Array): boolean
+}
+
+/** The way for heartbeats of all groups at rest with a node; each says false when nothing was sent. */
+export interface SetPeers {
+  sendSetBeat(to: NodeId, beat: SetBeat): boolean
+  sendSetBeatReply(to: NodeId, reply: SetBeatReply): boolean
+}
+
+/** Where the groups at rest are known. */
+export interface GroupSets {
+  /** The follower has everything, and may rest; the group is woken at once when it may not. */
+  offer(group: SetGroup, follower: NodeId, term: number, index: number): void
+  /** The group rests no more with a node that it leads, or follows. */
+  woke(group: SetGroup, peer: NodeId, isLed: boolean): void
+  /** The group rests with nobody any more. */
+  forget(group: SetGroup): void
 }
 
 /** What a leader knows of a replica. */

@@ -1,13 +1,15 @@
 // All groups that this node has a replica of: they tick together, and messages find them by the key of their log.
+import type { SetBeat, SetBeatReply } from '@millrace/protocol'
 import type { Environment, Timer } from '../environment.js'
 import { CATCH_UP_BYTES_PER_SECOND } from '../limits.js'
 import { isSoleVoter } from '../raft/configuration.js'
 import { RAFT_LIMITS } from '../raft/raft-limits.js'
 import type { Entry, InstallRequest, NodeId, RaftMessage } from '../raft/raft-types.js'
-import type { LogKey, PartitionLog } from '../storage/log-store.js'
+import type { DiskPulse, LogKey, PartitionLog } from '../storage/log-store.js'
 import { CatchUpPace } from './catch-up-pace.js'
 import type { GroupConfigurations } from './group-configurations.js'
-import type { GroupOwner, GroupPeers, GroupVotes, IncomingAppend } from './group-ports.js'
+import type { GroupOwner, GroupPeers, GroupVotes, IncomingAppend, SetPeers } from './group-ports.js'
+import { HeartbeatSets } from './heartbeat-sets.js'
 import type { RepairList } from './repair-list.js'
 import { ReplicaGroup } from './replica-group.js'
 
@@ -17,7 +19,8 @@ export interface GroupsOptions {
   /** How often this node has begun: a group without others has had one term each time. */
   readonly starts: number
   readonly votes: GroupVotes
-  readonly peers: GroupPeers
+  readonly peers: GroupPeers & SetPeers
+  readonly pulse: DiskPulse
   /** Replicas that were not whole when this node ran before. */
   readonly repairs: RepairList
   /** This node has voted in a group whose log is not there any more. */
@@ -55,10 +58,16 @@ export class Groups {
   #timer: Timer | null = null
   #stopped = false
   readonly #catchUp: CatchUpPace
+  /** Those to which time matters: not the ones that are alone, nor those at rest. */
+  readonly #awake = new Set<ReplicaGroup>()
+  readonly #sets: HeartbeatSets
 
   constructor(options: GroupsOptions) {
     this.#options = options
-    this.#catchUp = new CatchUpPace(options.environment.clock, CATCH_UP_BYTES_PER_SECOND)
+    const { environment, starts, peers, pulse } = options
+    const { clock } = environment
+    this.#sets = new HeartbeatSets({ starts, peers, pulse, clock, find: (key) => this.find(key)?.rest })
+    this.#catchUp = new CatchUpPace(clock, CATCH_UP_BYTES_PER_SECOND)
   }
 
   get nodeId(): NodeId {
@@ -77,7 +86,7 @@ export class Groups {
       await repairs.add(key)
       logger.warn({ ...key }, 'a replica may lack batches it had acknowledged; it gets them from the others first')
     }
-    const group = new ReplicaGroup({
+    const group: ReplicaGroup = new ReplicaGroup({
       key,
       nodeId,
       log,
@@ -85,6 +94,7 @@ export class Groups {
       owner,
       votes,
       peers,
+      sets: this.#sets,
       clock,
       memory,
       report,
@@ -100,7 +110,11 @@ export class Groups {
         log.noteWhole().catch(report)
         repairs.remove(key).catch(report)
       },
-      needsTicksChanged: () => this.#schedule(),
+      needsTicksChanged: (needsTicks) => {
+        if (needsTicks) this.#awake.add(group)
+        else this.#awake.delete(group)
+        this.#schedule()
+      },
       random: (bound) => random.uint32() % bound,
     })
     const ofTopic = this.#byTopic.get(key.topicId) ?? new Map<number, ReplicaGroup>()
@@ -119,6 +133,7 @@ export class Groups {
     const group = this.find(key)
     if (group === undefined) return
     group.stop()
+    this.#awake.delete(group)
     this.#byTopic.get(key.topicId)?.delete(key.partition)
   }
 
@@ -136,6 +151,7 @@ export class Groups {
     this.#timer?.cancel()
     this.#timer = null
     for (const group of this.all()) group.stop()
+    this.#awake.clear()
   }
 
   // -------------------------------------------------------------- what peers send
@@ -155,26 +171,34 @@ export class Groups {
     this.find(key)?.receiveInstall(message, state)
   }
 
+  onSetBeat(from: NodeId, beat: SetBeat): void {
+    this.#sets.onBeat(from, beat)
+  }
+
+  onSetBeatReply(from: NodeId, reply: SetBeatReply): void {
+    this.#sets.onReply(from, reply)
+  }
+
   onLost(nodeId: NodeId): void {
+    this.#sets.onLost(nodeId)
     for (const group of this.all()) group.peerLost(nodeId)
   }
 
-  /** Whoever is alone has nobody to wait for: the timer runs while time matters to some group. */
+  /** Whoever is alone has nobody to wait for: the timer runs while time matters to some group, or to those at rest together. */
   #schedule(): void {
-    if (this.#stopped) return
+    if (this.#stopped || (this.#awake.size === 0 && !this.#sets.isInUse)) return
     this.#timer ??= this.#options.environment.clock.timer(RAFT_LIMITS.tickMs, () => {
       this.#timer = null
-      for (const group of this.all()) {
-        if (!group.needsTicks) continue
-        this.#schedule()
-        this.#tick(group)
-      }
+      this.#schedule()
+      this.#attempt(() => this.#sets.tick())
+      for (const group of this.#awake) this.#attempt(() => group.tick())
     })
   }
 
-  #tick(group: ReplicaGroup): void {
+  /** A bug met in one group must not keep the others waiting. */
+  #attempt(work: () => void): void {
     try {
-      group.tick()
+      work()
     } catch (error) {
       this.#options.report(error)
     }

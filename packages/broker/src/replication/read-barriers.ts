@@ -13,19 +13,15 @@ export class ReadBarriers {
     return new Promise((resolve, reject) => this.#waiting.set(read, { resolve, reject }))
   }
 
-  ready(read: number): void {
-    this.#waiting.get(read)?.resolve()
-    this.#waiting.delete(read)
-  }
-
-  refuse(read: number): void {
+  settle(read: number, isReady: boolean): void {
     const waiting = this.#waiting.get(read)
     this.#waiting.delete(read)
-    waiting?.reject(notLeading())
+    if (isReady) waiting?.resolve()
+    else waiting?.reject(notLeading())
   }
 
   refuseAll(): void {
-    for (const read of [...this.#waiting.keys()]) this.refuse(read)
+    for (const read of [...this.#waiting.keys()]) this.settle(read, false)
   }
 }
 

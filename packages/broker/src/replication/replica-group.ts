@@ -21,6 +21,7 @@ import { FollowerReads } from './follower-reads.js'
 import { GroupMembership, type MembershipRefusal } from './group-membership.js'
 import type { ReplicaGroupOptions } from './group-options.js'
 import type { IncomingAppend, LoggedEntry, ReplicaStatus } from './group-ports.js'
+import { GroupRest } from './group-rest.js'
 import { encodeInstalledState } from './installed-state.js'
 import { LogTasks } from './log-tasks.js'
 import { OwnBatches } from './own-batches.js'
@@ -40,6 +41,7 @@ export class ReplicaGroup {
   readonly #ownBatches: OwnBatches
   readonly #reads: FollowerReads
   readonly #gate: EntryGate
+  readonly rest: GroupRest
   /** The frame whose message the core is looking at. */
   #incoming: IncomingAppend | null = null
   #running = false
@@ -47,7 +49,6 @@ export class ReplicaGroup {
   /** The log fails, or the group is closed: this replica says nothing any more. */
   #stopped = false
   #servingTerm = 0
-  #neededTicks = false
 
   constructor(options: ReplicaGroupOptions) {
     const { log } = options
@@ -80,6 +81,7 @@ export class ReplicaGroup {
     })
     this.#gate = new EntryGate(options)
     this.membership = new GroupMembership(this, options.nodeId, this.#ownBatches)
+    this.rest = new GroupRest(this, options, { isAside: () => this.#isAside, run: () => this.#run() })
     log.onAdvance = () => this.#logMoved()
   }
 
@@ -118,9 +120,9 @@ export class ReplicaGroup {
     return this.#isAside ? 'notLeader' : this.membership.change(target)
   }
 
-  /** Time matters to whoever has others to hear from, and to whoever is about to lead alone. */
+  /** Time matters to whoever has others to hear from and is not at rest, and to whoever is about to lead alone. */
   get needsTicks(): boolean {
-    return !this.#stopped && !this.membership.isByItself
+    return !this.#stopped && !this.membership.isByItself && !this.core.isAtRest
   }
 
   // -------------------------------------------------------------- what comes in
@@ -218,6 +220,7 @@ export class ReplicaGroup {
     if (this.#stopped) return
     this.#stopped = true
     this.#holder.stop()
+    this.rest.forget()
     this.#tasks.stop()
     this.#barriers.refuseAll()
     this.#options.owner.changed()
@@ -250,6 +253,7 @@ export class ReplicaGroup {
   #diskFull(): void {
     this.#gate.close()
     this.#tasks.clear()
+    this.rest.forget()
     this.#holder.beginAnew()
   }
 
@@ -282,9 +286,7 @@ export class ReplicaGroup {
       this.#running = false
     }
     this.#noteServing()
-    const { needsTicks } = this
-    if (needsTicks && !this.#neededTicks) this.#options.needsTicksChanged()
-    this.#neededTicks = needsTicks
+    this.rest.noteTicks(this.needsTicks)
   }
 
   #perform(effect: Performed): void {
@@ -315,16 +317,18 @@ export class ReplicaGroup {
         this.#roleChanged(effect)
         return
       case 'readReady':
-        this.#barriers.ready(effect.read)
-        return
       case 'readRefused':
-        this.#barriers.refuse(effect.read)
+        this.#barriers.settle(effect.read, effect.kind === 'readReady')
         return
       case 'transferAborted':
         this.#options.owner.changed()
         return
       case 'repaired':
         this.#options.repaired(this.key)
+        return
+      case 'rest':
+      case 'wake':
+        this.rest.perform(effect)
         return
       case 'leaveJoint':
         this.#tasks.whenRoom(() => this.#ownBatches.leaveJoint(effect.configuration, term))
@@ -338,10 +342,8 @@ export class ReplicaGroup {
       peers.send(message.to, this.key, message)
       return
     }
-    const state = encodeInstalledState({
-      offset: this.log.start.offset,
-      state: owner.stateToInstall(this.#committedHere),
-    })
+    const { offset } = this.log.start
+    const state = encodeInstalledState({ offset, state: owner.stateToInstall(this.#committedHere) })
     this.core.installSent(message.to, peers.sendInstall(message.to, this.key, message, state))
   }
 
@@ -370,8 +372,6 @@ export class ReplicaGroup {
     this.#options.owner.installed()
     this.#logMoved()
   }
-
-  // -------------------------------------------------------------- what comes of it
 
   /** Of what is committed, the part that is in this log: a follower may hear of the commit first. */
   get #committedHere(): number {

@@ -42,6 +42,8 @@ export class Flusher {
    * younger one says of the same bytes.
    */
   private readonly underWay: FlushUnderWay[] = []
+  /** Monotonic milliseconds at which the last flush was done; minus infinity when none was. */
+  completedAtMs = Number.NEGATIVE_INFINITY
 
   constructor(
     private readonly volume: Volume,
@@ -85,6 +87,13 @@ export class Flusher {
     }
   }
 
+  /** Has the disk complete something, whether there is anything to flush or not. */
+  probe(file: FlushedFile): void {
+    if (this.underWay.length > 0 || this.scheduled || this.latch.failure !== null) return
+    this.dirty.add(file)
+    this.request()
+  }
+
   /** Flushes at the end of this turn, so that writes completing in the same turn are covered. */
   request(): void {
     if (this.scheduled) return
@@ -119,6 +128,7 @@ export class Flusher {
     }
     flush.isDone = true
     this.counters.flushes++
+    this.completedAtMs = this.clock.monotonicMs()
     this.tellEnded()
   }
 

@@ -212,6 +212,14 @@ export interface VoteStore {
   forget(key: LogKey): void
 }
 
+/** Whether the disk still does what it is asked. */
+export interface DiskPulse {
+  /** Monotonic milliseconds at which it last completed a flush; minus infinity when it never has. */
+  readonly completedAtMs: number
+  /** Asks it for a flush, unless one is under way; `completedAtMs` tells when that is done. */
+  probe(): void
+}
+
 export interface LogStoreOptions {
   readonly clusterId: string
   readonly nodeId: number
@@ -243,6 +251,7 @@ export interface LogStore {
   /** Logs found at recovery whose state has not been asked for yet: their owner must call `open` or `drop`. */
   readonly found: readonly LogKey[]
   readonly votes: VoteStore
+  readonly pulse: DiskPulse
   /**
    * The machine was started anew since this store was last open, and the store was not closed in order: what was not flushed
    * is gone.

@@ -5,6 +5,7 @@ import type { FormerSlot } from './former-slots.js'
 import { keyText } from './group-envelope.js'
 import { recoverLog } from './log-recovery.js'
 import {
+  type DiskPulse,
   type LogKey,
   type LogState,
   type LogStore,
@@ -40,6 +41,7 @@ class Report implements RecoveryReport {
 export class StoredLogs implements LogStore {
   readonly recovery = new Report()
   readonly votes: VoteJournal
+  readonly pulse: DiskPulse
   wasPowerLost = false
   private readonly foundLogs = new Map<string, FoundLog>()
   private readonly opening = new Map<string, Promise<PartitionLog>>()
@@ -62,6 +64,13 @@ export class StoredLogs implements LogStore {
       record.hasVotes = true
       await record.save()
     })
+    const { votes } = this
+    this.pulse = {
+      get completedAtMs() {
+        return context.flusher.completedAtMs
+      },
+      probe: () => votes.probe(),
+    }
     this.scrubber = new Scrubber(context, {
       all: () => [...this.logs.values()],
       has: (log) => this.logs.get(keyText(log.key)) === log,

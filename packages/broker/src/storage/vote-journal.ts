@@ -132,6 +132,12 @@ export class VoteJournal implements VoteStore {
     return saved
   }
 
+  /** Has the disk show that it lives, by a flush of the journal. Nothing happens as long as there is none. */
+  probe(): void {
+    const copy = this.copies[0]
+    if (copy !== undefined && !this.closed) this.context.flusher.probe(copy)
+  }
+
   // -------------------------------------------------------------- opening and closing
 
   /**

@@ -50,6 +50,7 @@ async function open(disk: MemoryDisk = newMemoryDisk(), flush: 'manual' | 'turn'
     nodeId: 1,
     starts: 1,
     votes: store.votes,
+    pulse: store.pulse,
     peers: NO_PEERS,
     repairs: await RepairList.open({ readSmall: async () => null, writeSmall: async () => {} }),
     isLost: () => false,

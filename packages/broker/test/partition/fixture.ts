@@ -111,6 +111,7 @@ export function groupOf(
     votes: { find: () => ({ term: term - 1, votedFor: 0 }), save: async () => {} },
     catchUp: new CatchUpPace(clock, 1024 * 1024 * 1024),
     peers: NO_PEERS,
+    sets: { offer() {}, woke() {}, forget() {} },
     owner,
     clock,
     memory: heapMemory,

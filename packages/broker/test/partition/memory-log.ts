@@ -63,6 +63,8 @@ export class MemoryLogStore implements LogStore {
   readonly recovery = { logs: 0, replayedBytes: 0, torn: [], damaged: [], unreadable: [], durationMs: 0 }
   readonly logs = new Map<string, MemoryLog>()
   readonly votes: VoteStore
+  /** A disk that never fails. */
+  readonly pulse = { completedAtMs: Number.POSITIVE_INFINITY, probe() {} }
   readonly wasPowerLost = false
   closed = false
 

@@ -107,6 +107,8 @@ export async function startPeers(options: InMemoryPeersOptions = {}): Promise<In
             appends.push(append)
           },
           onInstall: () => void handed.push('install'),
+          onSetBeat: () => void handed.push('set beat'),
+          onSetBeatReply: () => void handed.push('answer to a set beat'),
           onLeaders: () => void handed.push('leaders'),
           onForward: async (_from, payload) => {
             handed.push('forward')

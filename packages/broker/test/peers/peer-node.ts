@@ -104,6 +104,8 @@ export class PeerNode {
           this.installs.push({ from, group, message, state })
           this.order.push('install')
         },
+        onSetBeat: (_from, { epoch }) => void this.order.push(`set beat ${epoch}`),
+        onSetBeatReply: (_from, { epoch }) => void this.order.push(`answer to set beat ${epoch}`),
         onLeaders: (from, changes) => void this.leaders.push({ from, changes, atMs: environment.clock.monotonicMs() }),
         onForward: (from, payload) => this.onForward(from, payload),
         onLost: (lost) => void this.lost.push(lost),

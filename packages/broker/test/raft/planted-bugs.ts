@@ -3,14 +3,18 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { CoreClass } from './model-node.js'
+import type { SetClasses } from './set-world.js'
 
 export type Catcher = 'explorer' | 'slowExplorer' | 'schedules' | 'scenarios'
 
-export interface PlantedBug {
+export interface PlantedText {
   readonly name: string
   readonly file: string
   readonly find: string
   readonly replace: string
+}
+
+export interface PlantedBug extends PlantedText {
   readonly catchers: readonly Catcher[]
 }
 
@@ -166,7 +170,20 @@ const COMPILED = join(import.meta.dirname, '..', '..', 'dist', 'raft')
 const OUTPUT = join(import.meta.dirname, '..', '..', 'dist-dev', 'planted')
 
 /** The core with the bug in it. @throws when the text to replace is not there exactly once. */
-export async function plant(bug: PlantedBug): Promise<CoreClass> {
+export function plant(bug: PlantedText): Promise<CoreClass> {
+  return inPlanted(bug, async (load) => (await load<{ RaftCore: CoreClass }>('raft-core.js')).RaftCore)
+}
+
+/** Core and sets with the bug in them. @throws as `plant`. */
+export function plantInSets(bug: PlantedText): Promise<SetClasses> {
+  return inPlanted(bug, async (load) => ({
+    coreClass: (await load<{ RaftCore: CoreClass }>('raft-core.js')).RaftCore,
+    ledSetClass: (await load<{ LedSet: SetClasses['ledSetClass'] }>('led-set.js')).LedSet,
+    followedSetClass: (await load<{ FollowedSet: SetClasses['followedSetClass'] }>('followed-set.js')).FollowedSet,
+  }))
+}
+
+async function inPlanted<T>(bug: PlantedText, work: (load: <M>(name: string) => Promise<M>) => Promise<T>): Promise<T> {
   const folder = join(OUTPUT, `${bug.name.replaceAll(/[^a-z0-9]+/gi, '-')}-${process.pid}`)
   mkdirSync(folder, { recursive: true })
   try {
@@ -174,15 +191,13 @@ export async function plant(bug: PlantedBug): Promise<CoreClass> {
       const text = readFileSync(join(COMPILED, name), 'utf8')
       writeFileSync(join(folder, name), name === bug.file ? changed(text, bug) : text)
     }
-    const url = pathToFileURL(join(folder, 'raft-core.js')).href
-    const module: { RaftCore: CoreClass } = await import(/* @vite-ignore */ url)
-    return module.RaftCore
+    return await work((name) => import(/* @vite-ignore */ pathToFileURL(join(folder, name)).href))
   } finally {
     rmSync(folder, { recursive: true })
   }
 }
 
-function changed(text: string, bug: PlantedBug): string {
+function changed(text: string, bug: PlantedText): string {
   if (text.split(bug.find).length !== 2) throw new Error(`${bug.name}: ${bug.file} has not exactly one ${bug.find}`)
   return text.replace(bug.find, () => bug.replace)
 }

@@ -27,6 +27,10 @@ export function describeEffect(effect: Effect<TestEntry>): string {
       return `transfer to ${effect.to} aborted`
     case 'repaired':
       return 'repaired'
+    case 'rest':
+      return `offers ${effect.follower} rest at ${effect.index}/${effect.term}`
+    case 'wake':
+      return `wakes ${effect.isLed ? 'its follower' : 'from its leader'} ${effect.peer}`
     default:
       return ''
   }

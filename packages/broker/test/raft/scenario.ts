@@ -40,6 +40,7 @@ class Scenario {
   private isStarted = false
   private printed: string[] = []
   private showsMessages = false
+  private showsRest = false
   private held: TestMessage[] = []
   private readonly limits: Partial<Record<keyof RaftLimits, number>> = {}
   private readonly coreClass: CoreClass | undefined
@@ -85,6 +86,26 @@ class Scenario {
     log: ([id], settings) => this.setLog(this.node(id), settings),
     messages: ([onOff]) => {
       this.showsMessages = onOff === 'on'
+    },
+    rests: ([onOff]) => {
+      this.showsRest = onOff === 'on'
+    },
+    rest: ([id], settings) => {
+      const [leader = 0, term = 0, index = 0] = ['leader', 'term', 'index'].map((key) => Number(settings.get(key)))
+      this.print(`${id}: ${this.node(id).running.restWith(leader, term, index) ? 'rests' : 'does not rest'}`)
+    },
+    agreed: ([id], settings) => {
+      const { running } = this.node(id)
+      running.followerRests(Number(settings.get('by')), Number(settings.get('term') ?? running.term))
+    },
+    wake: ([id], settings) => {
+      const node = this.node(id)
+      node.running.wake(Number(settings.get('peer')), Number(settings.get('silent') ?? 0))
+      node.settle()
+    },
+    atrest: ([ids]) => {
+      for (const { nodeId, running } of this.nodesOf(ids))
+        this.print(`${nodeId}: ${running.isAtRest ? 'at rest' : 'awake'}`)
     },
     begin: ([id, onOff]) => {
       this.node(id).appendsTermBegin = onOff === 'on'
@@ -209,6 +230,7 @@ class Scenario {
     this.cluster.trace = (_, effect) => {
       const isMessage = effect.kind === 'send'
       if (isMessage && !this.showsMessages) return
+      if ((effect.kind === 'rest' || effect.kind === 'wake') && !this.showsRest) return
       const text = describeEffect(effect)
       if (text !== '') this.print(isMessage ? text : `${_.nodeId}: ${text}`)
     }
@@ -291,7 +313,7 @@ class Scenario {
 }
 
 /** Commands that come before the nodes start. */
-const SETUP = new Set(['limits', 'nodes', 'log', 'messages', 'begin', 'disk', 'lose'])
+const SETUP = new Set(['limits', 'nodes', 'log', 'messages', 'rests', 'begin', 'disk', 'lose'])
 
 function idsOf(ids: string | undefined): NodeId[] {
   return (ids ?? '').split(',').map(Number)

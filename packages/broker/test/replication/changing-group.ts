@@ -93,6 +93,7 @@ export class ChangingGroup {
       votes: store.votes,
       catchUp: new CatchUpPace(clock, 1024 * 1024 * 1024),
       peers: this.#peersOf(nodeId),
+      sets: { offer: (offered, follower) => offered.wake(follower, 0), woke() {}, forget() {} },
       owner,
       clock,
       memory: heapMemory,

@@ -91,6 +91,7 @@ async function startGroup(
       votes: { find: () => vote, save },
       catchUp: new CatchUpPace(clock, 1024 * 1024 * 1024),
       peers: peersOf(nodeId),
+      sets: { offer: (offered, follower) => offered.wake(follower, 0), woke() {}, forget() {} },
       owner,
       clock,
       memory: heapMemory,
