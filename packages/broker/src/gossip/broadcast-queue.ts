@@ -3,6 +3,9 @@
 import { claimBytes } from './claim-codec.js'
 import type { Claim, NodeId } from './gossip-types.js'
 
+/** News that did not fit into a datagram before no more are tried. */
+const MAX_TOO_LONG = 4
+
 interface News {
   readonly claim: Claim
   readonly byteLength: number
@@ -35,9 +38,15 @@ export class BroadcastQueue {
   take(budgetBytes: number, limit: number, except: NodeId): Claim[] {
     const taken: { news: News; sent: number }[] = []
     let leftBytes = budgetBytes
+    let tooLong = 0
     for (const [sent, round] of this.rounds.entries()) {
       for (const news of round.values()) {
-        if (news.byteLength > leftBytes || news.claim.nodeId === except) continue
+        if (tooLong === MAX_TOO_LONG) break
+        if (news.claim.nodeId === except) continue
+        if (news.byteLength > leftBytes) {
+          tooLong++
+          continue
+        }
         leftBytes -= news.byteLength
         taken.push({ news, sent })
       }

@@ -92,8 +92,21 @@ function corrupt(what: string): ProtocolError {
 
 const scratch = new Writer(1_024)
 
-export function claimBytes(claim: Claim): number {
-  return writeClaim(scratch.clear(), claim).length
+/** Profiles are passed on as they came, again and again. */
+const profileBytes = new WeakMap<Profile, number>()
+
+export function claimBytes({ accusers, profile }: Claim): number {
+  return MIN_CLAIM_BYTES + accusers.length * 4 + (profile === null ? 0 : lengthOf(profile))
+}
+
+function lengthOf(profile: Profile): number {
+  let length = profileBytes.get(profile)
+  if (length === undefined) {
+    writeProfile(scratch.clear(), profile)
+    length = scratch.length
+    profileBytes.set(profile, length)
+  }
+  return length
 }
 
 /** @throws AssertionError when a node would say something of itself that the others refuse to read. */

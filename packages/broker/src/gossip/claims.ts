@@ -1,6 +1,15 @@
 // What is said of a node, put together: the order of claims, and their merge. Merging is commutative, associative and
 // idempotent, so that all nodes come to the same whatever reaches them in whatever order, however often.
-import type { Claim, ClaimVersion, MemberRecord, MemberState, MemberView, NodeId, Profile } from './gossip-types.js'
+import type {
+  Address,
+  Claim,
+  ClaimVersion,
+  MemberRecord,
+  MemberState,
+  MemberView,
+  NodeId,
+  Profile,
+} from './gossip-types.js'
 
 /** Of the same version, the worse news counts: only the owner contradicts it, with a higher version. */
 const RANK: Readonly<Record<MemberState, number>> = { alive: 0, suspect: 1, dead: 2, left: 3 }
@@ -36,6 +45,7 @@ function newerProfile(known: Profile | null, heard: Profile | null): Profile | n
   if (known === null) return heard
   const order = compareVersions(known, heard)
   if (order !== 0) return order > 0 ? known : heard
+  if (sameRecord(known.record, heard.record)) return known
   // An owner never says two things in one version. Should one do so all the same, everybody believes the same of them.
   return textOf(known.record) >= textOf(heard.record) ? known : heard
 }
@@ -47,12 +57,29 @@ function textOf({ client, peer, shards, rack, version, load }: MemberRecord): st
 }
 
 export function sameRecord(left: MemberRecord, right: MemberRecord): boolean {
-  return textOf(left) === textOf(right)
+  if (left === right) return true
+  const { load } = left
+  return (
+    sameButLoad(left, right) &&
+    load.bytesPerSecond === right.load.bytesPerSecond &&
+    load.freeDiskBytes === right.load.freeDiskBytes &&
+    load.partitionsLed === right.load.partitionsLed
+  )
 }
 
 /** Whether two records differ in nothing but the load. */
 export function sameButLoad(left: MemberRecord, right: MemberRecord): boolean {
-  return textOf({ ...left, load: right.load }) === textOf(right)
+  return (
+    sameAddress(left.client, right.client) &&
+    sameAddress(left.peer, right.peer) &&
+    left.shards === right.shards &&
+    left.rack === right.rack &&
+    left.version === right.version
+  )
+}
+
+function sameAddress(left: Address, right: Address): boolean {
+  return left.host === right.host && left.port === right.port
 }
 
 /** A claim that no node of this software makes is none. */

@@ -14,6 +14,7 @@ import type { Datagram, GossipMessage, LeadershipDigest, MetadataDigest, StateMe
 const DATAGRAM_KINDS = ['ping', 'pingRequest', 'ack', 'nack', 'gossip'] as const
 const STATE_REQUEST = 16
 const STATE_REPLY = 17
+const STATE_HEADER_BYTES = 1 + 12 + 12 + 2
 /** In a whole state; more members than a cluster may have. */
 export const MAX_STATE_CLAIMS = 4_096
 
@@ -55,8 +56,9 @@ export function isState(message: GossipMessage): message is StateMessage {
 }
 
 /** Of a message before it is sealed, without encoding it. */
-export function datagramBytes(message: Datagram): number {
-  return message.updates.reduce((sum, claim) => sum + claimBytes(claim), MESSAGE_HEADER_BYTES)
+export function messageBytes(message: GossipMessage): number {
+  const header = isState(message) ? STATE_HEADER_BYTES : MESSAGE_HEADER_BYTES
+  return message.updates.reduce((sum, claim) => sum + claimBytes(claim), header)
 }
 
 function readState(reader: Reader, kind: number): StateMessage {

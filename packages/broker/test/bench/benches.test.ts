@@ -17,6 +17,7 @@ const POSITIVE = [
   'batchedRecordsPerSecond',
   'consumedRecordsPerSecond',
   'rssMb',
+  'virtualSeconds',
 ]
 
 /** Every figure of work done in a result, however deep. */

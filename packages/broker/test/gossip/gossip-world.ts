@@ -12,7 +12,7 @@ import type {
   MemberRecord,
   NodeId,
 } from '#src/gossip/gossip-types.js'
-import { datagramBytes, decodeMessage, encodeMessage } from '#src/gossip/message-codec.js'
+import { decodeMessage, encodeMessage, messageBytes } from '#src/gossip/message-codec.js'
 
 export type CoreClass = typeof GossipCore
 
@@ -218,7 +218,7 @@ export class GossipWorld {
 
   private sendDatagram(node: WorldNode, to: NodeId, message: Datagram): void {
     node.sentDatagrams++
-    const byteLength = SEAL_HEADER_BYTES + datagramBytes(message) + SEAL_TAG_BYTES
+    const byteLength = SEAL_HEADER_BYTES + messageBytes(message) + SEAL_TAG_BYTES
     if (byteLength > this.limits.datagramBytes) throw new Error(`a datagram of ${byteLength} bytes`)
     node.sentBytes += byteLength + PACKET_HEADER_BYTES
     this.onMessage(node.nodeId, to, message)
@@ -229,7 +229,7 @@ export class GossipWorld {
   }
 
   private transmit(node: WorldNode, to: NodeId, message: GossipMessage, trips: number): void {
-    node.streamBytes += encodeMessage(message).length + SEAL_HEADER_BYTES + SEAL_TAG_BYTES
+    node.streamBytes += messageBytes(message) + SEAL_HEADER_BYTES + SEAL_TAG_BYTES
     this.onMessage(node.nodeId, to, message)
     this.deliver(node, to, message, this.latency() * trips)
   }

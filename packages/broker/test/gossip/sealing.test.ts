@@ -4,7 +4,7 @@ import { claimBytes } from '#src/gossip/claim-codec.js'
 import { GossipError } from '#src/gossip/gossip-error.js'
 import type { Claim, GossipMessage } from '#src/gossip/gossip-types.js'
 import { Keyring } from '#src/gossip/keyring.js'
-import { datagramBytes, decodeMessage, encodeMessage } from '#src/gossip/message-codec.js'
+import { decodeMessage, encodeMessage, messageBytes } from '#src/gossip/message-codec.js'
 import { SourceLimit } from '#src/gossip/source-limit.js'
 import { recordOf } from './gossip-world.js'
 import { checkSeal, KEY_ONE, KEY_TWO, outcomeOf, PING, sealOf } from './seal-checks.js'
@@ -40,8 +40,7 @@ describe('bytes', () => {
   })
 
   test('they are counted before they are written', () => {
-    const message = { kind: 'gossip' as const, ...payload }
-    expect(datagramBytes(message)).toBe(encodeMessage(message).length)
+    for (const message of MESSAGES) expect(messageBytes(message)).toBe(encodeMessage(message).length)
     expect(claimBytes(SUSPECT)).toBe(14 + 2 * 4)
   })
 
