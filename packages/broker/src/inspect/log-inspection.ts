@@ -8,8 +8,9 @@ import { layOut } from '../storage/log-layout.js'
 import { LogStarts, logStartOf } from '../storage/log-start.js'
 import type { Segment } from '../storage/segment.js'
 import { padded } from '../storage/slot-layout.js'
+import { withoutGivenBack } from './given-back.js'
 import type { InspectedLog } from './inspected-volume.js'
-import { LogWalk, type WalkedGroup } from './log-walk.js'
+import { firstIndexOf, LogWalk, type WalkedGroup } from './log-walk.js'
 import { type Unpack, whyRecordsFail } from './record-check.js'
 import type { BatchRow, DamagedRange, GroupRow, LogReport, LogStartReport, UndecodableBatch } from './reports.js'
 
@@ -65,8 +66,9 @@ export class LogInspection {
     const { key } = this.log
     const source = new GroupSource(memory, clock, key)
     try {
-      const { segments, watermark } = await layOut(this.log.slots, source, memory)
-      if (segments.length === 0) return this.nothing([])
+      const { segments: found, watermark } = await layOut(this.log.slots, source, memory)
+      if (found.length === 0) return this.nothing([])
+      const segments = await withoutGivenBack(found, watermark, source, memory)
       const walk = new LogWalk(source, memory, segments, watermark, (group) => this.visit(group))
       const end = await walk.run()
       if (this.isTornStart(segments[0]!, walk, watermark)) {
@@ -115,10 +117,9 @@ export class LogInspection {
   }
 
   /** Slots are given back only below a log start that is flushed, so it was met by now. */
-  private missingAtStart(first: Segment, { deadRanges }: LogWalk): readonly DamagedRange[] {
+  private missingAtStart(first: Segment, walk: LogWalk): readonly DamagedRange[] {
     const { basePosition, baseIndex, baseOffset } = first.owner
-    const firstIndex = deadRanges.reduce((least, range) => Math.min(least, range.firstIndex), baseIndex)
-    if (basePosition === 0 || this.starts.cover(firstIndex)) return []
+    if (basePosition === 0 || this.starts.cover(firstIndexOf(first, walk))) return []
     const { index, offset } = this.starts.current
     return [
       {

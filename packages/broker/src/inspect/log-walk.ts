@@ -263,3 +263,8 @@ export class LogWalk {
     }
   }
 }
+
+/** Of the first batch that lives in the segment with which a walk began, or behind it. */
+export function firstIndexOf({ owner }: Segment, { deadRanges }: LogWalk): number {
+  return deadRanges.reduce((least, range) => Math.min(least, range.firstIndex), owner.baseIndex)
+}
