@@ -22,7 +22,13 @@ const PURE = [
   'packages/protocol/test/**/*.test.ts',
   'packages/client/test/*.test.ts',
   'packages/client/test/cli/{command-line,lines,record-format}.test.ts',
-  'packages/broker/test/{cluster,config,partition,raft,storage}/**/*.test.ts',
+  'packages/broker/test/{cluster,config,gossip,partition,raft,replication,storage}/**/*.test.ts',
+  'packages/broker/test/inspect/{any-damage,cut-logs,inspect,power-cuts,recycled-slots}.test.ts',
+  'packages/broker/test/memory/{eviction,exploration,page-pool,reservations,table-model}.test.ts',
+  'packages/broker/test/peers/{hand-over,logged-entry,members}.test.ts',
+  'packages/broker/test/portable/{console-logger,network-errors}.test.ts',
+  'packages/broker/test/server/{connection,cursors,message-pack,topics}.test.ts',
+  'packages/broker/test/sim/{checker,checker-cluster,contract,network-faults,scenarios,simulated-world}.test.ts',
 ]
 
 class LongestFirst extends BaseSequencer {

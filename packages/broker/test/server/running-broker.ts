@@ -45,15 +45,36 @@ export interface RunOptions {
   readonly config?: Partial<BrokerConfig>
 }
 
+const newDirectory = (): Promise<string> => mkdtemp(join(tmpdir(), 'millrace-broker-'))
+const remove = (directory: string): Promise<void> => rm(directory, { recursive: true, force: true })
+
 export async function temporaryDirectory(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'millrace-broker-'))
-  onTestFinished(() => rm(directory, { recursive: true, force: true }))
+  const directory = await newDirectory()
+  onTestFinished(() => remove(directory))
   return directory
 }
 
 /** Starts a broker that is stopped when the test ends. */
 export async function runBroker(options: RunOptions = {}): Promise<RunningBroker> {
   const directory = options.directory ?? (await temporaryDirectory())
+  const { running, stop } = await launch({ ...options, directory })
+  onTestFinished(stop)
+  return running
+}
+
+/** Starts a broker for several tests. `stop` always resolves. */
+export async function runBrokerForSeveral(
+  options: RunOptions,
+): Promise<{ readonly running: RunningBroker; stop(): Promise<void> }> {
+  const directory = await newDirectory()
+  const { running, stop } = await launch({ ...options, directory })
+  return { running, stop: () => stop().then(() => remove(directory)) }
+}
+
+async function launch(
+  options: RunOptions & { readonly directory: string },
+): Promise<{ readonly running: RunningBroker; stop(): Promise<void> }> {
+  const { directory } = options
   const log = new LogCapture()
   const memoryBytes = options.memoryBytes ?? MEMORY_BYTES
   const environment = await chooseEnvironment({ prefer: options.environment ?? 'portable', memoryBytes, logger: log })
@@ -69,12 +90,12 @@ export async function runBroker(options: RunOptions = {}): Promise<RunningBroker
   }
   try {
     const broker = await startBroker(environment, config, async () => store)
-    onTestFinished(async () => {
+    const stop = async (): Promise<void> => {
       // Whether a stop may fail is for the test to say.
       await broker.stop({ timeoutMs: 200 }).catch(() => undefined)
       await environment.close()
-    })
-    return { broker, environment, memoryBytesAtRest, store, disk, directory, log, halted }
+    }
+    return { running: { broker, environment, memoryBytesAtRest, store, disk, directory, log, halted }, stop }
   } catch (error) {
     await environment.close()
     throw error
