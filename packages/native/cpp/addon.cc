@@ -27,9 +27,14 @@ LoopCoupling* Instance::Couple(Ring* ring, napi_value callback) {
 
 bool Instance::Detach(napi_ref* buffer) {
   napi_value value;
+  size_t bytes = 0;
+  int64_t total;
   if (*buffer == nullptr) return true;
   const bool detached = napi_get_reference_value(env, *buffer, &value) == napi_ok && value != nullptr &&
+                        napi_get_arraybuffer_info(env, value, nullptr, &bytes) == napi_ok &&
                         napi_detach_arraybuffer(env, value) == napi_ok;
+  // The engine takes off what ExternalArrayBuffer has taken off before.
+  if (detached) napi_adjust_external_memory(env, static_cast<int64_t>(bytes), &total);
   napi_delete_reference(env, *buffer);
   *buffer = nullptr;
   return detached;
@@ -95,31 +100,16 @@ struct EntryPoint {
 };
 
 constexpr EntryPoint kEntryPoints[] = {
-    {"arenaClose", ArenaClose},
-    {"arenaOpen", ArenaOpen},
-    {"checksum", ArenaChecksum},
-    {"checksumBytes", ChecksumBytes},
-    {"checksumBytesWith", ChecksumBytesWith},
-    {"copyWithChecksum", ArenaCopyWithChecksum},
-    {"descriptorClose", DescriptorClose},
-    {"fileLock", FileLock},
-    {"fileOpen", FileOpen},
-    {"fileSystem", FileSystem},
-    {"fileSystemSync", FileSystemSync},
-    {"kernelFeatures", KernelFeatures},
-    {"layout", Layout},
-    {"ringClose", RingClose},
-    {"ringEnter", RingEnter},
-    {"ringOpen", RingOpen},
-    {"ringReference", RingReference},
-    {"ringRegisterBuffer", RingRegisterBuffer},
-    {"ringRegisterBufferRing", RingRegisterBufferRing},
-    {"ringRegisterBufferTable", RingRegisterBufferTable},
-    {"ringStart", RingStart},
-    {"socketDial", SocketDial},
-    {"socketListen", SocketListen},
-    {"socketPeer", SocketPeer},
-    {"socketShutdown", SocketShutdown},
+    {"arenaClose", ArenaClose}, {"arenaOpen", ArenaOpen}, {"copyWithChecksum", ArenaCopyWithChecksum},
+    {"checksum", ArenaChecksum}, {"checksumBytes", ChecksumBytes}, {"checksumBytesWith", ChecksumBytesWith},
+    {"descriptorClose", DescriptorClose}, {"fileLock", FileLock}, {"fileOpen", FileOpen},
+    {"fileSystem", FileSystem}, {"fileSystemSync", FileSystemSync},
+    {"kernelFeatures", KernelFeatures}, {"layout", Layout},
+    {"ringClose", RingClose}, {"ringEnter", RingEnter}, {"ringOpen", RingOpen},
+    {"ringReference", RingReference}, {"ringRegisterBuffer", RingRegisterBuffer},
+    {"ringRegisterBufferRing", RingRegisterBufferRing}, {"ringRegisterBufferTable", RingRegisterBufferTable},
+    {"ringStart", RingStart}, {"socketDial", SocketDial}, {"socketListen", SocketListen},
+    {"socketPeer", SocketPeer}, {"socketShutdown", SocketShutdown},
 };
 
 }  // namespace

@@ -138,7 +138,11 @@ napi_value Undefined(napi_env env) {
 
 napi_value ExternalArrayBuffer(napi_env env, void* memory, size_t bytes) {
   napi_value result;
-  return napi_create_external_arraybuffer(env, memory, bytes, nullptr, nullptr, &result) == napi_ok ? result : nullptr;
+  int64_t total;
+  if (napi_create_external_arraybuffer(env, memory, bytes, nullptr, nullptr, &result) != napi_ok) return nullptr;
+  // No collection frees it: counted as garbage to be, it would make the collector run whenever a pool grows.
+  napi_adjust_external_memory(env, -static_cast<int64_t>(bytes), &total);
+  return result;
 }
 
 }  // namespace millrace

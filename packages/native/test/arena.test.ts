@@ -1,4 +1,6 @@
 // Memory of the addon: ranges, closing, and that JavaScript loses sight of what is gone.
+import { constants, PerformanceObserver } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { Arena, checksum } from '#src/arena.js'
 import { binding } from '#src/binding.js'
@@ -18,6 +20,24 @@ describeNative('arena', () => {
     const arena = new Arena(1024 * 1024 * 1024, null)
     expect(process.memoryUsage.rss() - before).toBeLessThan(16 * 1024 * 1024)
     arena.close()
+  })
+
+  it('gives the collector no reason to run, since collecting would free none of it', async () => {
+    const major: number[] = []
+    const observer = new PerformanceObserver((list) => {
+      const kinds = list.getEntries().map((entry) => (Reflect.get(entry, 'detail') as { kind: number }).kind)
+      major.push(...kinds.filter((kind) => kind === constants.NODE_PERFORMANCE_GC_MAJOR))
+    })
+    observer.observe({ entryTypes: ['gc'] })
+    const arenas: Arena[] = []
+    for (let i = 0; i < 24; i++) {
+      arenas.push(new Arena(32 * 1024 * 1024, null))
+      await sleep(5)
+    }
+    for (const arena of arenas) arena.close()
+    observer.disconnect()
+    // Every second or third would bring one about.
+    expect(major.length).toBeLessThan(4)
   })
 
   it('takes its memory back from JavaScript when it closes', () => {

@@ -95,6 +95,9 @@ export class RecordReader {
   #recordEnd = 0
   #read = 0
   readonly #varints: VarintReader
+  /** Asked for once: `bytes.buffer` is a call into the engine. */
+  readonly #buffer: ArrayBufferLike
+  readonly #bufferStart: number
   readonly #minTimestampDelta: number
   readonly #maxTimestampDelta: number
 
@@ -109,6 +112,8 @@ export class RecordReader {
   ) {
     assert(start >= 0 && start <= end && end <= bytes.length, 'the records lie within the bytes')
     this.#varints = new VarintReader(bytes, start, end)
+    this.#buffer = bytes.buffer
+    this.#bufferStart = bytes.byteOffset
     this.#minTimestampDelta = timestamps === undefined ? -Number.MAX_SAFE_INTEGER : -timestamps.baseTimestamp
     this.#maxTimestampDelta =
       timestamps === undefined ? Number.MAX_SAFE_INTEGER : timestamps.lastTimestamp - timestamps.baseTimestamp
@@ -172,12 +177,17 @@ export class RecordReader {
 
   /** A view of the key's bytes, or null. */
   key(): Uint8Array | null {
-    return this.keyStart < 0 ? null : viewOf(this.bytes, this.keyStart, this.keyEnd)
+    return this.keyStart < 0 ? null : this.#viewOf(this.keyStart, this.keyEnd)
   }
 
   /** A view of the value's bytes, or null. */
   value(): Uint8Array | null {
-    return this.valueStart < 0 ? null : viewOf(this.bytes, this.valueStart, this.valueEnd)
+    return this.valueStart < 0 ? null : this.#viewOf(this.valueStart, this.valueEnd)
+  }
+
+  /** Half the price of `subarray`, which looks for the constructor to use each time. */
+  #viewOf(start: number, end: number): Uint8Array {
+    return new Uint8Array(this.#buffer, this.#bufferStart + start, end - start)
   }
 
   /** Where the current record ends in `bytes`; the next one begins there. */
@@ -229,11 +239,6 @@ export class RecordReader {
     this.#varints.at = at + length
     return at
   }
-}
-
-/** Half the price of `subarray`, which asks for the constructor to use each time. */
-function viewOf({ buffer, byteOffset }: Uint8Array, start: number, end: number): Uint8Array {
-  return new Uint8Array(buffer, byteOffset + start, end - start)
 }
 
 function decodeName(name: Uint8Array): string {

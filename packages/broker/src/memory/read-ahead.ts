@@ -4,11 +4,18 @@
 const MOST_CURSORS = 8
 /** The first time a read goes on where one ended, so many times its length is read ahead. */
 const FIRST_FACTOR = 2
+/**
+ * What is ahead is filled up when so much of it has been come to. Pages asked for together go to the device together:
+ * with one at a time, telling it of each costs as much as the rest of the read.
+ */
+const STEP_SHARE = 1 / 4
 
 interface FollowedCursor {
   /** Where its next read begins if it goes on. */
   next: number
   aheadBytes: number
+  /** Bytes asked for ahead of it that it has not come to. */
+  leftBytes: number
 }
 
 /**
@@ -21,23 +28,30 @@ export class FollowedCursors {
 
   constructor(private readonly mostAheadBytes: number) {}
 
-  /** Takes note of a read of `byteLength` bytes. @returns how many bytes behind it to read ahead; 0 for a jump. */
+  /**
+   * Takes note of a read of `byteLength` bytes. @returns how many bytes behind it to read ahead; 0 for a jump, and while
+   * enough is ahead.
+   */
   advance(offset: number, nextOffset: number, byteLength: number): number {
     const at = this.cursors.findIndex(({ next }) => next === offset)
-    const [cursor] = at < 0 ? [{ next: 0, aheadBytes: 0 }] : this.cursors.splice(at, 1)
+    const [cursor] = at < 0 ? [{ next: 0, aheadBytes: 0, leftBytes: 0 }] : this.cursors.splice(at, 1)
     const followed = cursor!
     if (at >= 0) {
       const wanted = Math.max(followed.aheadBytes * 2, byteLength * FIRST_FACTOR)
       followed.aheadBytes = Math.min(wanted, this.mostAheadBytes)
+      followed.leftBytes = Math.max(0, followed.leftBytes - byteLength)
     }
     followed.next = nextOffset
-    this.cursors = this.cursors.filter(({ next, aheadBytes }) => {
+    this.cursors = this.cursors.filter(({ next, aheadBytes, leftBytes }) => {
       if (next !== nextOffset) return true
       followed.aheadBytes = Math.max(followed.aheadBytes, aheadBytes)
+      followed.leftBytes = Math.max(followed.leftBytes, leftBytes)
       return false
     })
     this.cursors.push(followed)
     if (this.cursors.length > MOST_CURSORS) this.cursors.shift()
-    return at < 0 ? 0 : followed.aheadBytes
+    if (at < 0 || followed.leftBytes > followed.aheadBytes * (1 - STEP_SHARE)) return 0
+    followed.leftBytes = followed.aheadBytes
+    return followed.aheadBytes
   }
 }

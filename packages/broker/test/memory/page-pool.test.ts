@@ -216,12 +216,16 @@ describe('reading ahead', () => {
     expect(cursors.advance(0, 10, 100)).toBe(0)
     expect(cursors.advance(10, 20, 100)).toBe(200)
     expect(cursors.advance(500, 510, 100)).toBe(0)
-    expect([20, 30, 40, 50].map((offset) => cursors.advance(offset, offset + 10, 100))).toEqual([400, 800, 1000, 1000])
+    expect([20, 30, 40].map((offset) => cursors.advance(offset, offset + 10, 100))).toEqual([400, 800, 1000])
+    // Filled up in steps of a quarter: 900 of 1,000 bytes are still ahead, then 800, then 700.
+    const goesOn = (offset: number): number => cursors.advance(offset, offset + 1, 100)
+    expect([50, 51, 52, 53, 54, 55, 56, 57, 58].map(goesOn)).toEqual([0, 0, 1000, 0, 0, 1000, 0, 0, 1000])
+    expect(cursors.advance(59, 60, 300)).toBe(1000)
     expect(cursors.advance(510, 520, 100)).toBe(200)
     expect(cursors.advance(50, 60, 100)).toBe(0)
     // Two at the same place are one from then on.
     expect(cursors.advance(40, 60, 100)).toBe(0)
-    expect(cursors.advance(60, 70, 100)).toBe(1000)
+    expect(cursors.advance(60, 70, 300)).toBe(1000)
     for (let i = 0; i < 8; i++) cursors.advance(1000 + i * 50, 1010 + i * 50, 10)
     expect(cursors.advance(70, 80, 100)).toBe(0)
   })
