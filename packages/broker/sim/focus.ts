@@ -111,7 +111,13 @@ const FOCUSES: Readonly<Record<string, Focus>> = {
       return {
         ...focused,
         topics: focused.topics.map((topic) => ({ ...topic, retentionBytes: 64 * 1024 })),
-        storage: { ...focused.storage, slotBytes: [128 * 1024, 256 * 1024, 4 * 1024 * 1024] },
+        storage: {
+          ...focused.storage,
+          slotBytes: [128 * 1024, 256 * 1024, 4 * 1024 * 1024],
+          gatherBytes: 8 * 1024,
+          extentBytes: 64 * 1024,
+          appendMemoryBytes: 2 * 1024 * 1024,
+        },
         network: { ...options.network, minLatencyMs: 2, meanLatencyMs: 20 },
       }
     },

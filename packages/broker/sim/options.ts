@@ -85,6 +85,9 @@ export interface StoragePlan {
   readonly writesInFlight: number
   readonly gatherBytes: number
   readonly quickRollMs: number
+  /** Memory that appends are gathered in; as usual when left out. */
+  readonly extentBytes?: number
+  readonly appendMemoryBytes?: number
 }
 
 /** How eagerly rot is looked for, and whether there is some. */
