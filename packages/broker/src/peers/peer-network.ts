@@ -72,7 +72,8 @@ export class PeerNetwork implements PeerAcceptor {
   readonly #calls: ForwardCalls
   /** Leaders to be told, the latest of each partition. */
   readonly #announced = new Map<number, RouteChange>()
-  #announcing = false
+  /** Leaders were told a moment ago: those that come now wait, and go together. */
+  #announcing: Timer | null = null
   #ticking: Timer | null = null
   #tickedAtMs = 0
   #aliveSinceMs = Number.NEGATIVE_INFINITY
@@ -135,6 +136,7 @@ export class PeerNetwork implements PeerAcceptor {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#ticking?.cancel()
+    this.#announcing?.cancel()
     for (const peer of this.#peers.values()) {
       peer.closeSession()
       this.#calls.lost(peer.nodeId)
@@ -195,16 +197,19 @@ export class PeerNetwork implements PeerAcceptor {
     return this.#peers.get(to)?.link.open?.sendSetBeatReply(reply) ?? false
   }
 
-  /** Tells every peer of new leaders, those of some milliseconds together. Who connects later is told all. */
+  /**
+   * Tells every peer of new leaders: the first at once, those that follow within some milliseconds together. Who connects
+   * later is told all.
+   */
   announce(changes: readonly RouteChange[]): void {
     for (const change of changes) this.#announced.set(partitionNumber(change), change)
-    if (this.#announcing || this.#announced.size === 0) return
-    this.#announcing = true
-    this.#services.environment.clock.timer(LEADERS_BATCH_MS, () => {
-      this.#announcing = false
-      const batch = [...this.#announced.values()]
-      this.#announced.clear()
-      for (const { link } of this.#peers.values()) link.open?.announce(batch)
+    if (this.#stopped || this.#announcing !== null || this.#announced.size === 0) return
+    const batch = [...this.#announced.values()]
+    this.#announced.clear()
+    for (const { link } of this.#peers.values()) link.open?.announce(batch)
+    this.#announcing = this.#services.environment.clock.timer(LEADERS_BATCH_MS, () => {
+      this.#announcing = null
+      this.announce([])
     })
   }
 
