@@ -1,6 +1,7 @@
 // Gossip of 50 and 500 nodes in virtual time: how long until all know of a death and of new metadata, how many are taken for
 // dead that are not, and what it costs. `--nodes N`, `--minutes M` (of virtual time for false deaths), `--loss RATE`,
-// `--kills K`, `--changes C`, `--seed S`.
+// `--kills K`, `--changes C`, `--seed S`, and `--checkers 0` for SWIM without those who look for themselves when they hear of a
+// suspicion.
 import { parseArgs } from 'node:util'
 import { retransmitLimit } from '#src/gossip/broadcast-queue.js'
 import { GOSSIP_LIMITS } from '#src/gossip/gossip-limits.js'
@@ -24,6 +25,7 @@ interface Plan {
   readonly kills: number
   readonly changes: number
   readonly seed: number
+  readonly checkers: number
 }
 
 export async function run(options: RunOptions): Promise<object> {
@@ -36,6 +38,7 @@ export async function run(options: RunOptions): Promise<object> {
       kills: { type: 'string' },
       changes: { type: 'string' },
       seed: { type: 'string' },
+      checkers: { type: 'string' },
     },
     strict: false,
   })
@@ -50,6 +53,7 @@ export async function run(options: RunOptions): Promise<object> {
       kills: options.tiny ? 1 : Number(values.kills ?? (isLarge ? 10 : 100)),
       changes: options.tiny ? 2 : Number(values.changes ?? (isLarge ? 30 : 300)),
       seed: Number(values.seed ?? 1),
+      checkers: Number(values.checkers ?? GOSSIP_LIMITS.suspicionCheckers),
     }
     results.push(measure(plan))
   }
@@ -59,7 +63,13 @@ export async function run(options: RunOptions): Promise<object> {
 function measure(plan: Plan): object {
   const nodes = Array.from({ length: plan.nodes }, (_, at) => at + 1)
   const beganMs = performance.now()
-  const world = new GossipWorld({ seed: plan.seed, nodes, latencyMs: LATENCY_MS, lossRate: plan.loss })
+  const world = new GossipWorld({
+    seed: plan.seed,
+    nodes,
+    latencyMs: LATENCY_MS,
+    lossRate: plan.loss,
+    limits: { suspicionCheckers: plan.checkers },
+  })
   world.introduce()
   world.run(5_000)
   const deaths = killInTurn(world, plan)
