@@ -60,6 +60,8 @@ export const ASK_NODE_TIMEOUT_MS = 2_000
 export const REPLICA_GRACE_MS = 500
 /** A member that was not heard of for so long counts as away in what is shown. */
 export const MEMBER_ALIVE_MS = 2_000
+/** How long a node that was removed is still spoken with, so that it hears that it was. */
+export const LEAVE_GRACE_MS = 1_000
 /** How soon a broker tries again to make its disk known. */
 export const REGISTER_RETRY_MS = 1_000
 /** How long a broker that stops waits for others to lead what it leads, and how often it looks. */
@@ -82,6 +84,8 @@ export const MAX_PARTITIONS = 20_000
 /** How long an administrator's request waits for a map version when it names no deadline. */
 export const DEFAULT_MAP_WAIT_MS = 5_000
 
+/** Partitions that one command gives other replicas. */
+export const ASSIGNMENTS_PER_COMMAND = 1_000
 /** How often the leader of the metadata looks whether its group has the members that it should. */
 export const METADATA_MEMBERS_MS = 250
 

@@ -1,5 +1,5 @@
 // Everything of a broker between its logs and its listener: groups and their peers, metadata, topics, the cluster map.
-import type { RouteChange } from '@millrace/protocol'
+import type { NodeInfo, RouteChange } from '@millrace/protocol'
 import type { ClusterMembers } from './cluster/cluster-members.js'
 import { ClusterView } from './cluster/cluster-view.js'
 import { LeaderTable } from './cluster/leader-table.js'
@@ -15,7 +15,7 @@ import { PartitionMembership } from './cluster/partition-membership.js'
 import { Topics } from './cluster/topics.js'
 import type { Environment, LogFields, Volume } from './environment.js'
 import type { Identity } from './identity.js'
-import { REGISTER_RETRY_MS, ROUTE_BATCH_MS, TRANSFER_POLL_MS } from './limits.js'
+import { LEAVE_GRACE_MS, REGISTER_RETRY_MS, ROUTE_BATCH_MS, TRANSFER_POLL_MS } from './limits.js'
 import type { Metrics } from './metrics.js'
 import { Groups } from './replication/groups.js'
 import { RepairList } from './replication/repair-list.js'
@@ -74,6 +74,9 @@ export class Node {
   #own: NodePlace | null = null
   readonly #metadataMembership: MetadataMembership
   #registering = false
+  /** Nodes that peers are connected with, and those among them that were removed a moment ago. */
+  #peered: readonly NodeInfo[] = []
+  readonly #leaving = new Map<number, NodeInfo>()
   #registrySeen = -1
   #wasRemoved = false
 
@@ -332,10 +335,30 @@ export class Node {
     if (this.#options.members.update(state.nodes())) this.#membersChanged()
   }
 
+  /** Whoever is removed hears of it, and of the answer to who asked for that there, before its connections are cut. */
+  #letLeave(nodeId: number): void {
+    const known = this.#peered.find((node) => node.nodeId === nodeId)
+    if (known === undefined || this.#leaving.has(nodeId)) return
+    this.#leaving.set(nodeId, known)
+    this.#options.environment.clock.timer(LEAVE_GRACE_MS, () => {
+      this.#leaving.delete(nodeId)
+      this.#peered = this.#peered.filter((node) => node.nodeId !== nodeId)
+      this.#tellPeers()
+    })
+  }
+
+  #tellPeers(): void {
+    const { members } = this.#options
+    this.#peered = [...members.list(), ...this.#leaving.values()]
+    const removed = members.removed.filter((nodeId) => !this.#leaving.has(nodeId))
+    if (!this.#stopped) this.peers.setMembers(this.#peered, removed)
+  }
+
   #membersChanged(): void {
     const { members, environment, identity, onMembers } = this.#options
-    this.peers.setMembers(members.list(), members.removed)
     this.map.putNodes(members.list())
+    for (const nodeId of members.removed) this.#letLeave(nodeId)
+    this.#tellPeers()
     if (members.removed.includes(identity.nodeId) && !this.#wasRemoved) {
       this.#wasRemoved = true
       environment.log.error({}, 'this broker was removed from the cluster for good: stop it')

@@ -7,6 +7,7 @@ import { METADATA_KEY } from './cluster/metadata-log.js'
 import type { Environment } from './environment.js'
 import { MAX_CONCURRENT_OPENS } from './limits.js'
 import type { Metrics } from './metrics.js'
+import type { Retention } from './partition/log-start-proposal.js'
 import { Partition } from './partition/partition.js'
 import { PartitionState } from './partition/partition-state.js'
 import type { Refusal } from './partition/pending-batch.js'
@@ -31,6 +32,7 @@ type Replicas = (Partition | undefined)[]
 
 export class Shard {
   readonly #topics = new Map<number, Replicas>()
+  readonly #retention = new Map<number, Retention>()
 
   constructor(private readonly options: ShardOptions) {}
 
@@ -113,7 +115,7 @@ export class Shard {
       },
       durability,
       codecs,
-      retention: topic,
+      retention: this.#retentionOf(topic),
       clock,
       memory,
       metrics,
@@ -126,10 +128,24 @@ export class Shard {
     return partition
   }
 
+  /** One for all partitions of the topic, so that it can be changed while they are open. */
+  #retentionOf({ topicId, retentionMs, retentionBytes }: TopicDefinition): Retention {
+    const known = this.#retention.get(topicId) ?? { retentionMs, retentionBytes }
+    this.#retention.set(topicId, known)
+    return known
+  }
+
+  /** The topic keeps more or less from now on. */
+  setRetention(topicId: number, { retentionMs, retentionBytes }: Retention): void {
+    const known = this.#retention.get(topicId)
+    if (known !== undefined) Object.assign(known, { retentionMs, retentionBytes })
+  }
+
   /** Closes the partitions of a topic and frees their logs. Harmless when repeated after an interruption. */
   async dropTopic(topic: TopicDefinition, reason: Refusal): Promise<void> {
     const partitions = this.#topics.get(topic.topicId) ?? []
     this.#topics.delete(topic.topicId)
+    this.#retention.delete(topic.topicId)
     for (const partition of partitions) {
       if (partition === undefined) continue
       this.options.groups.remove(partition.key)

@@ -4,13 +4,16 @@ import { type AdminFields, choice, flag, list, map, number, numberOrNull, text }
 import type {
   BrokerStatus,
   ClusterStatus,
+  MemberDescription,
   PartitionDescription,
+  PartitionMove,
   TopicDescription,
   TopicRetention,
   TopicSummary,
 } from './admin-types.js'
 
 const DURABILITIES = ['flushed', 'buffered'] as const satisfies readonly Durability[]
+const NODE_STATES = ['active', 'draining', 'removed'] as const
 const CODECS = ['none', 'gzip'] as const satisfies readonly CodecName[]
 
 const settingsOf = (fields: AdminFields): Pick<TopicSummary, 'durability' | 'codecs'> & TopicRetention => ({
@@ -101,3 +104,38 @@ export function readClusterStatus(reply: AdminFields): ClusterStatus {
     leaderless: number(reply, 'leaderless'),
   }
 }
+
+export const readMembers = (reply: AdminFields): readonly MemberDescription[] =>
+  list(reply, 'nodes', (value) => {
+    const node = map(value)
+    return {
+      nodeId: number(node, 'nodeId'),
+      host: text(node, 'host'),
+      port: number(node, 'port'),
+      rack: node.rack == null ? null : text(node, 'rack'),
+      shards: number(node, 'shards'),
+      state: choice(node, 'state', NODE_STATES),
+      alive: flag(node, 'alive'),
+      heardMsAgo: numberOrNull(node, 'heardMsAgo'),
+      replicas: number(node, 'replicas'),
+      partitionsLed: number(node, 'partitionsLed'),
+      moving: number(node, 'moving'),
+      votes: flag(node, 'votes'),
+    }
+  })
+
+export const readMoves = (reply: AdminFields): readonly PartitionMove[] =>
+  list(reply, 'moves', (value) => {
+    const move = map(value)
+    return {
+      topic: text(move, 'name'),
+      partition: number(move, 'partition'),
+      target: nodes(move, 'target'),
+      voters: nodes(move, 'voters'),
+      learners: nodes(move, 'learners'),
+      replicas: list(move, 'replicas', (replica) => readReplica(map(replica))),
+    }
+  })
+
+export const nodes = (fields: AdminFields, name: string): readonly number[] =>
+  list(fields, name, (nodeId) => number({ nodeId }, 'nodeId'))

@@ -2,7 +2,7 @@
 import type { CodecName, Durability } from '@millrace/protocol'
 
 export interface CreateTopicOptions {
-  /** Default 1. Cannot be changed later. */
+  /** Default 1. `alterTopic` can make it more, never fewer. */
   readonly partitions?: number
   /** On how many nodes each partition is kept. Default: 3, or as many as the cluster has when these are fewer. */
   readonly replicas?: number
@@ -114,4 +114,51 @@ export interface ClusterStatus {
   readonly underReplicated: number
   /** Partitions without a leader: they take and give no records. */
   readonly leaderless: number
+}
+
+/** A node of the cluster; one that was removed stays in the list. */
+export interface MemberDescription {
+  readonly nodeId: number
+  readonly host: string
+  readonly port: number
+  /** What fails together with it; null: it fails by itself. */
+  readonly rack: string | null
+  readonly shards: number
+  /** `draining`: nothing new comes to it, and what it has goes elsewhere. `removed`: it is gone for good. */
+  readonly state: 'active' | 'draining' | 'removed'
+  /** As the broker that answered sees it. */
+  readonly alive: boolean
+  readonly heardMsAgo: number | null
+  /** Partitions that are to have a replica on it. */
+  readonly replicas: number
+  readonly partitionsLed: number
+  /** Partitions on their way to it or away from it. */
+  readonly moving: number
+  /** Whether it is one of those that decide on the metadata. */
+  readonly votes: boolean
+}
+
+/** A partition on its way to other brokers, as its leader sees it. */
+export interface PartitionMove {
+  readonly topic: string
+  readonly partition: number
+  /** Who is to have it, the one that should lead first. */
+  readonly target: readonly number[]
+  /** Who has it now … */
+  readonly voters: readonly number[]
+  /** … and who is getting it. */
+  readonly learners: readonly number[]
+  readonly replicas: readonly ReplicaDescription[]
+}
+
+export interface AlterTopicOptions {
+  /** More than it has. Most keys then go to another partition than before: see `breakKeyOrder`. */
+  readonly partitions?: number
+  /** On how many nodes each partition is kept; they get there one after the other: see `moves`. */
+  readonly replicas?: number
+  /** Says that records of a key may come out of order when there are more partitions: without it they are refused. */
+  readonly breakKeyOrder?: boolean
+  /** As for `createTopic`; null takes the limit away, left out it stays. */
+  readonly retentionMs?: number | null
+  readonly retentionBytes?: number | null
 }

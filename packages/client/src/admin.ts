@@ -12,14 +12,25 @@ import {
   Reader,
 } from '@millrace/protocol'
 import { type AdminFields, decodeFields, encodeFields, number, text } from './admin-fields.js'
-import { readBrokerStatus, readClusterStatus, readDescription, readSummaries } from './admin-replies.js'
+import {
+  nodes,
+  readBrokerStatus,
+  readClusterStatus,
+  readDescription,
+  readMembers,
+  readMoves,
+  readSummaries,
+} from './admin-replies.js'
 import type {
+  AlterTopicOptions,
   BrokerStatus,
   ClusterStatus,
   CreatedTopic,
   CreateTopicOptions,
+  MemberDescription,
   NodeStatus,
   PartitionDescription,
+  PartitionMove,
   ReplicaDescription,
   TopicDescription,
   TopicRetention,
@@ -34,14 +45,17 @@ import { integer, onlyKnown } from './options.js'
 import { bytesTopic } from './topic.js'
 
 export type {
+  AlterTopicOptions,
   BrokerStatus,
   ClusterStatus,
   CodecName,
   CreatedTopic,
   CreateTopicOptions,
   Durability,
+  MemberDescription,
   NodeStatus,
   PartitionDescription,
+  PartitionMove,
   ReplicaDescription,
   TopicDescription,
   TopicRetention,
@@ -57,8 +71,23 @@ const CREATE_KEYS = [
   'retentionBytes',
 ] as const satisfies readonly (keyof CreateTopicOptions)[]
 
+const ALTER_KEYS = [
+  'partitions',
+  'replicas',
+  'breakKeyOrder',
+  'retentionMs',
+  'retentionBytes',
+] as const satisfies readonly (keyof AlterTopicOptions)[]
+
 /** Operations that change nothing may be asked again whatever became of the first time. */
-const READS: ReadonlySet<AdminOperation> = new Set(['describeTopic', 'listTopics', 'brokerStatus', 'clusterStatus'])
+const READS: ReadonlySet<AdminOperation> = new Set([
+  'describeTopic',
+  'listTopics',
+  'brokerStatus',
+  'clusterStatus',
+  'members',
+  'moves',
+])
 /** Refusals after which nothing was done: another broker, or the same a moment later, may do it. */
 const NOTHING_DONE: ReadonlySet<MillraceErrorCode> = new Set([
   'ERR_MILLRACE_OVERLOADED',
@@ -120,12 +149,41 @@ export class Admin {
       name: text(reply, 'name'),
       partitions: number(reply, 'partitions'),
     }
-    await this.#mapHolds(`the leaders of ${name}`, () => {
-      const topic = this.#cluster.map.topicById(created.topicId)
-      const removed = topic === undefined && this.#cluster.map.version > mapVersion
-      return removed || (topic?.routes.every(({ nodeId }) => nodeId !== 0) ?? false)
-    })
+    await this.#leadersKnown(created, mapVersion)
     return created
+  }
+
+  /**
+   * Gives a topic more partitions, other replicas, or other limits on what it keeps. Resolves when this client's map holds a leader for
+   * every partition.
+   * @throws MillraceError UNKNOWN_TOPIC, INVALID_CONFIG; also for more partitions without `breakKeyOrder`.
+   */
+  async alterTopic(name: string, options: AlterTopicOptions): Promise<CreatedTopic> {
+    bytesTopic(name)
+    onlyKnown('alterTopic()', options, ALTER_KEYS)
+    const { partitions, replicas, breakKeyOrder } = options
+    const { reply, mapVersion } = await this.#ask('alterTopic', {
+      name,
+      ...(partitions !== undefined && {
+        partitions: integer('partitions', partitions, 1, Number.MAX_SAFE_INTEGER),
+      }),
+      ...(replicas !== undefined && { replicas: integer('replicas', replicas, 1, Number.MAX_SAFE_INTEGER) }),
+      ...(breakKeyOrder !== undefined && { breakKeyOrder }),
+      ...newLimit('retentionMs', options),
+      ...newLimit('retentionBytes', options),
+    })
+    const altered = { topicId: number(reply, 'topicId'), name, partitions: number(reply, 'partitions') }
+    await this.#leadersKnown(altered, mapVersion)
+    return altered
+  }
+
+  /** The map of this client holds a leader for every partition, or says that the topic is gone again. */
+  #leadersKnown({ topicId, name, partitions }: CreatedTopic, mapVersion: number): Promise<void> {
+    return this.#mapHolds(`the leaders of ${name}`, () => {
+      const topic = this.#cluster.map.topicById(topicId)
+      if (topic === undefined) return this.#cluster.map.version > mapVersion
+      return topic.routes.length >= partitions && topic.routes.every(({ nodeId }) => nodeId !== 0)
+    })
   }
 
   /** Resolves when this client's map no longer holds the topic. @throws MillraceError UNKNOWN_TOPIC. */
@@ -154,6 +212,50 @@ export class Admin {
   /** The nodes and what is missing, as the broker that the control connection goes to sees it. */
   async clusterStatus(): Promise<ClusterStatus> {
     return readClusterStatus((await this.#ask('clusterStatus', {})).reply)
+  }
+
+  /** All nodes the cluster ever had, and what is to be on each. */
+  async members(): Promise<readonly MemberDescription[]> {
+    return readMembers((await this.#ask('members', {})).reply)
+  }
+
+  /**
+   * Has everything on a broker go elsewhere, and nothing new come to it; `members` and `moves` tell how far that is. With
+   * `undo` it is like any other again, and what has gone stays where it is.
+   * @returns how many partitions were given other replicas. @throws MillraceError INVALID_CONFIG.
+   */
+  async drainBroker(nodeId: number, { undo = false }: { readonly undo?: boolean } = {}): Promise<{ moves: number }> {
+    const { reply } = await this.#ask('drainBroker', { nodeId: nodeOf(nodeId), undo })
+    return { moves: number(reply, 'moves') }
+  }
+
+  /**
+   * Takes a broker that has nothing left out of the cluster, for good: it is refused by all others from then on.
+   * @param options.force also when partitions have not left it yet, as for a broker that is dead.
+   * @throws MillraceError INVALID_CONFIG with the reason.
+   */
+  async removeBroker(nodeId: number, { force = false }: { readonly force?: boolean } = {}): Promise<void> {
+    await this.#ask('removeBroker', { nodeId: nodeOf(nodeId), force })
+  }
+
+  /**
+   * Has a partition kept by these brokers, the first of which should lead it. Resolves when that is decided; `moves` tells
+   * how far it is.
+   * @throws MillraceError UNKNOWN_TOPIC, UNKNOWN_PARTITION, INVALID_CONFIG.
+   */
+  async movePartition(topic: string, partition: number, to: readonly number[]): Promise<void> {
+    await this.#ask('movePartition', { name: topic, partition: partitionOf(partition), to: to.map(nodeOf) })
+  }
+
+  /** A partition on its way stays with those who have it. @returns who they are. @throws MillraceError INVALID_CONFIG. */
+  async cancelMove(topic: string, partition: number): Promise<readonly number[]> {
+    const { reply } = await this.#ask('cancelMove', { name: topic, partition: partitionOf(partition) })
+    return nodes(reply, 'to')
+  }
+
+  /** Partitions that are on their way to other brokers. */
+  async moves(): Promise<readonly PartitionMove[]> {
+    return readMoves((await this.#ask('moves', {})).reply)
   }
 
   /** Asks until there is an answer, a refusal that is final, or no time left. */
@@ -256,6 +358,16 @@ function limit(name: keyof TopicRetention, options: CreateTopicOptions): Partial
   const value = options[name] ?? null
   return value === null ? {} : { [name]: integer(name, value, 1, Number.MAX_SAFE_INTEGER) }
 }
+
+/** The same where null takes a limit away. @throws MillraceError INVALID_ARGUMENT. */
+function newLimit(name: keyof TopicRetention, options: AlterTopicOptions): Partial<TopicRetention> {
+  const value = options[name]
+  if (value === undefined) return {}
+  return { [name]: value === null ? null : integer(name, value, 1, Number.MAX_SAFE_INTEGER) }
+}
+
+const nodeOf = (nodeId: number): number => integer('nodeId', nodeId, 1, 0xffff_ffff)
+const partitionOf = (partition: number): number => integer('partition', partition, 0, Number.MAX_SAFE_INTEGER)
 
 /** What to say of a change whose answer did not come. */
 function lostOn(operation: AdminOperation, error: MillraceError): MillraceError {

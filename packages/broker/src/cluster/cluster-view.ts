@@ -12,6 +12,8 @@ import type { MetadataLeader } from './metadata-leader.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { NodePeers } from './no-peers.js'
 import { type NodeStatus, nodeStatus, type PartitionStatus, partitionStatus } from './operations.js'
+import { movesOf } from './partition-membership.js'
+import type { PartitionMove } from './partition-moves.js'
 
 export interface ClusterViewOptions {
   readonly environment: Environment
@@ -68,6 +70,39 @@ export class ClusterView {
     if (nodeId === identity.nodeId) return { alive: true, heardMsAgo: 0 }
     const ago = environment.clock.monotonicMs() - peers.heardMs(nodeId)
     return { alive: ago < MEMBER_ALIVE_MS, heardMsAgo: Number.isFinite(ago) ? Math.round(ago) : null }
+  }
+
+  /** Every node that ever was, with what is to be on it. */
+  async members(): Promise<readonly Fields[]> {
+    const { members, metadata, leaders } = this.#options
+    const [moves, ledBy] = [await this.moves(), leaders.ledBy()]
+    const { voters } = metadata.configuration
+    const places = new Map(members.list().map((node) => [node.nodeId, node]))
+    return metadata.state.nodes().map(({ nodeId, host, port, rack, shards, state }) => {
+      const isOn = ({ voters: now, learners, target }: PartitionMove): boolean =>
+        [...now, ...learners, ...target].includes(nodeId)
+      const life = state === 'removed' ? { alive: false, heardMsAgo: null } : this.#lifeOf(nodeId)
+      return {
+        nodeId,
+        host: places.get(nodeId)?.host ?? host,
+        port: places.get(nodeId)?.port ?? port,
+        rack,
+        shards,
+        state,
+        ...life,
+        replicas: metadata.state.replicasOn(nodeId),
+        partitionsLed: ledBy.get(nodeId) ?? 0,
+        moving: moves.filter(isOn).length,
+        votes: voters.includes(nodeId),
+      }
+    })
+  }
+
+  /** Partitions whose groups are not yet where the metadata wants them, as those who lead them know. */
+  async moves(): Promise<readonly PartitionMove[]> {
+    const { shard, metadata } = this.#options
+    const others = await this.#askOthers<readonly PartitionMove[]>('partitionMoves', {})
+    return [...movesOf(shard, metadata), ...others.flat()]
   }
 
   /** Leaders, replicas and bounds of the partitions of a topic; nulls where the leader did not answer. */

@@ -10,6 +10,7 @@ import type { Shard } from '../shard.js'
 import type { LocalOperation } from './metadata-leader.js'
 import { joinCluster, type NodeOperationsContext, registerNode } from './node-operations.js'
 import { doesWithout, movesOf } from './partition-membership.js'
+import { alterTopic, drainBroker, movePartition, removeBroker } from './placement-operations.js'
 import type { Topics } from './topics.js'
 
 const DEFAULT_PARTITIONS = 1
@@ -47,6 +48,10 @@ export function localOperations(context: OperationsContext): LocalOperation {
     deleteTopic: (fields) => deleteTopic(topics, fields),
     registerNode: (fields) => registerNode(context, fields),
     joinCluster: (fields) => joinCluster(context, fields),
+    drainBroker: (fields) => drainBroker(context, fields),
+    removeBroker: (fields) => removeBroker(context, fields),
+    movePartition: (fields) => movePartition(context, fields),
+    alterTopic: (fields) => alterTopic(context, fields),
     partitionStatus: ({ topicId }) => partitionStatus(shard, Number(topicId)),
     nodeStatus: () => nodeStatus(shard, clock),
     doesWithout: (fields) => doesWithout(shard, fields),

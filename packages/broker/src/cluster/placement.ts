@@ -106,6 +106,35 @@ export function planDrain(
   return assignments
 }
 
+/**
+ * Every partition of a topic gets so many replicas: those it has stay, the one that should lead among them; too many go from
+ * the end. @throws ProtocolError INVALID_CONFIG when there are too few nodes.
+ */
+export function planFactor(
+  topic: TopicDefinition,
+  factor: number,
+  load: Load,
+  nodes: readonly Candidate[],
+): readonly Assignment[] {
+  const { topicId, replicas: lists } = topic
+  const rackOf = new Map(nodes.map(({ nodeId, rack }) => [nodeId, rack]))
+  return lists.flatMap((has, partition) => {
+    if (has.length === factor) return []
+    const chosen = has.slice(0, factor).map((nodeId) => ({ nodeId, rack: rackOf.get(nodeId) ?? null }))
+    const turned = turnedBy(nodes, topicId + partition)
+    while (chosen.length < factor) {
+      if (turned.every(({ nodeId }) => chosen.some((taken) => taken.nodeId === nodeId))) {
+        throw new ProtocolError('INVALID_CONFIG', `${factor} replicas, and there are ${nodes.length} active brokers`)
+      }
+      chosen.push(leastLoaded(turned, chosen, load))
+    }
+    const replicas = chosen.map(({ nodeId }) => nodeId)
+    load.remove(has)
+    load.add(replicas)
+    return [{ topicId, partition, replicas }]
+  })
+}
+
 /** Everybody's turn to be first comes round, so that equals are not taken in the order of their ids. */
 function turnedBy(nodes: readonly Candidate[], turns: number): readonly Candidate[] {
   const sorted = [...nodes].sort((a, b) => a.nodeId - b.nodeId)

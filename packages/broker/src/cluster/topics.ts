@@ -128,6 +128,12 @@ export class Topics {
           void this.#queue(() => this.#changed(topicId, version))
         }
         return
+      case 'alterTopic':
+        void this.#queue(async () => {
+          this.#options.shard.setRetention(command.topicId, command)
+          this.#options.map.advanceTo(version)
+        })
+        return
       default:
         void this.#queue(async () => this.#options.map.advanceTo(version))
         return
@@ -346,7 +352,7 @@ function checkedRequest(request: TopicRequest, members: number): CheckedRequest 
 }
 
 /** @throws ProtocolError INVALID_CONFIG. */
-function checkLimit(name: string, value: number | null): void {
+export function checkLimit(name: string, value: number | null): void {
   if (value === null || (Number.isSafeInteger(value) && value > 0)) return
   throw new ProtocolError(
     'INVALID_CONFIG',

@@ -34,6 +34,16 @@ export const COMMANDS = {
   },
   'topic list': { options: {}, arguments: [] },
   'topic describe': { options: {}, arguments: ['TOPIC'] },
+  'topic alter': {
+    options: {
+      partitions: { type: 'string', short: 'p' },
+      replicas: { type: 'string', short: 'r' },
+      'break-key-order': { type: 'boolean' },
+      retention: { type: 'string' },
+      'retention-bytes': { type: 'string' },
+    },
+    arguments: ['TOPIC'],
+  },
   'topic delete': { options: { yes: { type: 'boolean', short: 'y' } }, arguments: ['TOPIC'] },
   produce: {
     options: {
@@ -56,6 +66,14 @@ export const COMMANDS = {
   },
   'cluster status': { options: {}, arguments: [] },
   'cluster health': { options: {}, arguments: [] },
+  'cluster members': { options: {}, arguments: [] },
+  'broker drain': { options: { undo: { type: 'boolean' }, wait: { type: 'boolean' } }, arguments: ['NODE'] },
+  'broker remove': { options: { force: { type: 'boolean' } }, arguments: ['NODE'] },
+  'partition move': {
+    options: { to: { type: 'string' }, cancel: { type: 'boolean' }, wait: { type: 'boolean' } },
+    arguments: ['TOPIC', 'PARTITION'],
+  },
+  'partition moves': { options: {}, arguments: [] },
   version: { options: {}, arguments: [] },
 } as const satisfies Record<string, CommandShape>
 export type CommandName = keyof typeof COMMANDS
@@ -68,9 +86,13 @@ export interface CommandLine {
   /** As given: the client reads comma-separated lists. */
   readonly bootstrap: string
   readonly topic: string
+  /** In the order of the command's `arguments`; the topic is the first of those that have one. */
+  readonly arguments: readonly string[]
   /** Options of the command that were given. */
   readonly values: Readonly<Record<string, string | undefined>>
   readonly yes: boolean
+  /** Switches of the command that were given. */
+  readonly switches: ReadonlySet<string>
 }
 
 const DEFAULT_BOOTSTRAP = 'localhost:7420'
@@ -91,8 +113,10 @@ export function readCommandLine(words: readonly string[], environment: NodeJS.Pr
     json: values.json === true,
     bootstrap: (values.bootstrap as string | undefined) ?? environment.MILLRACE_BOOTSTRAP ?? DEFAULT_BOOTSTRAP,
     topic: given[0] ?? '',
+    arguments: given,
     values: Object.fromEntries(texts),
     yes: values.yes === true,
+    switches: new Set(Object.keys(values).filter((option) => values[option] === true)),
   }
 }
 
@@ -143,6 +167,16 @@ export function readInteger(line: CommandLine, option: string, minimum: number):
   const value = Number(text)
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < minimum) {
     throw new UsageError(`--${option} needs a whole number of at least ${minimum}, not ${text}`, line.name ?? undefined)
+  }
+  return value
+}
+
+/** An argument that is a whole number. @throws UsageError. */
+export function readArgument(line: CommandLine, at: number, what: string, minimum: number): number {
+  const text = line.arguments[at] ?? ''
+  const value = Number(text)
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < minimum) {
+    throw new UsageError(`${what} is a whole number of at least ${minimum}, not ${text}`, line.name ?? undefined)
   }
   return value
 }

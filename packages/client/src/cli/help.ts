@@ -14,11 +14,16 @@ Usage: millrace COMMAND [options]
   topic create TOPIC     make a topic
   topic list             the topics there are
   topic describe TOPIC   settings, leaders and replicas of a topic
+  topic alter TOPIC      more partitions, other replicas or limits on what is kept
   topic delete TOPIC     delete a topic and all its records
   produce TOPIC          send the lines of standard input
   consume TOPIC          print records
   cluster status         the brokers, and what each leads
   cluster health         whether every partition has a leader and all its replicas
+  cluster members        every broker: rack, state, and what is to be on it
+  broker drain NODE      have everything on a broker go elsewhere
+  broker remove NODE     take a broker that has nothing left out of the cluster, for good
+  partition move, moves  have a partition kept by other brokers; those on their way
   version                versions of this program and of the protocol
 
 Options of every command:
@@ -56,6 +61,19 @@ Settings of a topic and, for each partition: its leader and core, the version of
 to it (term and placement), the brokers that keep it, by how many batches the slowest of them
 is behind, and the offsets it holds. A pipe gets the same columns separated by tabs.
 ${GLOBAL}`,
+  'topic alter': `Usage: millrace topic alter TOPIC [options]
+
+Changes a topic; what is not named stays. Ends when every partition has a leader.
+
+  -p, --partitions COUNT     more partitions than it has; never fewer
+      --break-key-order      needed for that: most keys go to another partition than
+                             before, so that their records can be read out of order
+  -r, --replicas COUNT       brokers that keep each partition
+      --retention TIME       how long records are kept: 30s, 15m, 12h, 7d, or none
+      --retention-bytes SIZE how much of each partition is kept: 512m, 10g, or none
+${GLOBAL}
+  millrace topic alter orders --retention 30d
+`,
   'topic delete': `Usage: millrace topic delete TOPIC [options]
 
 Deletes a topic with all its records. Asks first on a terminal.
@@ -102,6 +120,45 @@ broker could be asked.
 ${GLOBAL}
   millrace cluster health --json || page-somebody
 `,
+  'cluster members': `Usage: millrace cluster members [options]
+
+Every broker the cluster ever had: address, rack, state, whether it is heard from and decides
+on the metadata, the partitions it is to keep, those it leads, and those on their way to it or
+away from it. A pipe gets the same columns separated by tabs.
+${GLOBAL}`,
+  'broker drain': `Usage: millrace broker drain NODE [options]
+
+Nothing new comes to the broker, and everything it keeps goes to others, while producers and
+consumers go on. 'millrace cluster members' and 'millrace partition moves' show how far it is.
+
+      --wait                 end when nothing is left on it
+      --undo                 make it like any other again; what has gone stays where it is
+${GLOBAL}
+  millrace broker drain 3 --wait && millrace broker remove 3
+`,
+  'broker remove': `Usage: millrace broker remove NODE [options]
+
+Takes a broker that was drained out of the cluster, for good: all others refuse it from then
+on. Its machine can come back as a new broker, with an empty directory.
+
+      --force                also when partitions have not left it yet: for one that is dead
+${GLOBAL}`,
+  'partition move': `Usage: millrace partition move TOPIC PARTITION --to NODES [options]
+
+Has a partition kept by these brokers; the first should lead it. New ones get all its records
+first, then everything changes over at once.
+
+      --to NODES             such as 1,2,3
+      --cancel               instead of --to: it stays with those who have it now
+      --wait                 end when it has arrived
+${GLOBAL}
+  millrace partition move orders 0 --to 2,3,4 --wait
+`,
+  'partition moves': `Usage: millrace partition moves [options]
+
+Partitions on their way: who is to keep each, who does now, who is getting it, and by how many
+batches the slowest of them is behind. A pipe gets the same columns separated by tabs.
+${GLOBAL}`,
   version: `Usage: millrace version [options]
 
 The version of this program, of the protocol it speaks and of Node.js.

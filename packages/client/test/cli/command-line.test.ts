@@ -1,7 +1,14 @@
 // What people type, and what they are told when they mistype it.
 import { describe, expect, it } from 'vitest'
 import { readBytes, readDuration } from '#src/cli/amounts.js'
-import { COMMANDS, type CommandName, readChoice, readCommandLine, readInteger } from '#src/cli/command-line.js'
+import {
+  COMMANDS,
+  type CommandName,
+  readArgument,
+  readChoice,
+  readCommandLine,
+  readInteger,
+} from '#src/cli/command-line.js'
 import { readStart } from '#src/cli/consume.js'
 import { helpPage } from '#src/cli/help.js'
 import { formatTable } from '#src/cli/table.js'
@@ -31,12 +38,14 @@ describe('a command line', () => {
 
   it.each([
     ['orders', 'there is no command orders'],
-    ['topic', 'topic needs a verb: create, list, describe or delete'],
+    ['topic', 'topic needs a verb: create, list, describe, alter or delete'],
     ['topic drop x', 'topic has no verb drop'],
-    ['cluster', 'cluster needs a verb: status or health'],
-    ['cluster heal', 'cluster has no verb heal: status or health'],
+    ['cluster', 'cluster needs a verb: status, health or members'],
+    ['cluster heal', 'cluster has no verb heal: status, health or members'],
     ['cluster health me', 'cluster health takes no further argument, but was given me'],
     ['topic create', 'topic create needs TOPIC'],
+    ['broker drain', 'broker drain needs NODE'],
+    ['partition move orders', 'partition move needs PARTITION'],
     ['topic list extra', 'topic list takes no further argument, but was given extra'],
     ['topic create a b', 'was given b'],
     ['consume t --partitions 3', "Unknown option '--partitions'"],
@@ -59,6 +68,17 @@ describe('a command line', () => {
       '--acks is one of all, none',
     )
     expect(readChoice(read('produce t'), 'acks', ['all', 'none'])).toBeUndefined()
+  })
+
+  it('takes several arguments, numbers among them, and switches', () => {
+    const line = read('partition move orders 3 --to 1,2 --wait')
+    expect(line).toMatchObject({ topic: 'orders', values: { to: '1,2' } })
+    expect([...line.switches]).toEqual(['wait'])
+    expect(readArgument(line, 1, 'PARTITION', 0)).toBe(3)
+    expect(() => readArgument(read('broker drain 0'), 0, 'NODE', 1)).toThrow(
+      'NODE is a whole number of at least 1, not 0',
+    )
+    expect(() => readArgument(read('broker drain two'), 0, 'NODE', 1)).toThrow('not two')
   })
 
   it('without words asks for help', () => {
@@ -92,7 +112,7 @@ describe('where to begin', () => {
 describe('help', () => {
   it.each([null, ...(Object.keys(COMMANDS) as CommandName[])])('of %s fits one screen', (name) => {
     const lines = helpPage(name).split('\n')
-    expect(lines.length).toBeLessThanOrEqual(26)
+    expect(lines.length).toBeLessThanOrEqual(28)
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(100)
   })
 

@@ -154,6 +154,44 @@ describe('millrace cluster', () => {
   it('shows a cluster of one', async () => {
     expect((await run('cluster status')).stdout).toMatch(/^1\t127\.0\.0\.1:\d+\talive\t0\t\d+\n$/)
     expect(await run('cluster health')).toEqual({ code: 0, stdout: 'healthy\n', stderr: '' })
+    expect((await run('cluster members')).stdout).toMatch(/^1\t127\.0\.0\.1:\d+\t-\tactive\tyes\tyes\t\d+\t\d+\t0\n$/)
+  })
+
+  it('says why something cannot be done to it', async () => {
+    const name = await newTopic(2)
+    const refusals = await Promise.all([
+      run('broker drain 1'),
+      run('broker remove 1 --force'),
+      run('broker drain 7'),
+      run(`partition move ${name} 0 --to 1,2`),
+      run(`partition move ${name} 0 --cancel`),
+      run(`topic alter ${name} -p 4`),
+    ])
+    const why = [
+      'node 1 is the only active broker',
+      'replicas: drain it first',
+      'there is no node 7',
+      'node 2 is no active broker of this cluster',
+      'is not on its way',
+      'order of their records breaks',
+    ]
+    for (const [at, { code, stderr }] of refusals.entries()) {
+      expect(stderr).toContain(why[at])
+      expect(code).toBe(2)
+    }
+    expect((await run(`partition move ${name} 0`)).code).toBe(2)
+  })
+
+  it('alters a topic', async () => {
+    const name = await newTopic(2)
+    expect(await run(`topic alter ${name} -p 3 --break-key-order --retention 7d`)).toMatchObject({
+      code: 0,
+      stdout: `${name} has 3 partitions\n`,
+    })
+    expect(await run(`topic alter ${name} --retention none`)).toMatchObject({ code: 0 })
+    expect(await admin(mill).describeTopic(name)).toMatchObject({ retentionMs: null })
+    expect((await run(`topic alter ${name}`)).code).toBe(2)
+    expect((await run('partition moves')).stdout).toBe('')
   })
 
   it('tells health by its exit code', async () => {

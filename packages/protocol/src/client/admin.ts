@@ -12,6 +12,13 @@ export const ADMIN_OPERATIONS = {
   brokerStatus: 5,
   clusterStatus: 6,
   joinCluster: 7,
+  members: 8,
+  drainBroker: 9,
+  removeBroker: 10,
+  movePartition: 11,
+  cancelMove: 12,
+  moves: 13,
+  alterTopic: 14,
 } as const
 export type AdminOperation = keyof typeof ADMIN_OPERATIONS
 

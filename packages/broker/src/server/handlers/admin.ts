@@ -11,6 +11,7 @@ import {
 } from '@millrace/protocol'
 import type { TopicDefinition } from '../../cluster/metadata-command.js'
 import { onlyFields, topicName } from '../../cluster/operations.js'
+import type { PartitionMove } from '../../cluster/partition-moves.js'
 import { DEFAULT_MAP_WAIT_MS } from '../../limits.js'
 import { decodeFields, encodeMessagePack, type Fields } from '../../message-pack.js'
 import type { ServerContext } from '../context.js'
@@ -25,13 +26,34 @@ const OPERATIONS = new Map<number, Operation>([
   [ADMIN_OPERATIONS.listTopics, listTopics],
   [ADMIN_OPERATIONS.brokerStatus, brokerStatus],
   [ADMIN_OPERATIONS.clusterStatus, clusterStatus],
+  [ADMIN_OPERATIONS.members, members],
+  [ADMIN_OPERATIONS.moves, moves],
 ])
 
+interface Change {
+  readonly name: string
+  /** Those that a client may give; all unless given here: then the operation itself looks. */
+  readonly fields?: readonly string[]
+  /** What the broker that is asked adds, since it can ask everybody. */
+  readonly prepare?: (context: ServerContext, fields: Fields) => Promise<Fields>
+}
+
 /** Carried out by whoever leads the metadata; these names travel between brokers. */
-const CHANGES = new Map<number, string>([
-  [ADMIN_OPERATIONS.createTopic, 'createTopic'],
-  [ADMIN_OPERATIONS.deleteTopic, 'deleteTopic'],
-  [ADMIN_OPERATIONS.joinCluster, 'joinCluster'],
+const CHANGES = new Map<number, Change>([
+  [ADMIN_OPERATIONS.createTopic, { name: 'createTopic' }],
+  [ADMIN_OPERATIONS.deleteTopic, { name: 'deleteTopic' }],
+  [ADMIN_OPERATIONS.joinCluster, { name: 'joinCluster' }],
+  [ADMIN_OPERATIONS.drainBroker, { name: 'drainBroker', fields: ['nodeId', 'undo'] }],
+  [ADMIN_OPERATIONS.removeBroker, { name: 'removeBroker', fields: ['nodeId', 'force'], prepare: withHeldPartitions }],
+  [ADMIN_OPERATIONS.movePartition, { name: 'movePartition', fields: ['name', 'partition', 'to'] }],
+  [ADMIN_OPERATIONS.cancelMove, { name: 'movePartition', fields: ['name', 'partition'], prepare: backToItsVoters }],
+  [
+    ADMIN_OPERATIONS.alterTopic,
+    {
+      name: 'alterTopic',
+      fields: ['name', 'partitions', 'replicas', 'breakKeyOrder', 'retentionMs', 'retentionBytes'],
+    },
+  ],
 ])
 
 const NO_BYTES = new Uint8Array(0)
@@ -73,7 +95,9 @@ async function perform(
 ): Promise<unknown> {
   const change = CHANGES.get(operation)
   if (change !== undefined) {
-    const { result, version } = await context.metadata.perform(change, fields, expiresAtMs)
+    if (change.fields !== undefined) onlyFields(fields, change.fields)
+    const prepared = (await change.prepare?.(context, fields)) ?? fields
+    const { result, version } = await context.metadata.perform(change.name, prepared, expiresAtMs)
     // Whoever asks here finds the change here.
     await awaitMap(context, version, expiresAtMs)
     return result
@@ -131,4 +155,38 @@ function brokerStatus(context: ServerContext, fields: Fields): unknown {
 function clusterStatus(context: ServerContext, fields: Fields): Promise<unknown> {
   onlyFields(fields, [])
   return context.view.status()
+}
+
+async function members(context: ServerContext, fields: Fields): Promise<unknown> {
+  onlyFields(fields, [])
+  return { nodes: await context.view.members() }
+}
+
+/** Partitions that are on their way to other brokers, with the names of their topics. */
+async function moves(context: ServerContext, fields: Fields): Promise<unknown> {
+  onlyFields(fields, [])
+  const names = new Map(context.topics.list().map(({ topicId, name }) => [topicId, name]))
+  const found = await context.view.moves()
+  return {
+    moves: found.flatMap((move) => (names.has(move.topicId) ? [{ name: names.get(move.topicId), ...move }] : [])),
+  }
+}
+
+/** How many partitions have not left the node yet, as their leaders know. */
+async function withHeldPartitions({ view }: ServerContext, fields: Fields): Promise<Fields> {
+  const found = await view.moves()
+  const isOn = ({ voters, learners }: PartitionMove): boolean =>
+    [...voters, ...learners].some((nodeId) => nodeId === fields.nodeId)
+  return { ...fields, held: found.filter(isOn).length }
+}
+
+/** Who has the partition now keeps it. */
+async function backToItsVoters({ topics, view }: ServerContext, fields: Fields): Promise<Fields> {
+  const { topicId, name } = topics.byName(topicName(fields))
+  const found = await view.moves()
+  const move = found.find((one) => one.topicId === topicId && one.partition === fields.partition)
+  if (move === undefined) {
+    throw new ProtocolError('INVALID_CONFIG', `partition ${String(fields.partition)} of ${name} is not on its way`)
+  }
+  return { ...fields, to: move.voters }
 }

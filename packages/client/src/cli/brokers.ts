@@ -1,0 +1,69 @@
+// `millrace cluster members` and `millrace broker`: who belongs to the cluster, and taking brokers out of it.
+import { type Admin, admin, type MemberDescription } from '../admin.js'
+import { readArgument } from './command-line.js'
+import { CommandError, EXIT, type ExitCode } from './exit-codes.js'
+import { countOf, printJson, printTable } from './print.js'
+import { type Session, withClient } from './session.js'
+import type { Column } from './table.js'
+import { untilDone } from './waiting.js'
+
+const COLUMNS: readonly Column[] = [
+  { title: 'node', align: 'right' },
+  { title: 'address' },
+  { title: 'rack' },
+  { title: 'state' },
+  { title: 'heard' },
+  { title: 'votes' },
+  { title: 'replicas', align: 'right' },
+  { title: 'led', align: 'right' },
+  { title: 'moving', align: 'right' },
+]
+
+export async function clusterMembers(session: Session): Promise<ExitCode> {
+  const members = await withClient(session, (mill) => admin(mill).members())
+  if (session.line.json) printJson(session, { members })
+  else printTable(session, COLUMNS, members.map(rowOf))
+  return EXIT.ok
+}
+
+function rowOf(member: MemberDescription): string[] {
+  const { nodeId, host, port, rack, state, alive, votes, replicas, partitionsLed, moving } = member
+  const heard = state === 'removed' ? '-' : alive ? 'yes' : 'no'
+  const counts = [replicas, partitionsLed, moving].map(String)
+  return [String(nodeId), `${host}:${port}`, rack ?? '-', state, heard, votes ? 'yes' : 'no', ...counts]
+}
+
+export async function drainBroker(session: Session): Promise<ExitCode> {
+  const { line, output } = session
+  const nodeId = readArgument(line, 0, 'NODE', 1)
+  const undo = line.switches.has('undo')
+  return withClient(session, async (mill) => {
+    const cluster = admin(mill)
+    const { moves } = await cluster.drainBroker(nodeId, { undo })
+    if (!undo && line.switches.has('wait')) await untilEmpty(session, cluster, nodeId)
+    if (line.json) printJson(session, { nodeId, undo, moves })
+    else if (undo) void output.writeText(`node ${nodeId} is like any other again\n`)
+    else void output.writeText(`${countOf(moves, 'partition')} of node ${nodeId} go elsewhere\n`)
+    return EXIT.ok
+  })
+}
+
+/** Nothing is to be on the node, nothing is still, and it has no say in the metadata. */
+function untilEmpty(session: Session, cluster: Admin, nodeId: number): Promise<void> {
+  return untilDone(session, async () => {
+    const member = (await cluster.members()).find((one) => one.nodeId === nodeId)
+    if (member === undefined) throw new CommandError(EXIT.notFound, `there is no node ${nodeId}`)
+    const left = member.replicas + member.moving
+    if (left === 0 && !member.votes) return null
+    return left > 0 ? `${countOf(left, 'partition')} left on node ${nodeId}` : `node ${nodeId} still votes`
+  })
+}
+
+export async function removeBroker(session: Session): Promise<ExitCode> {
+  const { line, output } = session
+  const nodeId = readArgument(line, 0, 'NODE', 1)
+  await withClient(session, (mill) => admin(mill).removeBroker(nodeId, { force: line.switches.has('force') }))
+  if (line.json) printJson(session, { nodeId, removed: true })
+  else void output.writeText(`node ${nodeId} is removed for good\n`)
+  return EXIT.ok
+}
