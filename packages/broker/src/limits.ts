@@ -121,8 +121,11 @@ export const MAX_UNSENT_BYTES = 4 * 1024 * 1024
 export const SLOW_READER_MS = 30_000
 /** A frame has to be complete this long after it began. */
 export const SLOW_WRITER_MS = 30_000
-/** A connection without cursors and subscriptions that sends nothing for this long is closed. */
-export const IDLE_CONNECTION_MS = 10 * 60 * 1000
+/**
+ * A connection without cursors and subscriptions that sends nothing for this long is closed. Clients close theirs after
+ * 30 s without use: at the other end of one that is left nobody may be any more.
+ */
+export const IDLE_CONNECTION_MS = 2 * 60 * 1000
 /** How often the limits on time are looked at, and heartbeats are sent. */
 export const TICK_MS = 1_000
 
