@@ -216,6 +216,11 @@ export class Shard {
     return unknown
   }
 
+  /** A topic was heard of: logs that recovery found may be its own. */
+  topicHeardOf(): void {
+    if (this.options.metrics.unknownLogs > 0) this.unknownLogs()
+  }
+
   /** Lets batches go that have waited for room until their time was over. */
   dropExpired(): void {
     for (const partition of this.partitions()) if (partition.hasWaiting) partition.dropExpired()

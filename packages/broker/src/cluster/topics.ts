@@ -86,7 +86,7 @@ export class Topics {
 
   /** Opens every topic of the metadata, and from now on every new one; finishes deletions. @throws StorageError. */
   async open(): Promise<void> {
-    const { metadata, shard, map, log } = this.#options
+    const { metadata, shard, map, log, knownNodes } = this.#options
     const { version } = metadata
     metadata.onApplied = (command, version) => this.#applied(command, version)
     await this.#queue(async () => {
@@ -99,10 +99,10 @@ export class Topics {
     this.#isStarting = false
     const unknown = shard.unknownLogs()
     if (unknown.length === 0) return
-    log.error(
-      { logs: unknown.length, first: unknown[0] },
-      'logs on disk belong to no topic the metadata knows; they are kept and not served',
-    )
+    const fields = { logs: unknown.length, first: unknown[0] }
+    // What was committed last is known to a member only when a leader tells it so: the topics may be created yet.
+    if (knownNodes().length > 1) log.info(fields, 'logs on disk belong to topics that this node has yet to hear of')
+    else log.error(fields, 'logs on disk belong to no topic the metadata knows; they are kept and not served')
   }
 
   #queue(work: () => Promise<void>): Promise<void> {
@@ -184,6 +184,7 @@ export class Topics {
       const { metadata, shard } = this.#options
       const isWanted = metadata.state.topic(topicId) !== undefined && !shard.hasTopic(topicId)
       if (isWanted) await this.#open(topic, version)
+      shard.topicHeardOf()
       waiter?.resolve()
     } catch (cause) {
       if (waiter !== undefined) waiter.reject(cause)

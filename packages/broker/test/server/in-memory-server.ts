@@ -201,6 +201,8 @@ export interface InMemoryOptions {
   readonly store?: MemoryStoreOptions
   /** Who takes connections of other brokers; nobody otherwise. */
   readonly peers?: (environment: Environment, metrics: Metrics, bugs: unknown[]) => PeerAcceptor
+  /** Other members of the cluster. */
+  readonly others?: readonly number[]
   /** What an earlier server left. */
   readonly disk?: MemoryDisk
 }
@@ -256,7 +258,7 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
     members: new ClusterMembers({
       nodeId: 1,
       configured: [],
-      remembered: [{ nodeId: 1, host: 'localhost', port: 7420 }],
+      remembered: [1, ...(options.others ?? [])].map((nodeId) => ({ nodeId, host: 'localhost', port: 7420 })),
       removed: [],
       shards: 1,
     }),

@@ -137,4 +137,15 @@ describe('a start', () => {
     expect(again.errors).toMatchObject([{ logs: 1, first: { topicId: 99, partition: 3 } }])
     expect(store.disk.logs.has('99/3/0')).toBe(true)
   })
+
+  it('of a member calls no log unknown that it may hear of, and counts it no longer once it has', async () => {
+    const { store } = await startInMemory()
+    const state = { encodeState: () => new Uint8Array(0), restoreState() {}, replay() {} }
+    await store.open({ topicId: 1, partition: 0, lane: 0 }, state)
+    const again = await startInMemory({ disk: store.disk, others: [2] })
+    await again.startTopics()
+    expect([again.metrics.unknownLogs, again.errors]).toEqual([1, []])
+    expect(await again.admin('createTopic', { name: 'flights' })).toMatchObject({ topicId: 1 })
+    expect(again.metrics.unknownLogs).toBe(0)
+  })
 })
