@@ -13,7 +13,7 @@ import { isAt } from './cluster/node-operations.js'
 import { localOperations } from './cluster/operations.js'
 import { PartitionMembership } from './cluster/partition-membership.js'
 import { Topics } from './cluster/topics.js'
-import type { Environment, LogFields, Volume } from './environment.js'
+import type { Environment, LogFields, Timer, Volume } from './environment.js'
 import type { Identity } from './identity.js'
 import { LEAVE_GRACE_MS, REGISTER_RETRY_MS, ROUTE_BATCH_MS, TRANSFER_POLL_MS } from './limits.js'
 import type { Metrics } from './metrics.js'
@@ -66,6 +66,8 @@ export class Node {
   readonly #options: NodeOptions
   /** Routes that are news and have not been pushed yet. */
   #news: RouteChange[] = []
+  #pushing: Timer | null = null
+  #registeringAgain: Timer | null = null
   #opening = false
   #opened = false
   #stopped = false
@@ -266,6 +268,8 @@ export class Node {
   /** Takes part no more. */
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#pushing?.cancel()
+    this.#registeringAgain?.cancel()
     this.#metadataMembership.stop()
     this.#membership.stop()
     this.groups.stop()
@@ -321,7 +325,9 @@ export class Node {
       (error: unknown) => {
         this.#registering = false
         if (isBug(error)) report(error, { during: 'registration' })
-        else environment.clock.timer(REGISTER_RETRY_MS, () => this.#register())
+        else if (!this.#stopped) {
+          this.#registeringAgain = environment.clock.timer(REGISTER_RETRY_MS, () => this.#register())
+        }
       },
     )
   }
@@ -380,7 +386,8 @@ export class Node {
   routesChanged(changes: readonly RouteChange[]): void {
     const isFirst = this.#news.length === 0
     this.#news.push(...changes)
-    if (isFirst) this.#options.environment.clock.timer(ROUTE_BATCH_MS, () => this.#pushRoutes())
+    if (!isFirst || this.#stopped) return
+    this.#pushing = this.#options.environment.clock.timer(ROUTE_BATCH_MS, () => this.#pushRoutes())
   }
 
   #pushRoutes(): void {

@@ -41,10 +41,12 @@ class World {
     return this.turn(startBroker(this.machine.start(), config, open))
   }
 
-  async stop(broker: Broker): Promise<void> {
+  /** @returns how many timers of it are left. */
+  async stop(broker: Broker): Promise<number> {
     const { environment } = this.machine
     await this.turn(broker.stop().then(() => environment?.close()))
     this.machine.ended()
+    return environment?.process.pendingTimers ?? 0
   }
 
   client() {
@@ -105,5 +107,18 @@ describe('found by the simulator', () => {
     const again = await world.start()
     expect(again.status()).toMatchObject({ topics: 0, partitions: 0 })
     await world.stop(again)
+  })
+  it('a broker that is stopped as soon as it has started leaves no timer behind', async () => {
+    const world = new World()
+    const broker = await world.start()
+    const admin = { mill: world.client(), sleep: (delayMs: number) => world.scheduler.sleep(delayMs) }
+    await world.turn(createTopic(admin, { name: 'orders', partitions: 2, durability: 'flushed' }))
+    await world.turn(admin.mill.close())
+    expect(await world.stop(broker)).toBe(0)
+    for (let waitMs = 0; waitMs < 15; waitMs += 3) {
+      const again = await world.start()
+      await world.turn(world.scheduler.sleep(waitMs))
+      expect(await world.stop(again), `after ${waitMs} ms`).toBe(0)
+    }
   })
 })
