@@ -40,6 +40,8 @@ export const RARE_STATES = [
   'leader changed',
   'leader asked to hand over',
   'leader handed over',
+  'partition given other replicas',
+  'partitions arrived',
   'replica cut off a tail',
   'replica took over a state',
   'replica under repair',

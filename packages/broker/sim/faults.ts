@@ -2,7 +2,8 @@
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import { type BrokerNode, hostOf } from './broker-node.js'
 import type { Coverage, RareState } from './coverage.js'
-import type { FaultPlan } from './options.js'
+import type { FaultPlan, TopicOptions } from './options.js'
+import { movePartition } from './partition-moves.js'
 import { type PartitionKind, type Partitions, shuffled } from './partitions.js'
 import { goodNetwork } from './pipe.js'
 import type { SeededRandom } from './random.js'
@@ -16,6 +17,7 @@ export interface FaultTargets {
   readonly nodes: readonly BrokerNode[]
   readonly partitions: Partitions
   readonly coverage: Coverage
+  readonly topics: readonly TopicOptions[]
   onPowerCut(nodeId: number): void
   killSomeClient(random: SeededRandom): boolean
 }
@@ -58,6 +60,7 @@ export class Faults {
     this.every(plan.partitionMs, 'partition', (random) => this.partition(random))
     this.every(plan.clogMs, 'clog', (random) => this.clog(random))
     this.every(plan.transferMs, 'transfer', (random) => this.transfer(random))
+    this.every(plan.moveMs, 'move', (random) => movePartition(this.targets, random))
   }
 
   /** No more faults; what is broken stays as it is. */

@@ -25,6 +25,7 @@ export const NO_FAULTS: Partial<FaultPlan> = {
   partitionMs: null,
   clogMs: null,
   transferMs: null,
+  moveMs: null,
 }
 
 /** Small batches, many of them in flight, and time enough for every retry. */
@@ -96,6 +97,24 @@ const FOCUSES: Readonly<Record<string, Focus>> = {
     brokers: 3,
     apply: (options) =>
       only(options, { stallMs: 500, partitionMs: 3000, longestPartitionMs: 2500 }, { producer: BUSY }),
+  /** Groups that grow, shrink and move while their nodes crash and lose each other. */
+  moves: {
+    brokers: 5,
+    apply: (options) => ({
+      ...only(
+        options,
+        {
+          moveMs: 250,
+          killMs: 1500,
+          partitionMs: 2000,
+          longestPartitionMs: 2000,
+          transferMs: 1500,
+          longestDownMs: 600,
+        },
+        { producer: BUSY, consumer: FOLLOWING },
+      ),
+      workMs: Math.max(options.workMs, 6_000),
+    }),
   },
   /** Rot, and nothing but rot. */
   rot: { brokers: 1, apply: (options) => ({ ...only(options, {}), workMs: 500, rots: true }) },

@@ -69,6 +69,8 @@ export interface FaultPlan {
   readonly clogMs: number | null
   /** A leader is asked to let another replica lead. */
   readonly transferMs: number | null
+  /** A partition is to have other replicas. */
+  readonly moveMs: number | null
   /** Of a kill or a power cut to strike every broker at once. */
   readonly allAtOnceRate: number
   readonly longestDownMs: number
@@ -136,6 +138,7 @@ export function optionsOf(seed: number, size: number | null = null): SimulationO
   const topics = drawRetention(random.split('retention'), drawTopics(random.split('topics')))
   const producers = random.split('producers')
   const consumers = random.split('consumers')
+  const faults = isCluster ? drawClusterFaults(random.split('faults'), brokers) : drawFaults(random.split('faults'))
   const workMs = isCluster ? random.between(2000, 8000) : random.between(800, 4000)
   return {
     seed,
@@ -147,9 +150,10 @@ export function optionsOf(seed: number, size: number | null = null): SimulationO
     topics,
     producers: Array.from({ length: producers.integer(1, 4) }, () => drawProducer(producers, topics, workMs)),
     consumers: Array.from({ length: consumers.integer(1, 3) }, () => drawConsumer(consumers, topics, workMs)),
-    faults: isCluster ? drawClusterFaults(random.split('faults'), brokers) : drawFaults(random.split('faults')),
+    faults,
     storage: { ...drawStorage(random.split('storage')), ...drawScrub(random.split('scrub')) },
-    triesLiveness: isCluster && random.split('liveness').chance(0.4),
+    // A majority of the brokers need not be one of a group that has moved.
+    triesLiveness: isCluster && faults.moveMs === null && random.split('liveness').chance(0.4),
     probesBounds: random.split('probe').chance(isCluster ? 0.6 : 0.3),
     rots: random.split('rot').chance(0.4),
   }
@@ -240,6 +244,7 @@ function drawFaults(random: SeededRandom): FaultPlan {
     longestPartitionMs: 0,
     clogMs: null,
     transferMs: null,
+    moveMs: null,
     allAtOnceRate: 0,
   }
 }
@@ -269,6 +274,7 @@ function drawClusterFaults(random: SeededRandom, brokers: number): FaultPlan {
     longestDownMs: random.logBetween(5, 3000),
     allAtOnceRate: random.pick([0, 0.05, 0.2]),
     transferMs: gap(500, 10_000),
+    moveMs: gap(1_000, 10_000, 0.35),
   }
 }
 

@@ -4,6 +4,7 @@ import { LOG_PART_BYTES, readBatchHeader, readLogPart } from '@millrace/protocol
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import type { LogRead } from '#src/storage/log-store.js'
 import type { BatchFact } from './checker/history.js'
+import { isToHave } from './partition-moves.js'
 import type { RunContext } from './run-context.js'
 
 const READ_BYTES = 1024 * 1024
@@ -13,7 +14,8 @@ export async function readReplicaLogs(run: RunContext): Promise<void> {
   for (const { nodeId, broker } of run.cluster.nodes) {
     for (const replica of broker?.replicas() ?? []) {
       const topic = run.options.topics[replica.key.topicId - 1]
-      if (topic === undefined) continue
+      // What has moved away is kept for a while, and says nothing any more.
+      if (topic === undefined || !isToHave(run.cluster.nodes, nodeId, replica)) continue
       const { partition } = replica.key
       const batches = await batchesOf(replica)
       const { commitIndex: committedIndex } = replica.core

@@ -164,14 +164,16 @@ export class ReplicaWatch {
     const { core } = leader
     const { commitIndex } = core
     const term = core.termAt(commitIndex)
-    const { voters } = core.configuration
-    let has = 0
-    for (const nodeId of voters) {
-      const { broker } = this.world.nodes[nodeId - 1]!
-      const replica = broker === null ? undefined : replicaOf(broker.replicas(), leader)
-      if (replica === undefined || this.hasIt(replica, commitIndex, term)) has++
-    }
-    if (has * 2 > voters.length) return
+    const { voters, outgoing } = core.configuration
+    const having = (nodes: readonly number[]): number =>
+      nodes.filter((nodeId) => {
+        const { broker } = this.world.nodes[nodeId - 1]!
+        const replica = broker === null ? undefined : replicaOf(broker.replicas(), leader)
+        return replica === undefined || this.hasIt(replica, commitIndex, term)
+      }).length
+    const has = having(voters)
+    // What was committed before a change began needs those only who are about to go.
+    if (has * 2 > voters.length || having(outgoing) * 2 > outgoing.length) return
     this.world.fail('no-quorum', `${where} has committed ${commitIndex}, which ${has} of ${voters.length} voters have`)
   }
 

@@ -10,6 +10,7 @@ import { closeClients, readFinalLogs, stopBroker, waitForConsumers, waitForQuiet
 import { Faults, type Moment } from './faults.js'
 import { LivenessTrial } from './liveness-trial.js'
 import type { SimulationOptions, TopicOptions } from './options.js'
+import { waitForMoves } from './partition-moves.js'
 import { Partitions } from './partitions.js'
 import { Population } from './population.js'
 import { SeededRandom } from './random.js'
@@ -122,6 +123,7 @@ class Simulation implements RunContext {
         nodes: this.cluster.nodes,
         partitions,
         coverage,
+        topics: options.topics,
         onPowerCut: (node) => recorder.diskLosses.push({ atMs: scheduler.nowMs, node }),
         killSomeClient: (chance) => this.population.killSome(chance),
       },
@@ -188,6 +190,7 @@ class Simulation implements RunContext {
     this.faults.heal()
     this.doing = 'the churning topic was to be deleted for the last time'
     await this.churning
+    if (options.faults.moveMs !== null) await waitForMoves(this)
     await waitForSends(this)
     this.probe.stop()
     await waitForQuiet(this)

@@ -1,5 +1,6 @@
 // A broker: one data directory, one listener, and everything between them.
 import { ClusterMembers } from './cluster/cluster-members.js'
+import type { MetadataLog } from './cluster/metadata-log.js'
 import type { NodePeers } from './cluster/no-peers.js'
 import type { Environment, LogFields, Logger, Volume } from './environment.js'
 import { claimIdentity, countStart, type Identity } from './identity.js'
@@ -83,6 +84,8 @@ export interface Broker {
   status(): Readonly<Record<string, unknown>>
   /** The replicas of this broker, to look into and not to touch: for the simulator. */
   replicas(): Iterable<ReplicaGroup>
+  /** The metadata as this broker has it: for the simulator. */
+  readonly metadata: MetadataLog
   /** Resolves once this broker knows the metadata of its cluster and serves what it leads. */
   ready(): Promise<void>
   /**
@@ -181,6 +184,7 @@ async function start(
     clusterId: identity.clusterId,
     status: () => context.status(),
     replicas: () => node.groups.all(),
+    metadata: node.metadata,
     ready: () => node.ready(),
     stop(options) {
       retention.stop()
