@@ -97,6 +97,7 @@ const FOCUSES: Readonly<Record<string, Focus>> = {
     brokers: 3,
     apply: (options) =>
       only(options, { stallMs: 500, partitionMs: 3000, longestPartitionMs: 2500 }, { producer: BUSY }),
+  },
   /** Groups that grow, shrink and move while their nodes crash and lose each other. */
   moves: {
     brokers: 5,
