@@ -1,5 +1,7 @@
 // What must hold of the replicas of a cluster at every moment, seen from above: election safety, commits that stay, leaders
 // that have everything committed, and a quorum that has it on disk. Looked at after every few events.
+import type { Broker } from '#src/broker.js'
+import { membersOf } from '#src/raft/configuration.js'
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import type { BrokerNode } from './broker-node.js'
 import type { Coverage } from './coverage.js'
@@ -41,6 +43,7 @@ export const BROKEN_REPLICAS = [
   'incomplete-leader',
   'commit-divergence',
   'no-quorum',
+  'dropped-early',
 ] as const
 
 /** What is known of a group from all its replicas. */
@@ -56,14 +59,35 @@ interface Group {
 export class ReplicaWatch {
   private readonly groups = new Map<string, Group>()
   private readonly seen = new Map<ReplicaGroup, Seen>()
+  /** The replicas of each broker when they were looked at last. */
+  private readonly there = new WeakMap<Broker, ReadonlyMap<string, ReplicaGroup>>()
 
   constructor(private readonly world: WatchWorld) {}
 
   look(): void {
     for (const node of this.world.nodes) {
       if (node.broker === null) continue
-      for (const replica of node.broker.replicas()) this.lookAt(node, replica)
+      const there = new Map<string, ReplicaGroup>()
+      for (const replica of node.broker.replicas()) {
+        there.set(nameOf(replica), replica)
+        this.lookAt(node, replica)
+      }
+      const before = this.there.get(node.broker)
+      for (const [name, replica] of before ?? []) if (!there.has(name)) this.checkGone(node, replica)
+      this.there.set(node.broker, there)
     }
+  }
+
+  /** A replica is given up only when its group does without it. */
+  private checkGone({ nodeId }: BrokerNode, gone: ReplicaGroup): void {
+    if (this.world.topics[gone.key.topicId - 1] === undefined) return
+    const leaders = this.world.nodes.flatMap(({ broker }) => {
+      const replica = broker === null ? undefined : replicaOf(broker.replicas(), gone)
+      return replica?.isServing === true ? [replica] : []
+    })
+    const newest = leaders.sort((a, b) => b.term - a.term)[0]
+    if (newest === undefined || !membersOf(newest.configuration).includes(nodeId)) return
+    this.world.fail('dropped-early', `${nameOf(gone)} is gone from broker ${nodeId}, and its group counts on it`)
   }
 
   private lookAt(node: BrokerNode, replica: ReplicaGroup): void {
