@@ -1,7 +1,6 @@
 // Partitions that get other replicas while everything else goes on: groups grow, shrink and move, and so do some of them that are
 // on their way already.
 import { ProtocolError } from '@millrace/protocol'
-import { isAtTarget } from '#src/replication/next-change.js'
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import { StorageError } from '#src/storage/log-store.js'
 import type { BrokerNode } from './broker-node.js'
@@ -9,7 +8,6 @@ import type { Coverage } from './coverage.js'
 import type { TopicOptions } from './options.js'
 import { shuffled } from './partitions.js'
 import type { SeededRandom } from './random.js'
-import type { RunContext } from './run-context.js'
 import type { Scheduler } from './scheduler.js'
 
 interface MoveTargets {
@@ -47,36 +45,8 @@ export function movePartition({ scheduler, nodes, coverage, topics }: MoveTarget
   })
 }
 
-/** Every group is as the metadata wants it, as soon as nothing is broken any more. */
-export async function waitForMoves(run: RunContext): Promise<void> {
-  const { options, coverage } = run
-  const { nodes } = run.cluster
-  const away = (): string[] => {
-    const state = nodes.find(({ broker }) => broker?.metadata.leads === true)?.broker?.metadata.state
-    return options.topics.flatMap(({ name }) => {
-      const topic = state?.topicByName(name)
-      if (topic === undefined) return [name]
-      return topic.replicas.flatMap((target, partition) => {
-        const group = leaderOf(nodes, topic.topicId, partition)
-        return group !== undefined && isAtTarget(target, group.configuration) ? [] : [`${name}/${partition}`]
-      })
-    })
-  }
-  await run.until(
-    () => `partitions are where they are to be: ${away().join(', ')} are not`,
-    () => away().length === 0,
-  )
-  coverage.count('partitions arrived')
-}
-
-/** Whether the node is to have a replica, as far as the metadata says. */
-export function isToHave(nodes: readonly BrokerNode[], nodeId: number, { key }: ReplicaGroup): boolean {
-  const states = nodes.flatMap(({ broker }) => broker?.metadata ?? [])
-  const newest = states.reduce((best, other) => (other.version > best.version ? other : best))
-  return newest.state.topic(key.topicId)?.replicas[key.partition]?.includes(nodeId) === true
-}
-
-function leaderOf(nodes: readonly BrokerNode[], topicId: number, partition: number): ReplicaGroup | undefined {
+/** The replica that leads a group and serves; of two, any. */
+export function leaderOf(nodes: readonly BrokerNode[], topicId: number, partition: number): ReplicaGroup | undefined {
   for (const { broker } of nodes) {
     for (const replica of broker?.replicas() ?? []) {
       const { key, isServing } = replica

@@ -3,8 +3,8 @@ import { crc32 } from 'node:zlib'
 import { LOG_PART_BYTES, readBatchHeader, readLogPart } from '@millrace/protocol'
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import type { LogRead } from '#src/storage/log-store.js'
+import { isToHave } from './arrivals.js'
 import type { BatchFact } from './checker/history.js'
-import { isToHave } from './partition-moves.js'
 import type { RunContext } from './run-context.js'
 
 const READ_BYTES = 1024 * 1024

@@ -1,5 +1,6 @@
 // One run: a cluster, its clients and what befalls them, then peace, then the questions.
 import { setAmbientTraps } from './ambient-traps.js'
+import { waitForMoves } from './arrivals.js'
 import { BoundsProbe } from './bounds-probe.js'
 import { addressesOf } from './broker-node.js'
 import { checkHistory } from './checker/check-history.js'
@@ -10,7 +11,6 @@ import { closeClients, readFinalLogs, stopBroker, waitForConsumers, waitForQuiet
 import { Faults, type Moment } from './faults.js'
 import { LivenessTrial } from './liveness-trial.js'
 import type { SimulationOptions, TopicOptions } from './options.js'
-import { waitForMoves } from './partition-moves.js'
 import { Partitions } from './partitions.js'
 import { Population } from './population.js'
 import { SeededRandom } from './random.js'
