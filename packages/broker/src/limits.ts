@@ -42,7 +42,7 @@ export const SESSION_EXPIRY_MS = 24 * 60 * 60 * 1000
 /** Producers whose first batch was refused, remembered per partition so that their second one is told the truth. */
 export const MAX_REFUSED_STARTS = 64
 /** Logs opened at the same time when a broker starts or a topic is created. */
-export const MAX_CONCURRENT_OPENS = 32
+export const MAX_CONCURRENT_OPENS = 128
 
 /** How often retention looks at some partitions, and at how many: all of 10,000 come round in ten seconds. */
 export const RETENTION_STEP_MS = 250

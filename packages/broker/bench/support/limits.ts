@@ -62,17 +62,22 @@ async function writtenFile(environment: Environment, volume: Volume): Promise<{ 
 
 /**
  * What the disk gives to a bare loop: overwrite of written blocks, `groupBytes` a write, a flush after each group
- * (`flushed`) or none with four writes in flight.
+ * (`flushed`) or none. `inFlight` loops run at the same time: one unless told when flushed, otherwise four.
  */
 export async function diskWrites(
   environment: Environment,
   directory: string,
-  options: { readonly groupBytes: number; readonly seconds: number; readonly flushed: boolean },
+  options: {
+    readonly groupBytes: number
+    readonly seconds: number
+    readonly flushed: boolean
+    readonly inFlight?: number
+  },
 ): Promise<Limit> {
   const volume = await environment.disk.openVolume(directory, { requireDirect: false })
   const { file, block } = await writtenFile(environment, volume)
   const size = Math.min(FILL_BYTES, Math.max(BLOCK_BYTES, Math.ceil(options.groupBytes / BLOCK_BYTES) * BLOCK_BYTES))
-  const depth = options.flushed ? 1 : 4
+  const depth = options.inFlight ?? (options.flushed ? 1 : 4)
   const began = performance.now()
   const end = began + options.seconds * 1000
   let position = 0
@@ -93,7 +98,8 @@ export async function diskWrites(
   await file.close()
   await volume.remove('limit')
   await volume.close()
-  const name = options.flushed ? 'disk, groups of this size flushed one by one' : 'disk, writes of this size'
+  const flushed = depth === 1 ? 'flushed one by one' : `flushed each, ${depth} at once`
+  const name = options.flushed ? `disk, groups of this size ${flushed}` : 'disk, writes of this size'
   return { name, mbPerSecond: written / MEGABYTE / elapsed }
 }
 

@@ -62,6 +62,8 @@ interface Round {
   readonly writtenPerIngested: number
   readonly filledPerIngested: number
   readonly limit: Limit
+  /** With as many groups under way as calls, each as large as a call; null where the disk is not the limit. */
+  readonly limitInFlight: Limit | null
 }
 
 /** The load, and right after it the limit: on a shared machine both change from one second to the next. */
@@ -100,6 +102,7 @@ async function oneRound(
     writtenPerIngested: written / appended,
     filledPerIngested: (after.bytesFilled - before.bytesFilled) / appended,
     limit: await limitOf(workload, groupBytes, options),
+    limitInFlight: await limitInFlightOf(workload, options),
   }
 }
 
@@ -135,6 +138,25 @@ function summary(rounds: readonly Round[]): Record<string, unknown> {
       ),
     },
     ofLimit: round(median((one) => one.mbPerSecond / one.limit.mbPerSecond)),
+    ...inFlightSummary(rounds, median),
+  }
+}
+
+function inFlightSummary(
+  rounds: readonly Round[],
+  median: (figure: (one: Round) => number) => number,
+): Record<string, unknown> {
+  const limit = rounds[0]!.limitInFlight
+  if (limit === null) return {}
+  return {
+    limitInFlight: {
+      name: limit.name,
+      mbPerSecond: round(
+        median((one) => one.limitInFlight!.mbPerSecond),
+        1,
+      ),
+    },
+    ofLimitInFlight: round(median((one) => one.mbPerSecond / one.limitInFlight!.mbPerSecond)),
   }
 }
 
@@ -166,10 +188,22 @@ async function groups(control: ReturnType<typeof admin>): Promise<GroupFigures> 
   return { bytesAppended, bytesWritten, bytesFilled, flushes }
 }
 
+const limitSeconds = (options: BenchOptions): number => Math.max(0.3, options.seconds / ROUNDS / 2)
+
 async function limitOf(workload: ProduceWorkload, groupBytes: number, options: BenchOptions): Promise<Limit> {
-  const seconds = Math.max(0.3, options.seconds / ROUNDS / 2)
+  const seconds = limitSeconds(options)
   if (workload.limit === 'loopback') return loopbackTcp(seconds)
   return onBareDisk(options.prefer, (environment, directory) =>
     diskWrites(environment, directory, { groupBytes, seconds, flushed: true }),
+  )
+}
+
+/** A broker may have several groups under way where one loop has one: what the disk gives then is told beside it. */
+async function limitInFlightOf(workload: ProduceWorkload, options: BenchOptions): Promise<Limit | null> {
+  if (workload.limit === 'loopback') return null
+  const groupBytes = workload.recordsPerCall * workload.recordBytes
+  const inFlight = options.callsInFlight ?? workload.callsInFlight
+  return onBareDisk(options.prefer, (environment, directory) =>
+    diskWrites(environment, directory, { groupBytes, seconds: limitSeconds(options), flushed: true, inFlight }),
   )
 }

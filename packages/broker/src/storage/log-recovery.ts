@@ -1,5 +1,5 @@
 // Finds out where a log ends: walks its groups from the last checkpoint, and tells a torn end from damage.
-import { DiskError } from '../environment.js'
+import { BLOCK_BYTES, DiskError } from '../environment.js'
 import { type Checkpoint, checkpointOf } from './checkpoint.js'
 import { checkpointIn, checkpointOnTheWay, type ReadCheckpoint } from './checkpoint-search.js'
 import { checkGroup } from './group-check.js'
@@ -352,7 +352,7 @@ class LogRecovery {
    */
   private async lookAhead(segment: Segment, end: number): Promise<void> {
     const from = Math.max(end, segment.basePosition)
-    const to = Math.min(segment.limit, Math.max(end + segment.owner.lookAheadBytes, from + 1))
+    const to = Math.min(segment.limit, Math.max(end + segment.owner.lookAheadBytes, from + BLOCK_BYTES))
     try {
       await this.source.search(segment, from, to, ({ position, durableTo, session }) => {
         if (session === this.session) this.tornAt = end

@@ -184,7 +184,9 @@ export class LogWriter implements FlushClient {
 
   private maySubmit(group: Group): boolean {
     if (this.writesInFlight >= this.context.limits.writesInFlight) return false
-    if (group.position - this.flushedPosition <= this.chain.windowOf(group.segment!.slot)) return true
+    // Invariant: `lookAheadOf` relies on both.
+    const isInWindow = group.end - this.flushedPosition <= this.chain.windowOf(group.segment!.slot)
+    if (isInWindow || this.submitted.length === 0) return true
     // Recovery looks only so far ahead of a bad group, so nothing may be written farther beyond what is flushed.
     this.flushWanted = true
     if (this.writtenPosition > this.flushedPosition) this.context.flusher.enlist(this, true)

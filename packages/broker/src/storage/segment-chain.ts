@@ -6,7 +6,7 @@ import { ENVELOPE_BYTES, GROUP_KINDS } from './group-envelope.js'
 import type { LogKey } from './log-store.js'
 import { Segment } from './segment.js'
 import type { Slot } from './slot.js'
-import { maxGroupBytesOf, padded, unflushedWindowOf } from './slot-layout.js'
+import { lookAheadOf, maxGroupBytesOf, padded, unflushedWindowOf } from './slot-layout.js'
 import type { SlotWish } from './slot-wishes.js'
 import type { StorageContext } from './storage-context.js'
 import type { Truncation } from './truncations.js'
@@ -134,7 +134,10 @@ export class SegmentChain {
       indexPosition: last?.indexPosition ?? 0,
       checkpointPosition: null,
       watermark: 0,
-      lookAheadBytes: this.windowOf(slot) + Math.min(maxGroupBytesOf(slot.byteLength), limits.maxGroupBytes),
+      lookAheadBytes: lookAheadOf(
+        this.windowOf(slot),
+        Math.min(maxGroupBytesOf(slot.byteLength), limits.maxGroupBytes),
+      ),
       cutFrom,
     }
     const segment = new Segment(slot, slot.generation, owner, 0, true)

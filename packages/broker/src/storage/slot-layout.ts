@@ -44,9 +44,17 @@ export function maxGroupBytesOf(slotBytes: number): number {
   return wholeBlocks(Math.max(slotBytes / 8, Math.min(slotBytes / 2, 512 * 1024)))
 }
 
-/** How far a log may write in a slot beyond what it knows to be flushed. */
+/** How far a log may write in a slot beyond what it knows to be flushed; a group with nothing before it may end farther. */
 export function unflushedWindowOf(slotBytes: number, maxUnflushedBytes: number): number {
   return Math.min(maxUnflushedBytes, wholeBlocks(Math.max(slotBytes / 8, Math.min(slotBytes / 4, 256 * 1024))))
+}
+
+/**
+ * How far behind the end of a log recovery looks for a group that was submitted when that end was flushed. The first such
+ * group follows one that was not: that one ends inside the window, or it is the one at the end, with nothing before it.
+ */
+export function lookAheadOf(windowBytes: number, maxGroupBytes: number): number {
+  return Math.max(windowBytes, maxGroupBytes) + BLOCK_BYTES
 }
 
 function wholeBlocks(byteLength: number): number {

@@ -145,6 +145,7 @@ function adoptFromFirstGroup(
       indexPosition: 0,
       checkpointPosition: null,
       watermark: envelope.durableTo,
+      // What older versions wrote, which is more than `lookAheadOf`.
       lookAheadBytes: unflushedWindowOf(slotBytes, maxUnflushedBytes) + maxGroupBytesOf(slotBytes),
       cutFrom: envelope.kind === GROUP_KINDS.beginning ? envelope.cutFrom : null,
     },
