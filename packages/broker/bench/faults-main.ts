@@ -1,11 +1,10 @@
 // The command `npm run faults`: real broker processes that are killed, stopped, cut off and slowed under load, and the
 // history that clients saw, judged by the simulator's checker.
-import { parseArgs } from 'node:util'
 import { type FaultRunResult, runFaults } from './faults/run-faults.js'
+import { exitCodeOf, optionValues, preferenceOf, WrongUse } from './support/command.js'
 
 const USAGE =
   'npm run faults -- [--minutes N] [--brokers 3,5] [--seed N] [--environment ring|portable|auto] [--json] [--quiet]'
-const WRONG_USE = 2
 
 const options = {
   minutes: { type: 'string', default: '10' },
@@ -16,25 +15,19 @@ const options = {
   quiet: { type: 'boolean', default: false },
 } as const
 
-process.exitCode = await main()
+process.exitCode = await exitCodeOf(USAGE, main)
 
 async function main(): Promise<number> {
-  let values: ReturnType<typeof parseArgs<{ options: typeof options }>>['values']
-  try {
-    values = parseArgs({ options }).values
-  } catch (error) {
-    return wrongUse(error instanceof Error ? error.message : String(error))
-  }
+  const values = optionValues(options)
   const minutes = Number(values.minutes)
   const sizes = values.brokers.split(',').map(Number)
   const seed = Number(values.seed ?? Date.now() % 1_000_000)
-  const prefer = values.environment
-  if (!(minutes > 0)) return wrongUse('--minutes takes a number above zero')
+  const prefer = preferenceOf(values.environment)
+  if (!(minutes > 0)) throw new WrongUse('--minutes takes a number above zero')
   if (!sizes.every((size) => Number.isInteger(size) && size >= 1 && size <= 9)) {
-    return wrongUse('--brokers takes numbers from 1 to 9, separated by commas')
+    throw new WrongUse('--brokers takes numbers from 1 to 9, separated by commas')
   }
-  if (!Number.isSafeInteger(seed)) return wrongUse('--seed takes a whole number')
-  if (prefer !== 'auto' && prefer !== 'ring' && prefer !== 'portable') return wrongUse(`no environment ${prefer}`)
+  if (!Number.isSafeInteger(seed)) throw new WrongUse('--seed takes a whole number')
 
   const beganMs = performance.now()
   const runs: FaultRunResult[] = []
@@ -67,9 +60,4 @@ function show(run: FaultRunResult): void {
   console.log(`  ${'faults'.padEnd(16)}${drawn.join(', ')}`)
   for (const [name, value] of Object.entries(figures)) console.log(`  ${name.padEnd(16)}${String(value)}`)
   for (const violation of violations) console.log(`  VIOLATED  ${violation}`)
-}
-
-function wrongUse(reason: string): number {
-  process.stderr.write(`${reason}\nusage: ${USAGE}\n`)
-  return WRONG_USE
 }

@@ -1,12 +1,11 @@
 // The command `npm run soak`: shows the broker's memory as it goes, and fails when it is not flat.
-import { parseArgs } from 'node:util'
+import { exitCodeOf, optionValues, preferenceOf, WrongUse } from './support/command.js'
 import { soak } from './support/soak.js'
 
 const USAGE =
   'npm run soak -- [--minutes N] [--mb-per-second N] [--memory-mb N] [--environment ring|portable|auto] [--json]'
 /** Lines of progress: one in so many samples. */
 const SHOWN_EVERY = 10
-const WRONG_USE = 2
 
 const options = {
   minutes: { type: 'string', default: '15' },
@@ -16,21 +15,15 @@ const options = {
   json: { type: 'boolean', default: false },
 } as const
 
-process.exitCode = await main()
+process.exitCode = await exitCodeOf(USAGE, main)
 
 async function main(): Promise<number> {
-  let values: ReturnType<typeof parseArgs<{ options: typeof options }>>['values']
-  try {
-    values = parseArgs({ options }).values
-  } catch (error) {
-    return wrongUse(error instanceof Error ? error.message : String(error))
-  }
+  const values = optionValues(options)
   const minutes = Number(values.minutes)
   const bytesPerSecond = Number(values['mb-per-second']) * 1e6
   const memoryMb = Number(values['memory-mb'])
-  const prefer = values.environment
-  if (!(minutes > 0) || !(bytesPerSecond > 0) || !(memoryMb > 0)) return wrongUse('numbers have to be above zero')
-  if (prefer !== 'auto' && prefer !== 'ring' && prefer !== 'portable') return wrongUse(`no environment ${prefer}`)
+  const prefer = preferenceOf(values.environment)
+  if (!(minutes > 0) || !(bytesPerSecond > 0) || !(memoryMb > 0)) throw new WrongUse('numbers have to be above zero')
   let samples = 0
   const onSample = (seconds: number, mb: number): void => {
     if (samples++ % SHOWN_EVERY === 0) console.log(`${seconds.toFixed(0).padStart(6)} s  ${mb.toFixed(1)} MB`)
@@ -39,9 +32,4 @@ async function main(): Promise<number> {
   for (const [key, value] of Object.entries(result)) console.log(`  ${key.padEnd(26)}${String(value)}`)
   if (values.json) console.log(JSON.stringify(result))
   return result.ok ? 0 : 1
-}
-
-function wrongUse(reason: string): number {
-  process.stderr.write(`${reason}\nusage: ${USAGE}\n`)
-  return WRONG_USE
 }
