@@ -130,16 +130,9 @@ export class Node {
       nodeId,
     })
     this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })
-    this.#membership = new PartitionMembership({
-      clock: environment.clock,
-      metadata,
-      metadataLeader,
-      peers,
-      leaders,
-      shard,
-      topics: this.topics,
-      report: (error) => report(error, { during: 'changes of membership' }),
-    })
+    const membershipReport = (error: unknown): void => report(error, { during: 'changes of membership' })
+    const parties = { metadata, metadataLeader, peers, leaders, shard, topics: this.topics }
+    this.#membership = new PartitionMembership({ ...parties, clock: environment.clock, report: membershipReport })
   }
 
   /** Opens the metadata; nothing moves before `start`. @throws StorageError, ProtocolError. */
