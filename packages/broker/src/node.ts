@@ -67,7 +67,7 @@ export class Node {
   /** Routes that are news and have not been pushed yet. */
   #news: RouteChange[] = []
   #pushing: Timer | null = null
-  #registeringAgain: Timer | null = null
+  #retry: Timer | null = null
   #opening = false
   #opened = false
   #stopped = false
@@ -225,8 +225,7 @@ export class Node {
 
   /** Whether the metadata knows this node by the disk that it has: from then on another disk under its name is noticed. */
   get isRegistered(): boolean {
-    const { nodeId, diskId } = this.#options.identity
-    return this.metadata.state.diskOf(nodeId) === diskId
+    return this.metadata.state.diskOf(this.#options.identity.nodeId) === this.#options.identity.diskId
   }
 
   get isReady(): boolean {
@@ -262,7 +261,7 @@ export class Node {
   async stop(): Promise<void> {
     this.#stopped = true
     this.#pushing?.cancel()
-    this.#registeringAgain?.cancel()
+    this.#retry?.cancel()
     this.#metadataMembership.stop()
     this.#membership.stop()
     this.groups.stop()
@@ -318,9 +317,7 @@ export class Node {
       (error: unknown) => {
         this.#registering = false
         if (isBug(error)) report(error, { during: 'registration' })
-        else if (!this.#stopped) {
-          this.#registeringAgain = environment.clock.timer(REGISTER_RETRY_MS, () => this.#register())
-        }
+        else if (!this.#stopped) this.#retry = environment.clock.timer(REGISTER_RETRY_MS, () => this.#register())
       },
     )
   }
