@@ -10,25 +10,8 @@ import { dialTcp, plain } from './tcp-link.js'
 /** Node has it from 20.15 and 22.2 on. */
 const { crc32: platformCrc32 } = zlib as { readonly crc32?: ChecksumFunction }
 
-/** Below this the allocator keeps what is freed anyhow. */
-const LARGE_FRAME_BYTES = 128 * 1024
-/** The largest block after whose release glibc raises what it keeps; the limit itself is not below it. */
-const KEPT_HINT_BYTES = 32 * 1024 * 1024 - 64 * 1024
-let isFreedMemoryKept = false
-
-/**
- * Memory for a frame, not zeroed. Frames of batches are garbage soon after they came, and glibc gives what is freed at the
- * end of its heap back to the kernel, so that each page of the next frames costs a fault: a tenth of what a consumer costs.
- * Once a mapped block of nearly 32 MiB was freed it keeps up to twice as much (mallopt(3), M_MMAP_THRESHOLD). The block is
- * never touched, so it takes no memory; other allocators take no notice.
- */
-function frameMemory(byteLength: number): Uint8Array {
-  if (!isFreedMemoryKept && byteLength >= LARGE_FRAME_BYTES) {
-    isFreedMemoryKept = true
-    Buffer.allocUnsafeSlow(KEPT_HINT_BYTES)
-  }
-  return plain(Buffer.allocUnsafeSlow(byteLength))
-}
+/** Memory for a frame, not zeroed: every byte of it is received. */
+const frameMemory = (byteLength: number): Uint8Array => plain(Buffer.allocUnsafeSlow(byteLength))
 
 class NodeTimer implements ClientTimer {
   readonly #timeout: NodeJS.Timeout
