@@ -1,4 +1,6 @@
 // The end of some runs: a bit turns over on the disk, and somebody has to notice.
+import { isSoleVoter } from '#src/raft/configuration.js'
+import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import type { BrokerNode } from './broker-node.js'
 import type { ReadFact } from './checker/history.js'
 import { type FlippedBit, flipFlushedBit, type StoredGroup } from './rot.js'
@@ -42,7 +44,9 @@ export class RotTrial {
     if (flipped === null) return
     this.rotten = flipped
     run.log('a bit turns over on the disk', flipped)
-    if (random.chance(0.5)) await this.restart(node)
+    const isLeftAlone = this.isLeftAlone(node, flipped)
+    if (isLeftAlone) run.coverage.count('rot in a replica that was left alone')
+    if (random.chance(0.5) && !isLeftAlone) await this.restart(node)
     const client = run.population.newClient()
     if (run.options.storage.scrubBytesPerSecond > 0 && random.chance(0.6)) {
       const passes = scrubPassesOf(node)
@@ -51,7 +55,7 @@ export class RotTrial {
       else if (flipped.isThere()) run.fail('rot-unseen', `two passes, and nobody saw ${describe(flipped)}`)
     }
     for (const topic of run.options.topics) await this.read(client, topic.name)
-    if (run.options.brokers > 1) {
+    if (run.options.brokers > 1 && !isLeftAlone) {
       await this.restart(node)
       await this.awaitRepair(node)
       for (const topic of run.options.topics) await this.read(client, topic.name)
@@ -65,17 +69,22 @@ export class RotTrial {
   }
 
   /** What was cut off its log or went with its beginning may stand in a slot still: nobody misses it. */
-  private isPartOfLog(
-    { broker }: BrokerNode,
-    { topicId, partition, firstIndex, lastIndex, term }: StoredGroup,
-  ): boolean {
+  private isPartOfLog(node: BrokerNode, { topicId, partition, firstIndex, lastIndex, term }: StoredGroup): boolean {
     // Topics were made in this order, before anything else was.
     if (topicId < 1 || topicId > this.run.options.topics.length) return false
-    for (const { key, log } of broker?.replicas() ?? []) {
-      if (key.topicId !== topicId || key.partition !== partition) continue
-      return firstIndex >= log.start.index && lastIndex <= log.filled.index && log.termAtIndex(firstIndex) === term
-    }
-    return false
+    const log = replicaOf(node, topicId, partition)?.log
+    if (log === undefined) return false
+    return firstIndex >= log.start.index && lastIndex <= log.filled.index && log.termAtIndex(firstIndex) === term
+  }
+
+  /**
+   * The group began with more replicas and was moved to this one. Its broker is not started with the damage: what is damaged may
+   * hide the very change that let the others go, so that it would wait for them for ever (decision 0016), and they lack
+   * what was committed since. As long as it runs, readers are told, as those of a broker without others are.
+   */
+  private isLeftAlone(node: BrokerNode, { topicId, partition }: FlippedBit): boolean {
+    const replica = replicaOf(node, topicId, partition)
+    return this.run.options.brokers > 1 && replica !== undefined && isSoleVoter(replica.configuration, node.nodeId)
   }
 
   private async restart(node: BrokerNode): Promise<void> {
@@ -123,6 +132,13 @@ export class RotTrial {
       })
     await run.until(`the read of ${topic} after the rot ends`, () => over)
   }
+}
+
+function replicaOf({ broker }: BrokerNode, topicId: number, partition: number): ReplicaGroup | undefined {
+  for (const replica of broker?.replicas() ?? []) {
+    if (replica.key.topicId === topicId && replica.key.partition === partition) return replica
+  }
+  return undefined
 }
 
 function placeOf(topic: string, partition: number, offset: number): string {
