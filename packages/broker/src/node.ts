@@ -118,6 +118,7 @@ export class Node {
         topics: this.topics,
         shard,
         clock: environment.clock,
+        map,
       }),
     })
     const { metadataLeader, peers } = this

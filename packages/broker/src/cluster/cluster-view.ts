@@ -76,7 +76,7 @@ export class ClusterView {
   async members(): Promise<readonly Fields[]> {
     const { members, metadata, leaders } = this.#options
     const [moves, ledBy] = [await this.moves(), leaders.ledBy()]
-    const { voters } = metadata.configuration
+    const { voters, outgoing } = metadata.configuration
     const places = new Map(members.list().map((node) => [node.nodeId, node]))
     return metadata.state.nodes().map(({ nodeId, host, port, rack, shards, state }) => {
       const isOn = ({ voters: now, learners, target }: PartitionMove): boolean =>
@@ -93,7 +93,7 @@ export class ClusterView {
         replicas: metadata.state.replicasOn(nodeId),
         partitionsLed: ledBy.get(nodeId) ?? 0,
         moving: moves.filter(isOn).length,
-        votes: voters.includes(nodeId),
+        votes: voters.includes(nodeId) || outgoing.includes(nodeId),
       }
     })
   }
@@ -101,7 +101,9 @@ export class ClusterView {
   /** Partitions whose groups are not yet where the metadata wants them, as those who lead them know. */
   async moves(): Promise<readonly PartitionMove[]> {
     const { shard, metadata } = this.#options
-    const others = await this.#askOthers<readonly PartitionMove[]>('partitionMoves', {})
+    // A leader that has yet to hear of an assignment would say that nothing is on its way.
+    const { version } = metadata
+    const others = await this.#askOthers<readonly PartitionMove[]>('partitionMoves', { version })
     return [...movesOf(shard, metadata), ...others.flat()]
   }
 

@@ -19,6 +19,8 @@ export interface MetadataGroupView {
   readonly nodeId: number
   /** Whether a learner has what is committed, and is there. */
   readonly keepsUp: (nodeId: number) => boolean
+  /** Whether a node is there. */
+  readonly isConnected: (nodeId: number) => boolean
 }
 
 /** How many nodes decide, of so many active ones. */
@@ -28,14 +30,16 @@ export function voterCount(activeNodes: number): number {
 
 /** @returns the next change to propose; 'wait' while one is needed that cannot be made yet; null when all is as it should be. */
 export function nextMetadataChange(view: MetadataGroupView): Membership | 'wait' | null {
-  const { registry, members, configuration, keepsUp } = view
+  const { registry, members, configuration, keepsUp, isConnected } = view
   if (isJoint(configuration)) return 'wait'
   const records = new Map(registry.map((node) => [node.nodeId, node]))
   const stateOf = (nodeId: number): NodeRecord['state'] => records.get(nodeId)?.state ?? 'active'
   const { voters, learners } = configuration
   const belong = [...new Set([...members, ...voters])].filter((nodeId) => stateOf(nodeId) !== 'removed')
   const missing = belong.filter((nodeId) => !voters.includes(nodeId) && !learners.includes(nodeId))
-  const kept = learners.filter((nodeId) => belong.includes(nodeId))
+  // Whoever is removed is told so, and answers who asked for it there, while its connections last a moment longer.
+  const leaving = learners.filter((nodeId) => stateOf(nodeId) === 'removed' && isConnected(nodeId))
+  const kept = learners.filter((nodeId) => belong.includes(nodeId) || leaving.includes(nodeId))
   if (missing.length > 0 || kept.length < learners.length) return { voters, learners: [...kept, ...missing] }
 
   const isActive = (nodeId: number): boolean => stateOf(nodeId) === 'active'
@@ -53,7 +57,8 @@ export function nextMetadataChange(view: MetadataGroupView): Membership | 'wait'
   }
   if (chosen.length < wanted) return 'wait'
   const isAsItIs = chosen.length === voters.length && chosen.every((nodeId) => voters.includes(nodeId))
-  return isAsItIs ? null : { voters: chosen, learners: belong.filter((nodeId) => !chosen.includes(nodeId)) }
+  if (isAsItIs) return leaving.length > 0 ? 'wait' : null
+  return { voters: chosen, learners: [...belong.filter((nodeId) => !chosen.includes(nodeId)), ...leaving] }
 }
 
 /** The first that is not taken and shares its rack with the fewest of those that are. */
@@ -113,6 +118,7 @@ export class MetadataMembership {
       members: members.ids,
       configuration,
       nodeId,
+      isConnected: (node) => peers.isConnected(node),
       keepsUp: (learner) => peers.isConnected(learner) && (lags.get(learner) ?? MOST_LAG_BATCHES) < MOST_LAG_BATCHES,
     })
     if (change === null) return 'done'

@@ -2,14 +2,17 @@
 // about the partitions that a node leads. Fields are MessagePack maps; unknown ones are refused, so that a typing error is seen.
 import { ProtocolError } from '@millrace/protocol'
 import type { Clock } from '../environment.js'
-import { REPLICA_GRACE_MS } from '../limits.js'
+import { count } from '../fields.js'
+import { ASK_NODE_TIMEOUT_MS, REPLICA_GRACE_MS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
 import type { Partition } from '../partition/partition.js'
 import type { ReplicaStatus } from '../replication/group-ports.js'
 import type { Shard } from '../shard.js'
+import type { MapPublisher } from './map-publisher.js'
 import type { LocalOperation } from './metadata-leader.js'
 import { joinCluster, type NodeOperationsContext, registerNode } from './node-operations.js'
 import { doesWithout, movesOf } from './partition-membership.js'
+import type { PartitionMove } from './partition-moves.js'
 import { alterTopic, drainBroker, movePartition, removeBroker } from './placement-operations.js'
 import type { Topics } from './topics.js'
 
@@ -21,6 +24,7 @@ export interface OperationsContext extends NodeOperationsContext {
   readonly topics: Topics
   readonly shard: Shard
   readonly clock: Clock
+  readonly map: MapPublisher
 }
 
 /** What a leader tells of one of its partitions. */
@@ -42,7 +46,7 @@ export interface NodeStatus {
 
 /** @returns the operations that this node carries out, by name. */
 export function localOperations(context: OperationsContext): LocalOperation {
-  const { metadata, topics, shard, clock } = context
+  const { topics, shard, clock } = context
   const operations: Readonly<Record<string, (fields: Fields) => Promise<unknown> | unknown>> = {
     createTopic: (fields) => createTopic(topics, fields),
     deleteTopic: (fields) => deleteTopic(topics, fields),
@@ -55,13 +59,23 @@ export function localOperations(context: OperationsContext): LocalOperation {
     partitionStatus: ({ topicId }) => partitionStatus(shard, Number(topicId)),
     nodeStatus: () => nodeStatus(shard, clock),
     doesWithout: (fields) => doesWithout(shard, fields),
-    partitionMoves: () => movesOf(shard, metadata),
+    partitionMoves: (fields) => movesSince(context, fields),
   }
   return async (operation, fields) => {
     const perform = Object.hasOwn(operations, operation) ? operations[operation] : undefined
     if (perform === undefined) throw new ProtocolError('UNKNOWN_OPERATION', `the operation ${operation} is unknown`)
     return perform(fields)
   }
+}
+
+/** As of the metadata that the asker knows, or later. @throws ProtocolError DEADLINE_EXCEEDED when that does not come in time. */
+async function movesSince(context: OperationsContext, fields: Fields): Promise<readonly PartitionMove[]> {
+  const { shard, metadata, clock, map } = context
+  const version = fields.version === undefined ? 0 : count(fields, 'version')
+  if (!(await map.reaches(version, clock, ASK_NODE_TIMEOUT_MS))) {
+    throw new ProtocolError('DEADLINE_EXCEEDED', `version ${version} of the metadata has not come here`)
+  }
+  return movesOf(shard, metadata)
 }
 
 async function createTopic(topics: Topics, fields: Fields): Promise<unknown> {

@@ -127,6 +127,8 @@ export class Topics {
         for (const topicId of new Set(command.assignments.map((assignment) => assignment.topicId))) {
           void this.#queue(() => this.#changed(topicId, version))
         }
+        // Also where nothing was assigned anew.
+        void this.#queue(async () => this.#options.map.advanceTo(version))
         return
       case 'alterTopic':
         void this.#queue(async () => {
@@ -192,6 +194,7 @@ export class Topics {
         this.#options.log.error({ topic: name, cause }, 'the replicas of a new topic could not be opened here')
       } else this.#options.report(cause)
     }
+    this.#options.map.advanceTo(version)
   }
 
   async #open(topic: TopicDefinition, version: number): Promise<void> {

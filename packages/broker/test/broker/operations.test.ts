@@ -108,6 +108,24 @@ describe('operations', { timeout: 120_000 }, () => {
     expect(await readAll(mill, 'orders')).toEqual(numbers(0, 200))
   })
 
+  it('see a move as soon as it is asked for, whoever leads the partition', async () => {
+    const { cluster, operator } = await grown(4)
+    await operator.createTopic('orders', { partitions: 4, replicas: 1 })
+    const places = await replicasOf(operator, 'orders')
+    const movable = [0, 1, 2, 3].filter((partition) => places[partition]![0] !== 4)
+    expect(new Set(movable.map((partition) => places[partition]![0])).size).toBe(3)
+    await cluster.kill(4)
+    for (let round = 0; round < 2; round++) {
+      for (const partition of movable) {
+        await operator.movePartition('orders', partition, [4])
+        expect((await operator.moves()).map((move) => move.partition)).toContain(partition)
+      }
+      for (const partition of movable) {
+        expect(await operator.cancelMove('orders', partition)).toEqual(places[partition])
+      }
+    }
+  })
+
   it('give the topics of one broker more replicas once there are three', async () => {
     const { cluster, mill, operator } = await grown(1)
     await operator.createTopic('orders', { partitions: 3 })

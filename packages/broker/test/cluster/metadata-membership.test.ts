@@ -10,6 +10,8 @@ class Group {
   readonly registry = new Map<number, NodeRecord>()
   configuration: Configuration = { voters: [1], outgoing: [], learners: [] }
   readonly slow = new Set<number>()
+  /** Removed, and still connected with the leader. */
+  readonly leaving = new Set<number>()
   /** Configurations that were in force, one after the other. */
   readonly history: Configuration[] = []
 
@@ -30,6 +32,7 @@ class Group {
       configuration: this.configuration,
       nodeId: voters[this.random?.below(voters.length) ?? 0]!,
       keepsUp: (nodeId) => !this.slow.has(nodeId),
+      isConnected: (nodeId) => this.registry.get(nodeId)?.state !== 'removed' || this.leaving.has(nodeId),
     })
   }
 
@@ -53,6 +56,28 @@ class Group {
 }
 
 describe('the metadata group', () => {
+  it('tells whoever is removed, which hears of it until its connections are cut', () => {
+    const group = new Group()
+    for (const nodeId of [2, 3, 4, 5]) group.put(nodeId)
+    group.put(4, 'draining')
+    group.settle()
+    expect(group.shape).toEqual([
+      [1, 2, 3],
+      [4, 5],
+    ])
+    group.put(4, 'removed')
+    group.leaving.add(4)
+    expect(group.next()).toBe('wait')
+    // Whoever comes meanwhile belongs to it at once.
+    group.put(6)
+    group.settle()
+    expect(group.configuration.learners).toContain(4)
+    group.leaving.delete(4)
+    group.settle()
+    expect(group.configuration.learners).not.toContain(4)
+    expect(group.next()).toBeNull()
+  })
+
   it('grows from one to three and five that decide, and everybody else listens', () => {
     const group = new Group()
     const shapes = [2, 3, 4, 5, 6].map((nodeId) => {
@@ -111,6 +136,7 @@ describe('the metadata group', () => {
       members: [1, 2, 3],
       configuration,
       nodeId: 1,
+      isConnected: () => true,
       keepsUp: () => true,
     })
     expect(change).toBeNull()

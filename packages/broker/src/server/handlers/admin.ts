@@ -98,8 +98,8 @@ async function perform(
     if (change.fields !== undefined) onlyFields(fields, change.fields)
     const prepared = (await change.prepare?.(context, fields)) ?? fields
     const { result, version } = await context.metadata.perform(change.name, prepared, expiresAtMs)
-    // Whoever asks here finds the change here.
-    await awaitMap(context, version, expiresAtMs)
+    // Whoever asks here finds the change here, unless this broker cannot hear of it: the change is made all the same.
+    await reachesMap(context, version, expiresAtMs)
     return result
   }
   const local = OPERATIONS.get(operation)
@@ -109,15 +109,18 @@ async function perform(
 
 /** A caller that has seen a newer map than ours is not told of an older world. @throws ProtocolError DEADLINE_EXCEEDED. */
 async function awaitMap(context: ServerContext, version: number, expiresAtMs: number): Promise<void> {
-  const { clock } = context.environment
-  const timeoutMs = Math.min(DEFAULT_MAP_WAIT_MS, expiresAtMs - clock.monotonicMs())
-  if (!(await context.map.reaches(version, clock, timeoutMs))) {
+  if (!(await reachesMap(context, version, expiresAtMs))) {
     const known = context.map.version
     throw new ProtocolError(
       'DEADLINE_EXCEEDED',
       `the caller has seen version ${version} of the map, here it is ${known}`,
     )
   }
+}
+
+function reachesMap({ environment, map }: ServerContext, version: number, expiresAtMs: number): Promise<boolean> {
+  const { clock } = environment
+  return map.reaches(version, clock, Math.min(DEFAULT_MAP_WAIT_MS, expiresAtMs - clock.monotonicMs()))
 }
 
 function refuse(peer: Peer, request: Request, error: unknown): void {
