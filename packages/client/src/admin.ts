@@ -231,7 +231,7 @@ export class Admin {
 
   /**
    * Takes a broker that has nothing left out of the cluster, for good: it is refused by all others from then on.
-   * @param options.force also when partitions have not left it yet, as for a broker that is dead.
+   * With `force` also when partitions have not left it yet, as for a broker that is dead.
    * @throws MillraceError INVALID_CONFIG with the reason.
    */
   async removeBroker(nodeId: number, { force = false }: { readonly force?: boolean } = {}): Promise<void> {
