@@ -7,7 +7,7 @@ import { MapPublisher } from './cluster/map-publisher.js'
 import type { NodePlace } from './cluster/metadata-command.js'
 import { MetadataLeader } from './cluster/metadata-leader.js'
 import { METADATA_KEY, MetadataLog } from './cluster/metadata-log.js'
-import { MetadataMembership } from './cluster/metadata-membership.js'
+import { believedFounders, MetadataMembership } from './cluster/metadata-membership.js'
 import type { NodePeers } from './cluster/no-peers.js'
 import { isAt } from './cluster/node-operations.js'
 import { localOperations } from './cluster/operations.js'
@@ -172,7 +172,7 @@ export class Node {
       memory,
       clock,
       groups,
-      members: founders,
+      members: believedFounders(founders, nodeId, options.members.others.length),
     })
     const map = new MapPublisher(clusterId, metadata.version, metadata.isSole)
     node = new Node(options, { groups, peers, leaders, map, forgetLog: (key) => found.delete(keyText(key)) }, metadata)

@@ -101,7 +101,9 @@ export class Shard {
     const log = await store.open({ topicId, partition: number, lane: 0 }, groupState)
     const founders = topic.founders[number]!
     const isSole = isSoleReplica({ log, configurations, founders }, nodeId)
-    if (!isSole) await cutDamage(log)
+    // Where this copy is to be the only one the others may be gone: what stands behind the damage is not theirs to give.
+    const isLastCopy = topic.replicas[number]!.every((kept) => kept === nodeId)
+    if (!isSole && !isLastCopy) await cutDamage(log)
     // What recovery found counts once it is flushed again.
     if (log.flushedIndex < log.filled.index && log.failure === null) await log.flush()
     const partition = new Partition({

@@ -28,6 +28,15 @@ export function voterCount(activeNodes: number): number {
   return activeNodes < 3 ? 1 : activeNodes < 5 ? 3 : 5
 }
 
+/**
+ * Whom the metadata group began with, as far as a log that lacks something may go by it. A node that began a cluster alone and
+ * knows enough others for three voters could have lost the very change by which they came: it is not to decide alone.
+ */
+export function believedFounders(founders: readonly number[], nodeId: number, others: number): readonly number[] {
+  const beganAlone = founders.length === 1 && founders[0] === nodeId
+  return beganAlone && voterCount(1 + others) > 1 ? [] : founders
+}
+
 /** @returns the next change to propose; 'wait' while one is needed that cannot be made yet; null when all is as it should be. */
 export function nextMetadataChange(view: MetadataGroupView): Membership | 'wait' | null {
   const { registry, members, configuration, keepsUp, isConnected } = view

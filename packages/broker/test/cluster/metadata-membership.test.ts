@@ -1,7 +1,7 @@
 // Who decides in the metadata group: 1, 3 and 5 as nodes come and go, by way of learners and one joint change each.
 import { SeededRandom } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
-import { nextMetadataChange, voterCount } from '#src/cluster/metadata-membership.js'
+import { believedFounders, nextMetadataChange, voterCount } from '#src/cluster/metadata-membership.js'
 import type { NodeRecord, NodeState } from '#src/cluster/node-registry.js'
 import type { Membership } from '#src/raft/membership.js'
 import type { Configuration } from '#src/raft/raft-types.js'
@@ -76,6 +76,14 @@ describe('the metadata group', () => {
     group.settle()
     expect(group.configuration.learners).not.toContain(4)
     expect(group.next()).toBeNull()
+  })
+
+  it('is not begun anew by the node that began it, once there are others who decide', () => {
+    expect(believedFounders([1], 1, 0)).toEqual([1])
+    expect(believedFounders([1], 1, 1)).toEqual([1])
+    expect(believedFounders([1], 1, 2)).toEqual([])
+    expect(believedFounders([1, 2, 3], 1, 2)).toEqual([1, 2, 3])
+    expect(believedFounders([], 2, 2)).toEqual([])
   })
 
   it('grows from one to three and five that decide, and everybody else listens', () => {
