@@ -1,4 +1,5 @@
 // Virtual time: a heap of events, run one after the other, with every promise settled in between.
+import { EventHeap } from './event-heap.js'
 import { Trace } from './trace.js'
 
 /**
@@ -58,7 +59,7 @@ export class Scheduler {
   readonly trace = new Trace()
   /** Called after every event, when everything that follows from it has happened. */
   onEvent: () => void = () => {}
-  private readonly heap: Event[] = []
+  private readonly heap = new EventHeap<Event>()
   private sequence = 0
   private processes = 0
 
@@ -73,7 +74,7 @@ export class Scheduler {
   schedule(process: SimulatedProcess | null, delayMs: number, label: string, callback: () => void): ScheduledEvent {
     const atMs = Math.ceil((this.nowMs + Math.max(0, delayMs)) * TICKS_PER_MS) / TICKS_PER_MS
     const event = new Event(atMs, this.sequence++, process, label, callback)
-    this.push(event)
+    this.heap.push(event)
     return event
   }
 
@@ -93,7 +94,7 @@ export class Scheduler {
     if (process.stalledUntilMs > this.nowMs) return
     for (const event of process.waiting.splice(0)) {
       event.atMs = this.nowMs
-      this.push(event)
+      this.heap.push(event)
     }
   }
 
@@ -111,10 +112,10 @@ export class Scheduler {
     const lastEvent = this.eventsRun + limits.events
     await settle()
     while (!done()) {
-      const event = this.pop()
-      if (event === null) return 'idle'
+      const event = this.heap.pop()
+      if (event === undefined) return 'idle'
       if (event.atMs > limits.deadlineMs) {
-        this.push(event)
+        this.heap.push(event)
         return 'deadline'
       }
       if (!this.begin(event)) continue
@@ -140,42 +141,6 @@ export class Scheduler {
     callback()
     return true
   }
-
-  private push(event: Event): void {
-    const heap = this.heap
-    let at = heap.length
-    heap.push(event)
-    while (at > 0) {
-      const parent = (at - 1) >> 1
-      if (!isBefore(event, heap[parent]!)) break
-      heap[at] = heap[parent]!
-      at = parent
-    }
-    heap[at] = event
-  }
-
-  private pop(): Event | null {
-    const heap = this.heap
-    const first = heap[0]
-    if (first === undefined) return null
-    const last = heap.pop()!
-    if (heap.length === 0) return first
-    let at = 0
-    for (;;) {
-      let child = at * 2 + 1
-      if (child >= heap.length) break
-      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++
-      if (!isBefore(heap[child]!, last)) break
-      heap[at] = heap[child]!
-      at = child
-    }
-    heap[at] = last
-    return first
-  }
-}
-
-function isBefore(left: Event, right: Event): boolean {
-  return left.atMs < right.atMs || (left.atMs === right.atMs && left.sequence < right.sequence)
 }
 
 /**

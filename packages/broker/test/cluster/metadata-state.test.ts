@@ -1,33 +1,13 @@
 // The metadata as a state machine: the same commands give the same state everywhere, twice is once, old ones are still read.
 import { SeededRandom } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
-import {
-  decodeCommand,
-  encodeCommand,
-  type MetadataCommand,
-  type TopicDefinition,
-} from '#src/cluster/metadata-command.js'
+import { decodeCommand, encodeCommand, type MetadataCommand } from '#src/cluster/metadata-command.js'
 import { decodeImage, imageFields, MetadataState } from '#src/cluster/metadata-state.js'
 import { decodeFields, encodeMessagePack } from '#src/message-pack.js'
+import { topicOf } from './topic-of.js'
 
 const DISK = 'd'.repeat(32)
 const place = { host: '10.0.0.1', port: 7420, rack: null, shards: 4 }
-
-const topic = (
-  topicId: number,
-  replicas: readonly (readonly number[])[],
-  name = `topic-${topicId}`,
-): TopicDefinition => ({
-  topicId,
-  name,
-  partitions: replicas.length,
-  replicas,
-  founders: replicas,
-  durability: 'flushed',
-  codecs: ['none'],
-  retentionMs: null,
-  retentionBytes: null,
-})
 
 /** A command that may or may not fit the state, as a log of any history could hold it. */
 function anyCommand(random: SeededRandom): MetadataCommand {
@@ -45,7 +25,7 @@ function anyCommand(random: SeededRandom): MetadataCommand {
   const diskId = below(8).toString(16).repeat(32)
   const kinds: (() => MetadataCommand)[] = [
     () => ({ kind: 'bootstrap', clusterId: diskId }),
-    () => ({ kind: 'createTopic', topic: topic(topicId, lists(), `name-${below(4)}`) }),
+    () => ({ kind: 'createTopic', topic: topicOf(topicId, lists(), `name-${below(4)}`) }),
     () => ({ kind: 'deleteTopic', topicId }),
     () => ({ kind: 'topicDropped', topicId }),
     () => ({ kind: 'alterTopic', topicId, retentionMs: below(2) === 0 ? null : below(100), retentionBytes: null }),
@@ -156,7 +136,7 @@ describe('nodes', () => {
 
   it('are removed once no partition names them, and for good', () => {
     const state = joined()
-    state.apply({ kind: 'createTopic', topic: topic(1, [[2], [1]]) })
+    state.apply({ kind: 'createTopic', topic: topicOf(1, [[2], [1]]) })
     state.apply({ kind: 'removeNode', nodeId: 2 })
     expect(state.isRemoved(2)).toBe(false)
     state.apply({ kind: 'assignReplicas', assignments: [{ topicId: 1, partition: 0, replicas: [1] }] })
@@ -177,7 +157,7 @@ describe('partitions', () => {
     const state = new MetadataState()
     state.apply({
       kind: 'createTopic',
-      topic: topic(1, [
+      topic: topicOf(1, [
         [1, 2],
         [2, 1],
       ]),
@@ -197,7 +177,7 @@ describe('partitions', () => {
 
   it('are added once', () => {
     const state = new MetadataState()
-    state.apply({ kind: 'createTopic', topic: topic(1, [[1]]) })
+    state.apply({ kind: 'createTopic', topic: topicOf(1, [[1]]) })
     const add: MetadataCommand = { kind: 'addPartitions', topicId: 1, partitions: 3, replicas: [[2], [1]] }
     state.apply(add)
     state.apply(add)
@@ -210,13 +190,13 @@ describe('what older versions wrote', () => {
   it('is read: commands', () => {
     const old = { kind: 'registerNode', nodeId: 3, diskId: DISK }
     expect(decodeCommand(encodeMessagePack(old))).toEqual(old)
-    const { founders, ...before } = topic(1, [[1, 2, 3]])
+    const { founders, ...before } = topicOf(1, [[1, 2, 3]])
     const command = decodeCommand(encodeMessagePack({ kind: 'createTopic', topic: before }))
     expect(command).toEqual({ kind: 'createTopic', topic: { ...before, founders } })
   })
 
   it('is read: a checkpoint with disks instead of nodes', () => {
-    const { founders: _, ...before } = topic(1, [[1, 2, 3]])
+    const { founders: _, ...before } = topicOf(1, [[1, 2, 3]])
     const old = { clusterId: DISK, nextTopicId: 2, topics: [before], dropping: [], disks: [[1, DISK]] }
     const state = new MetadataState()
     state.restore(decodeImage(decodeFields(encodeMessagePack(old))))

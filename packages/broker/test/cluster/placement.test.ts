@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import type { TopicDefinition } from '#src/cluster/metadata-command.js'
 import type { NodeRecord } from '#src/cluster/node-registry.js'
 import { Load, placeableNodes, placeReplicas, planDrain } from '#src/cluster/placement.js'
+import { topicOf } from './topic-of.js'
 
 const node = (nodeId: number, rack: string | null = null, state: NodeRecord['state'] = 'active'): NodeRecord => ({
   nodeId,
@@ -13,18 +14,6 @@ const node = (nodeId: number, rack: string | null = null, state: NodeRecord['sta
   rack,
   shards: 1,
   state,
-})
-
-const topic = (topicId: number, replicas: readonly (readonly number[])[]): TopicDefinition => ({
-  topicId,
-  name: `topic-${topicId}`,
-  partitions: replicas.length,
-  replicas,
-  founders: replicas,
-  durability: 'flushed',
-  codecs: ['none'],
-  retentionMs: null,
-  retentionBytes: null,
 })
 
 const spread = (values: readonly number[]): number => Math.max(...values) - Math.min(...values)
@@ -72,7 +61,7 @@ describe('placement', () => {
 
   it('fills a new node before the others get more', () => {
     const load = Load.of([
-      topic(
+      topicOf(
         1,
         Array.from({ length: 6 }, () => [1, 2]),
       ),
@@ -104,7 +93,7 @@ describe('the plan of a drain', () => {
     const nodes = [node(1), node(2), node(3), node(4), node(5)]
     const load = new Load()
     const place = (topicId: number, partitions: number): TopicDefinition =>
-      topic(topicId, placeReplicas({ nodes, load, firstPartition: 0, partitions, factor: 3, topicId }))
+      topicOf(topicId, placeReplicas({ nodes, load, firstPartition: 0, partitions, factor: 3, topicId }))
     const topics = [place(1, 10), place(2, 25)]
     const drained = nodes.map((one) => (one.nodeId === 2 ? { ...one, state: 'draining' as const } : one))
     const plan = planDrain(2, topics, drained)
@@ -128,17 +117,17 @@ describe('the plan of a drain', () => {
 
   it('keeps racks apart where it can', () => {
     const nodes = [node(1, 'a'), node(2, 'b'), node(3, 'a'), node(4, 'b')]
-    expect(planDrain(2, [topic(1, [[1, 2]])], nodes)).toEqual([{ topicId: 1, partition: 0, replicas: [1, 4] }])
+    expect(planDrain(2, [topicOf(1, [[1, 2]])], nodes)).toEqual([{ topicId: 1, partition: 0, replicas: [1, 4] }])
   })
 
   it('does not move to nodes that are draining or gone', () => {
     const nodes = [node(1), node(2, null, 'draining'), node(3, null, 'draining'), node(4, null, 'removed'), node(5)]
-    expect(planDrain(2, [topic(1, [[1, 2]])], nodes)).toEqual([{ topicId: 1, partition: 0, replicas: [1, 5] }])
+    expect(planDrain(2, [topicOf(1, [[1, 2]])], nodes)).toEqual([{ topicId: 1, partition: 0, replicas: [1, 5] }])
   })
 
   it('is refused where there is nowhere to go', () => {
     const nodes = [node(1), node(2), node(3)]
-    expect(() => planDrain(2, [topic(1, [[1, 2, 3]])], nodes)).toThrow(
+    expect(() => planDrain(2, [topicOf(1, [[1, 2, 3]])], nodes)).toThrow(
       'topic-1 has 3 replicas, and there are 2 other active brokers: add a broker first',
     )
   })

@@ -13,6 +13,7 @@ import type {
   NodeId,
 } from '#src/gossip/gossip-types.js'
 import { decodeMessage, encodeMessage, messageBytes } from '#src/gossip/message-codec.js'
+import { type DueEvent, EventHeap } from '../../sim/event-heap.js'
 
 export type CoreClass = typeof GossipCore
 
@@ -43,9 +44,7 @@ export interface WorldNode {
   streamBytes: number
 }
 
-interface Due {
-  readonly atMs: number
-  readonly sequence: number
+interface Due extends DueEvent {
   readonly run: () => void
 }
 
@@ -61,7 +60,7 @@ export class GossipWorld {
   onMessage: (from: NodeId, to: NodeId, message: GossipMessage) => void = () => {}
   private readonly byId = new Map<NodeId, WorldNode>()
   private readonly random: SeededRandom
-  private readonly heap: Due[] = []
+  private readonly heap = new EventHeap<Due>()
   private sequence = 0
 
   constructor(private readonly options: WorldOptions) {
@@ -142,9 +141,9 @@ export class GossipWorld {
     const endMs = this.nowMs + durationMs
     for (;;) {
       if (isDone()) return true
-      const due = this.heap[0]
+      const due = this.heap.first
       if (due === undefined || due.atMs > endMs) break
-      this.pop()
+      this.heap.pop()
       this.nowMs = due.atMs
       due.run()
     }
@@ -258,38 +257,8 @@ export class GossipWorld {
   }
 
   schedule(delayMs: number, run: () => void): void {
-    const { heap } = this
-    const due = { atMs: this.nowMs + delayMs, sequence: this.sequence++, run }
-    let at = heap.length
-    heap.push(due)
-    while (at > 0) {
-      const parent = (at - 1) >> 1
-      if (!isBefore(due, heap[parent]!)) break
-      heap[at] = heap[parent]!
-      at = parent
-    }
-    heap[at] = due
+    this.heap.push({ atMs: this.nowMs + delayMs, sequence: this.sequence++, run })
   }
-
-  private pop(): void {
-    const { heap } = this
-    const last = heap.pop()!
-    if (heap.length === 0) return
-    let at = 0
-    for (;;) {
-      let child = at * 2 + 1
-      if (child >= heap.length) break
-      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++
-      if (!isBefore(heap[child]!, last)) break
-      heap[at] = heap[child]!
-      at = child
-    }
-    heap[at] = last
-  }
-}
-
-function isBefore(left: Due, right: Due): boolean {
-  return left.atMs < right.atMs || (left.atMs === right.atMs && left.sequence < right.sequence)
 }
 
 export function addressOfNode(nodeId: NodeId): Address {

@@ -1,38 +1,21 @@
-// The command language of the golden scenarios: text in, what the nodes did out. A file holds prose, lines with `> ` are
-// commands, and the indented lines behind one are what it printed; `runFile` gives the file back as it should be.
+// The command language of the golden scenarios: text in, what the nodes did out.
 import type { Claim, GossipEvent, GossipMessage, MemberState, NodeId } from '#src/gossip/gossip-types.js'
+import {
+  type Command,
+  type FileRun,
+  type RunningScenario,
+  runScenarioFile,
+  type Settings,
+  wordsOf,
+} from '../golden/scenario-file.js'
 import { type CoreClass, GossipWorld, recordOf, type WorldNode } from './gossip-world.js'
 
-export interface FileRun {
-  /** The file with what was printed. */
-  readonly text: string
-  readonly titles: readonly string[]
-}
-
-/** Runs every scenario of a file; each begins with `== title`. */
+/** Runs every scenario of a file. */
 export function runFile(text: string, coreClass?: CoreClass): FileRun {
-  const titles: string[] = []
-  const output: string[] = []
-  let scenario = new Scenario(coreClass)
-  for (const line of text.split('\n')) {
-    if (line.startsWith('  ')) continue
-    output.push(line)
-    if (line.startsWith('== ')) {
-      titles.push(line.slice(3))
-      scenario = new Scenario(coreClass)
-    } else if (line.startsWith('> ')) {
-      output.push(...scenario.run(line.slice(2)).map((printed) => `  ${printed}`))
-    }
-  }
-  return { text: output.join('\n'), titles }
+  return runScenarioFile(text, () => new Scenario(coreClass))
 }
 
-/** `loss=0.1` and the like. */
-type Settings = ReadonlyMap<string, string>
-
-type Command = (words: readonly string[], settings: Settings) => void
-
-class Scenario {
+class Scenario implements RunningScenario {
   private world: GossipWorld | null = null
   private printed: string[] = []
   /** Kinds of messages that are shown. */
@@ -41,13 +24,7 @@ class Scenario {
   constructor(private readonly coreClass: CoreClass | undefined) {}
 
   run(line: string): string[] {
-    const words: string[] = []
-    const settings = new Map<string, string>()
-    for (const word of line.split(' ').filter((part) => part !== '')) {
-      const at = word.indexOf('=')
-      if (at > 0) settings.set(word.slice(0, at), word.slice(at + 1))
-      else words.push(word)
-    }
+    const { words, settings } = wordsOf(line)
     const [name = '', ...rest] = words
     const command = this.commands[name]
     if (command === undefined) throw new Error(`no command ${name}`)

@@ -1,41 +1,24 @@
-// The command language of the golden scenarios: text in, what the nodes did out. A file holds prose, lines with `> ` are
-// commands, and the indented lines behind one are what it printed; `runFile` gives the file back as it should be.
+// The command language of the golden scenarios: text in, what the nodes did out.
 import type { RaftLimits } from '#src/raft/raft-limits.js'
 import type { Configuration, NodeId } from '#src/raft/raft-types.js'
+import {
+  type Command,
+  type FileRun,
+  type RunningScenario,
+  runScenarioFile,
+  type Settings,
+  wordsOf,
+} from '../golden/scenario-file.js'
 import { ModelCluster, NOBODY } from './model-cluster.js'
 import { type CoreClass, copyOf, entryAt, lastIndexOf, type ModelNode, type TestMessage } from './model-node.js'
 import { describeConfiguration, describeEffect, describeMessage } from './scenario-text.js'
 
-export interface FileRun {
-  /** The file with what was printed. */
-  readonly text: string
-  readonly titles: readonly string[]
-}
-
-/** Runs every scenario of a file; each begins with `== title`. */
+/** Runs every scenario of a file. */
 export function runFile(text: string, coreClass?: CoreClass): FileRun {
-  const titles: string[] = []
-  const output: string[] = []
-  let scenario = new Scenario(coreClass)
-  for (const line of text.split('\n')) {
-    if (line.startsWith('  ')) continue
-    output.push(line)
-    if (line.startsWith('== ')) {
-      titles.push(line.slice(3))
-      scenario = new Scenario(coreClass)
-    } else if (line.startsWith('> ')) {
-      output.push(...scenario.run(line.slice(2)).map((printed) => `  ${printed}`))
-    }
-  }
-  return { text: output.join('\n'), titles }
+  return runScenarioFile(text, () => new Scenario(coreClass))
 }
 
-/** `voters=1,2` and the like. */
-type Settings = ReadonlyMap<string, string>
-
-type Command = (words: readonly string[], settings: Settings) => void
-
-class Scenario {
+class Scenario implements RunningScenario {
   private cluster: ModelCluster | null = null
   private isStarted = false
   private printed: string[] = []
@@ -51,16 +34,9 @@ class Scenario {
 
   /** @returns what was printed; a broken rule of the core or of safety is printed, too. */
   run(line: string): string[] {
-    const [first = '', ...others] = line.split(' ').filter((word) => word !== '')
-    const isQuiet = first === 'quietly'
-    const [name = '', ...rest] = isQuiet ? others : [first, ...others]
-    const settings = new Map<string, string>()
-    const words: string[] = []
-    for (const word of rest) {
-      const at = word.indexOf('=')
-      if (at > 0) settings.set(word.slice(0, at), word.slice(at + 1))
-      else words.push(word)
-    }
+    const { words: all, settings } = wordsOf(line)
+    const isQuiet = all[0] === 'quietly'
+    const [name = '', ...words] = isQuiet ? all.slice(1) : all
     this.printed = []
     const command = this.commands[name]
     if (command === undefined) throw new Error(`no command ${name}`)

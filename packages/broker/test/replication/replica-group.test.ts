@@ -1,6 +1,6 @@
 // Replicas of one group, put together from the real core and in-memory logs: what is committed is the same everywhere, and
 // a follower that cannot take what it is sent is no worse than one that was away.
-import { crc32, LOG_PART_BYTES, readBatchHeader, readLogPart } from '@millrace/protocol'
+import { crc32, readBatchHeader } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
 import type { HardState } from '#src/raft/raft-types.js'
 import { CatchUpPace } from '#src/replication/catch-up-pace.js'
@@ -11,6 +11,7 @@ import { type LogKey, StorageError } from '#src/storage/log-store.js'
 import { heapMemory, TestClock } from '../partition/fixture.js'
 import { blockOf, type MemoryLog, MemoryLogStore, newMemoryDisk } from '../partition/memory-log.js'
 import { batchOf } from '../server/batches.js'
+import { entriesOf } from './changing-group.js'
 
 const KEY = { topicId: 1, partition: 0, lane: 0 }
 const TICK_MS = 50
@@ -124,20 +125,6 @@ async function startGroup(
       }
     },
   }
-}
-
-function entriesOf(bytes: Uint8Array): LoggedEntry[] {
-  const block = blockOf(bytes)
-  const entries: LoggedEntry[] = []
-  for (let at = 0; at < bytes.length; ) {
-    const part = readLogPart(block.view, at)
-    const clientAt = at + LOG_PART_BYTES
-    const byteLength = LOG_PART_BYTES + part.clientLength
-    const header = readBatchHeader(block.view, clientAt)
-    entries.push({ term: part.term, configuration: null, byteLength, block, at, clientAt, part, header })
-    at += byteLength
-  }
-  return entries
 }
 
 function append({ group, log }: Replica, sequence: number): void {

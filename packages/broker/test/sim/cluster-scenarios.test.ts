@@ -1,12 +1,28 @@
 // Histories of a cluster with names: each is played by the product's own code on simulated machines, and then everything
 // that a run is asked at its end is asked: nothing lost, nothing twice, replicas that agree, nothing left over.
 import { describe, expect, it } from 'vitest'
+import type { BrokerNode } from '../../sim/broker-node.js'
+import type { SimulatedClient } from '../../sim/simulated-client.js'
 import { host, ORDERS, play, SHORT_ORDERS, type Stage } from './stage.js'
 
 const LIMIT = { timeout: 60_000 }
 /** Records of this size fill a small slot in no time. */
 const LARGE = { largestValueBytes: 8 * 1024, batchBytes: 16 * 1024, burst: 20 }
 const MANY = 300
+
+/** A leader that is cut off from its followers goes on writing: until its log has what nobody else has. */
+async function suffixOfItsOwn(
+  stage: Stage,
+  client: SimulatedClient,
+  leader: BrokerNode,
+): Promise<{ isDone: () => boolean }> {
+  const during = stage.produce(client, 40)
+  const committed = stage.replica(leader)!.core.commitIndex
+  await stage.run.until('the old leader has a suffix of its own', () => {
+    return (stage.replica(leader)?.log.flushedIndex ?? 0) > committed
+  })
+  return during
+}
 
 describe('a leader that is cut off', () => {
   it('with a client acknowledges nothing, and shows it nothing that is not committed', LIMIT, async () => {
@@ -40,11 +56,7 @@ describe('a leader that is cut off', () => {
       const { leader, followers } = await stage.untilLed()
       // It hears its client and is not heard by its followers.
       stage.separate([host(leader)], followers.map(host))
-      const during = stage.produce(client, 40)
-      const committed = stage.replica(leader)!.core.commitIndex
-      await stage.run.until('the old leader has a suffix of its own', () => {
-        return (stage.replica(leader)?.log.flushedIndex ?? 0) > committed
-      })
+      const during = await suffixOfItsOwn(stage, client, leader)
       await stage.untilLedByOther(leader)
       stage.heal()
       await stage.run.until('everything sent is settled', during.isDone)
@@ -60,11 +72,7 @@ describe('a leader that is cut off', () => {
       await stage.send(client, 20)
       const { leader, followers } = await stage.untilLed()
       stage.separate([host(leader)], followers.map(host))
-      const during = stage.produce(client, 40)
-      const committed = stage.replica(leader)!.core.commitIndex
-      await stage.run.until('the old leader has a suffix of its own', () => {
-        return (stage.replica(leader)?.log.flushedIndex ?? 0) > committed
-      })
+      const during = await suffixOfItsOwn(stage, client, leader)
       stage.cutPower(leader)
       await stage.untilLedByOther(leader)
       stage.heal()
