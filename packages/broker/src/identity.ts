@@ -1,12 +1,11 @@
 // Who a data directory belongs to, and how often a broker has started on it: one small file, replaced as a whole.
-import { crc32 } from '@millrace/protocol'
+import { corruptFile, encodeCheckedJson, parseCheckedJson } from './checked-json.js'
 import type { Random, Volume } from './environment.js'
 import type { JoinAnswer } from './joining/join-cluster.js'
 import { MEMBERS_FILE, readMembersFile, writeMembersFile } from './joining/members-file.js'
 import { StartError } from './start-error.js'
 
 export const IDENTITY_FILE = 'identity.json'
-const FORMAT = 1
 
 export interface Identity {
   /** 32 hexadecimal digits each. */
@@ -119,45 +118,15 @@ function randomId(random: Random): string {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('')
 }
 
-interface IdentityFile extends Identity {
-  readonly format: number
-  readonly checksum: string
-}
-
-/** JSON that a person can read; the checksum is over the line without it. */
-export function encodeIdentity(identity: Identity): Uint8Array {
-  const { clusterId, nodeId, diskId, starts } = identity
-  const content = { format: FORMAT, clusterId, nodeId, diskId, starts }
-  const file: IdentityFile = { ...content, checksum: checksumOf(content) }
-  return encoder.encode(`${JSON.stringify(file)}\n`)
+export function encodeIdentity({ clusterId, nodeId, diskId, starts }: Identity): Uint8Array {
+  return encodeCheckedJson({ clusterId, nodeId, diskId, starts })
 }
 
 /** @throws StartError DATA_CORRUPT, DATA_OF_NEWER_VERSION. */
 export function parseIdentity(bytes: Uint8Array, directory: string): Identity {
-  const corrupt = (what: string, cause?: unknown): never => {
-    throw new StartError(
-      'DATA_CORRUPT',
-      `${IDENTITY_FILE} in ${directory} ${what}: put the original back from a copy; the data beside it is untouched`,
-      { cause },
-    )
-  }
-  let file: Partial<IdentityFile> = {}
-  try {
-    const parsed: unknown = JSON.parse(decoder.decode(bytes))
-    if (typeof parsed === 'object' && parsed !== null) file = parsed
-  } catch (cause) {
-    corrupt('is not JSON', cause)
-  }
-  const { format, clusterId, nodeId, diskId, starts, checksum } = file
-  if (typeof format === 'number' && format > FORMAT) {
-    throw new StartError(
-      'DATA_OF_NEWER_VERSION',
-      `${directory} was written by a newer version of Millrace (format ${format}): upgrade this broker`,
-    )
-  }
-  if (checksum !== checksumOf({ format, clusterId, nodeId, diskId, starts })) corrupt('was changed or damaged')
-  if (format !== FORMAT || !isId(clusterId) || !isId(diskId) || !isCount(nodeId) || !isCount(starts)) {
-    return corrupt('does not make sense')
+  const { clusterId, nodeId, diskId, starts } = parseCheckedJson(bytes, IDENTITY_FILE, directory)
+  if (!isId(clusterId) || !isId(diskId) || !isCount(nodeId) || !isCount(starts)) {
+    throw corruptFile(IDENTITY_FILE, directory, 'does not make sense')
   }
   return { clusterId, diskId, nodeId, starts }
 }
@@ -165,12 +134,3 @@ export function parseIdentity(bytes: Uint8Array, directory: string): Identity {
 const isId = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{32}$/.test(value)
 const isCount = (value: unknown): value is number =>
   typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 0xffffffff
-
-function checksumOf(content: object): string {
-  return crc32(encoder.encode(JSON.stringify(content)), 0)
-    .toString(16)
-    .padStart(8, '0')
-}
-
-const encoder = new TextEncoder()
-const decoder = new TextDecoder()

@@ -3,20 +3,15 @@ import type { Environment } from '../environment.js'
 import type { ExpectedIdentity } from '../identity.js'
 import { DEFAULT_PORT } from '../limits.js'
 import { isLoopback } from '../loopback.js'
-import { clusterIdOf, type Member } from '../members.js'
+import { clusterIdOf, type MemberSettings } from '../members.js'
 import { StartError } from '../start-error.js'
 import type { Address } from './addresses.js'
 import { joinCluster } from './join-cluster.js'
 
 /** As much of a configuration as this takes. */
-export interface IdentitySettings {
+export interface IdentitySettings extends MemberSettings {
   readonly host: string
-  readonly port?: number
-  readonly advertisedHost?: string
-  readonly advertisedPort?: number
-  readonly nodeId?: number
   readonly clusterId?: string
-  readonly members?: readonly Member[]
   readonly join?: readonly Address[]
   readonly rack?: string
   readonly bootstrap?: boolean

@@ -39,26 +39,35 @@ export async function joinCluster(
   while (true) {
     const reasons: string[] = []
     for (const address of addresses) {
-      try {
-        return decodeAnswer(
-          await callAdmin(environment, {
-            ...address,
-            operation: 'joinCluster',
-            fields: { ...request },
-            timeoutMs: JOIN_ATTEMPT_MS,
-            ...(clusterId && { clusterId }),
-          }),
-        )
-      } catch (error) {
-        if (error instanceof ProtocolError && !error.retriable)
-          throw notJoined([`${showAddress(address)}: ${error.message}`])
-        if (!(error instanceof ProtocolError || error instanceof NetworkError)) throw error
-        reasons.push(`${showAddress(address)}: ${error.message}`)
-      }
+      const answer = await askOnce(environment, address, request, clusterId)
+      if (typeof answer !== 'string') return answer
+      reasons.push(answer)
     }
     if (clock.monotonicMs() >= deadline) throw notJoined(reasons)
     log.info({ reasons }, 'no broker lets this one join yet')
     await new Promise<void>((resolve) => clock.timer(JOIN_RETRY_MS, resolve))
+  }
+}
+
+/**
+ * @returns why it did not work this time, where it may work later or elsewhere.
+ * @throws StartError NOT_JOINED where it never will.
+ */
+async function askOnce(
+  environment: Environment,
+  address: Address,
+  request: JoinRequest,
+  clusterId: string | undefined,
+): Promise<JoinAnswer | string> {
+  const fields = { ...request }
+  const call = { ...address, operation: 'joinCluster', fields, timeoutMs: JOIN_ATTEMPT_MS } as const
+  try {
+    return decodeAnswer(await callAdmin(environment, { ...call, ...(clusterId && { clusterId }) }))
+  } catch (error) {
+    if (!(error instanceof ProtocolError || error instanceof NetworkError)) throw error
+    const reason = `${showAddress(address)}: ${error.message}`
+    if (error instanceof ProtocolError && !error.retriable) throw notJoined([reason])
+    return reason
   }
 }
 

@@ -1,11 +1,9 @@
 // What a broker remembers of its cluster beside its data, so that a restart finds the others: one small file, replaced whole.
-import { crc32 } from '@millrace/protocol'
+import { corruptFile, encodeCheckedJson, parseCheckedJson } from '../checked-json.js'
 import type { Volume } from '../environment.js'
 import type { Member } from '../members.js'
-import { StartError } from '../start-error.js'
 
 export const MEMBERS_FILE = 'members.json'
-const FORMAT = 1
 
 export interface RememberedMembers {
   /**
@@ -30,44 +28,17 @@ export async function readMembersFile(
 ): Promise<RememberedMembers | null> {
   const bytes = await volume.readSmall(MEMBERS_FILE)
   if (bytes === null) return null
-  const fields = parse(bytes, volume.directory)
-  const { joiningDisk, founders, members, removed } = fields
-  if (joiningDisk !== null && typeof joiningDisk !== 'string') throw corrupt(volume.directory, 'does not make sense')
-  if (!isIds(founders) || !isIds(removed) || !Array.isArray(members) || !members.every(isMember)) {
-    throw corrupt(volume.directory, 'does not make sense')
+  const { joiningDisk, founders, members, removed } = parseCheckedJson(bytes, MEMBERS_FILE, volume.directory)
+  const isDisk = joiningDisk === null || typeof joiningDisk === 'string'
+  if (!isDisk || !isIds(founders) || !isIds(removed) || !Array.isArray(members) || !members.every(isMember)) {
+    throw corruptFile(MEMBERS_FILE, volume.directory, 'does not make sense')
   }
   return { joiningDisk, founders, members, removed }
 }
 
 /** @throws DiskError */
 export async function writeMembersFile(volume: Pick<Volume, 'writeSmall'>, content: RememberedMembers): Promise<void> {
-  const checked = { format: FORMAT, ...content }
-  const file = { ...checked, checksum: checksumOf(checked) }
-  await volume.writeSmall(MEMBERS_FILE, encoder.encode(`${JSON.stringify(file)}\n`))
-}
-
-function parse(bytes: Uint8Array, directory: string): Readonly<Record<string, unknown>> {
-  let file: unknown
-  try {
-    file = JSON.parse(decoder.decode(bytes))
-  } catch (cause) {
-    throw corrupt(directory, 'is not JSON', cause)
-  }
-  if (typeof file !== 'object' || file === null) throw corrupt(directory, 'does not make sense')
-  const { checksum, ...content } = file as Record<string, unknown>
-  if (typeof content.format === 'number' && content.format > FORMAT) {
-    throw new StartError(
-      'DATA_OF_NEWER_VERSION',
-      `${directory} was written by a newer version of Millrace (format ${content.format}): upgrade this broker`,
-    )
-  }
-  if (checksum !== checksumOf(content)) throw corrupt(directory, 'was changed or damaged')
-  return content
-}
-
-function corrupt(directory: string, what: string, cause?: unknown): StartError {
-  const advice = 'put the original back from a copy; the data beside it is untouched'
-  return new StartError('DATA_CORRUPT', `${MEMBERS_FILE} in ${directory} ${what}: ${advice}`, { cause })
+  await volume.writeSmall(MEMBERS_FILE, encodeCheckedJson(content))
 }
 
 const isId = (value: unknown): value is number => typeof value === 'number' && Number.isSafeInteger(value) && value > 0
@@ -81,12 +52,3 @@ const isMember = (value: unknown): value is Member =>
   typeof value.host === 'string' &&
   'port' in value &&
   isId(value.port)
-
-function checksumOf(content: object): string {
-  return crc32(encoder.encode(JSON.stringify(content)), 0)
-    .toString(16)
-    .padStart(8, '0')
-}
-
-const encoder = new TextEncoder()
-const decoder = new TextDecoder()
