@@ -1,5 +1,5 @@
 // Everything of a broker between its logs and its listener: groups and their peers, metadata, topics, the cluster map.
-import type { NodeInfo, RouteChange } from '@millrace/protocol'
+import type { RouteChange } from '@millrace/protocol'
 import type { ClusterMembers } from './cluster/cluster-members.js'
 import { ClusterView } from './cluster/cluster-view.js'
 import { LeaderTable } from './cluster/leader-table.js'
@@ -12,11 +12,13 @@ import type { NodePeers } from './cluster/no-peers.js'
 import { isAt } from './cluster/node-operations.js'
 import { localOperations } from './cluster/operations.js'
 import { PartitionMembership } from './cluster/partition-membership.js'
+import { RegistryFollower } from './cluster/registry-follower.js'
 import { Topics } from './cluster/topics.js'
 import type { Environment, LogFields, Timer, Volume } from './environment.js'
 import type { Identity } from './identity.js'
-import { LEAVE_GRACE_MS, REGISTER_RETRY_MS, ROUTE_BATCH_MS, TRANSFER_POLL_MS } from './limits.js'
+import { REGISTER_RETRY_MS, ROUTE_BATCH_MS, TRANSFER_POLL_MS } from './limits.js'
 import type { Metrics } from './metrics.js'
+import { isOnly } from './raft/configuration.js'
 import { Groups } from './replication/groups.js'
 import { RepairList } from './replication/repair-list.js'
 import { isBug } from './server/failures.js'
@@ -76,11 +78,7 @@ export class Node {
   #own: NodePlace | null = null
   readonly #metadataMembership: MetadataMembership
   #registering = false
-  /** Nodes that peers are connected with, and those among them that were removed a moment ago. */
-  #peered: readonly NodeInfo[] = []
-  readonly #leaving = new Map<number, NodeInfo>()
-  #registrySeen = -1
-  #wasRemoved = false
+  readonly #registry: RegistryFollower
 
   private constructor(
     options: NodeOptions,
@@ -130,6 +128,7 @@ export class Node {
       log: environment.log,
       nodeId,
     })
+    this.#registry = new RegistryFollower({ environment, nodeId, members, map, peers, onMembers: options.onMembers })
     this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })
     const membershipReport = (error: unknown): void => report(error, { during: 'changes of membership' })
     const parties = { metadata, metadataLeader, peers, leaders, shard, topics: this.topics }
@@ -167,7 +166,7 @@ export class Node {
       report: (error) => report(error, { during: 'replication' }),
     })
     // A log that nobody else has must not begin anew because it cannot be found.
-    if (isSole(founders, nodeId) && identity.starts > 1) refuseToReplace(store, METADATA_KEY)
+    if (isOnly(founders, nodeId) && identity.starts > 1) refuseToReplace(store, METADATA_KEY)
     const metadata = await MetadataLog.open(store, {
       memory,
       clock,
@@ -176,7 +175,7 @@ export class Node {
     })
     const map = new MapPublisher(clusterId, metadata.version, metadata.isSole)
     node = new Node(options, { groups, peers, leaders, map, forgetLog: (key) => found.delete(keyText(key)) }, metadata)
-    node.#membersChanged()
+    node.#registry.tell()
     return node
   }
 
@@ -192,7 +191,7 @@ export class Node {
     const ready = new Promise<void>((resolve, reject) => {
       this.#whenReady.push(resolve)
       this.metadata.onChanged = () => {
-        this.#followRegistry()
+        this.#registry.follow(this.metadata.state)
         this.#bootstrap()
         this.#metadataMembership.look()
         this.#openWhenKnown().catch((error: unknown) => {
@@ -213,9 +212,9 @@ export class Node {
 
   /** This broker listens, and is reached by others there. */
   reachedAt({ host, port }: { readonly host: string; readonly port: number }): void {
-    const { members, identity, rack, environment } = this.#options
+    const { identity, rack, environment } = this.#options
     this.#own = { host, port, rack, shards: environment.cores.count }
-    if (members.putSelf({ nodeId: identity.nodeId, host, port })) this.#membersChanged()
+    this.#registry.reachedAt({ nodeId: identity.nodeId, host, port })
     if (this.#opened) this.#register()
   }
 
@@ -263,6 +262,7 @@ export class Node {
     this.#stopped = true
     this.#pushing?.cancel()
     this.#retry?.cancel()
+    this.#registry.stop()
     this.#metadataMembership.stop()
     this.#membership.stop()
     this.groups.stop()
@@ -323,46 +323,6 @@ export class Node {
     )
   }
 
-  // -------------------------------------------------------------- who belongs to the cluster
-
-  #followRegistry(): void {
-    const { state } = this.metadata
-    if (state.registryVersion === this.#registrySeen) return
-    this.#registrySeen = state.registryVersion
-    if (this.#options.members.update(state.nodes())) this.#membersChanged()
-  }
-
-  /** Whoever is removed hears of it, and of the answer to who asked for that there, before its connections are cut. */
-  #letLeave(nodeId: number): void {
-    const known = this.#peered.find((node) => node.nodeId === nodeId)
-    if (known === undefined || this.#leaving.has(nodeId)) return
-    this.#leaving.set(nodeId, known)
-    this.#options.environment.clock.timer(LEAVE_GRACE_MS, () => {
-      this.#leaving.delete(nodeId)
-      this.#peered = this.#peered.filter((node) => node.nodeId !== nodeId)
-      this.#tellPeers()
-    })
-  }
-
-  #tellPeers(): void {
-    const { members } = this.#options
-    this.#peered = [...members.list(), ...this.#leaving.values()]
-    const removed = members.removed.filter((nodeId) => !this.#leaving.has(nodeId))
-    if (!this.#stopped) this.peers.setMembers(this.#peered, removed)
-  }
-
-  #membersChanged(): void {
-    const { members, environment, identity, onMembers } = this.#options
-    this.map.putNodes(members.list())
-    for (const nodeId of members.removed) this.#letLeave(nodeId)
-    this.#tellPeers()
-    if (members.removed.includes(identity.nodeId) && !this.#wasRemoved) {
-      this.#wasRemoved = true
-      environment.log.error({}, 'this broker was removed from the cluster for good: stop it')
-    }
-    onMembers()
-  }
-
   // -------------------------------------------------------------- who leads
 
   ownLeaderships(): readonly RouteChange[] {
@@ -390,5 +350,3 @@ export class Node {
     if (own.length > 0) this.peers.announce(own)
   }
 }
-
-const isSole = (founders: readonly number[], nodeId: number): boolean => founders.length === 1 && founders[0] === nodeId

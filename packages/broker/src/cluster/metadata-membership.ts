@@ -2,7 +2,7 @@
 // that about by itself, as nodes come, are drained and go.
 import type { Clock, Logger, Timer } from '../environment.js'
 import { METADATA_MEMBERS_MS } from '../limits.js'
-import { isJoint } from '../raft/configuration.js'
+import { isJoint, isOnly } from '../raft/configuration.js'
 import type { Membership } from '../raft/membership.js'
 import type { Configuration } from '../raft/raft-types.js'
 import { StorageError } from '../storage/log-store.js'
@@ -33,8 +33,7 @@ export function voterCount(activeNodes: number): number {
  * knows enough others for three voters could have lost the very change by which they came: it is not to decide alone.
  */
 export function believedFounders(founders: readonly number[], nodeId: number, others: number): readonly number[] {
-  const beganAlone = founders.length === 1 && founders[0] === nodeId
-  return beganAlone && voterCount(1 + others) > 1 ? [] : founders
+  return isOnly(founders, nodeId) && voterCount(1 + others) > 1 ? [] : founders
 }
 
 /** @returns the next change to propose; 'wait' while one is needed that cannot be made yet; null when all is as it should be. */

@@ -22,7 +22,12 @@ export function votersOf(configuration: Configuration): NodeId[] {
 
 /** Whether this node decides everything alone. */
 export function isSoleVoter(configuration: Configuration, nodeId: NodeId): boolean {
-  return configuration.voters.length === 1 && configuration.voters[0] === nodeId && !isJoint(configuration)
+  return isOnly(configuration.voters, nodeId) && !isJoint(configuration)
+}
+
+/** Whether a list of nodes is this node alone. */
+export function isOnly(nodes: readonly NodeId[], nodeId: NodeId): boolean {
+  return nodes.length === 1 && nodes[0] === nodeId
 }
 
 /** Whether a majority of each set holds to `holds`. A set of nobody never does. */

@@ -1,5 +1,5 @@
 // What followers get is read from the log of the leader: at once from memory, or when the disk has brought it.
-import type { Clock } from '../environment.js'
+import type { Clock, Timer } from '../environment.js'
 import type { RaftCore } from '../raft/raft-core.js'
 import type { Effect, Entry, NodeId } from '../raft/raft-types.js'
 import { type LogKey, type LogRead, type PartitionLog, StorageError } from '../storage/log-store.js'
@@ -24,6 +24,8 @@ interface FollowerReadEvents {
 export class FollowerReads {
   /** Bytes of the log when each learner was sent something last. */
   readonly #bytesThen = new Map<NodeId, number>()
+  /** Reads that wait for their pace. */
+  readonly #waiting = new Set<Timer>()
 
   constructor(
     private readonly group: { readonly core: RaftCore<Entry> },
@@ -34,8 +36,21 @@ export class FollowerReads {
   /** A learner is brought to where the others are at a measured pace; what the log grows by meanwhile comes on top. */
   begin(effect: Effect<Entry> & { kind: 'read' }): void {
     const waitMs = this.#isLearner(effect.to) ? this.options.catchUp.waitMs() : 0
-    if (waitMs === 0) this.#read(effect)
-    else this.options.clock.timer(waitMs, () => this.#read(effect))
+    if (waitMs === 0) {
+      this.#read(effect)
+      return
+    }
+    const timer = this.options.clock.timer(waitMs, () => {
+      this.#waiting.delete(timer)
+      this.#read(effect)
+    })
+    this.#waiting.add(timer)
+  }
+
+  /** Reads that wait are not made any more. */
+  stop(): void {
+    for (const timer of this.#waiting) timer.cancel()
+    this.#waiting.clear()
   }
 
   #isLearner(nodeId: NodeId): boolean {

@@ -2,7 +2,7 @@
 import type { SetBeat, SetBeatReply } from '@millrace/protocol'
 import type { Environment, Timer } from '../environment.js'
 import { CATCH_UP_BYTES_PER_SECOND } from '../limits.js'
-import { isSoleVoter } from '../raft/configuration.js'
+import { isOnly, isSoleVoter } from '../raft/configuration.js'
 import { RAFT_LIMITS } from '../raft/raft-limits.js'
 import type { Entry, InstallRequest, NodeId, RaftMessage } from '../raft/raft-types.js'
 import type { DiskPulse, LogKey, PartitionLog } from '../storage/log-store.js'
@@ -44,7 +44,7 @@ export interface GroupRequest {
  * came, so that it is believed only where the group is known to be as it began.
  */
 export function isSoleReplica({ log, configurations, founders }: SoleQuestion, nodeId: NodeId): boolean {
-  const isFounder = founders.length === 1 && founders[0] === nodeId
+  const isFounder = isOnly(founders, nodeId)
   if (log.lostAcknowledged) return isFounder
   return configurations.last === null ? isFounder : isSoleVoter(configurations.last, nodeId)
 }

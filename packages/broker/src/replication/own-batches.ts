@@ -1,6 +1,6 @@
 // The batches that Raft itself has its leader write: where a term begins, and where a change of the group ends.
 import { assert, LOG_PART_BYTES, readBatchHeader } from '@millrace/protocol'
-import type { Clock, Memory } from '../environment.js'
+import type { Clock, Memory, Timer } from '../environment.js'
 import { RAFT_RETRY_MS } from '../limits.js'
 import type { RaftCore } from '../raft/raft-core.js'
 import type { Configuration, Entry, NodeId } from '../raft/raft-types.js'
@@ -28,6 +28,8 @@ interface OwnBatchEvents {
 
 /** Each method says false while there is no room for its batch: it is then called again. */
 export class OwnBatches {
+  #retry: Timer | null = null
+
   constructor(
     private readonly group: { readonly core: RaftCore<Entry> },
     private readonly options: OwnBatchOptions,
@@ -44,6 +46,10 @@ export class OwnBatches {
     if (!configurations.isKnown) return this.configure(this.group.core.configuration)
     const wallMs = clock.wallMs()
     return this.#append(sealTermBegin(nodeId, key, log.filled.index + 1, wallMs), wallMs, null)
+  }
+
+  stop(): void {
+    this.#retry?.cancel()
   }
 
   /** Ends a joint configuration (dissertation, 4.3). */
@@ -64,7 +70,10 @@ export class OwnBatches {
     if (!log.hasRoom(LOG_PART_BYTES + batch.length, true)) return false
     const block = memory.allocate(batch.length)
     if (block === null) {
-      clock.timer(RAFT_RETRY_MS, () => this.events.retry())
+      this.#retry ??= clock.timer(RAFT_RETRY_MS, () => {
+        this.#retry = null
+        this.events.retry()
+      })
       return false
     }
     try {

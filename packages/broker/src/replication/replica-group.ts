@@ -75,10 +75,7 @@ export class ReplicaGroup {
       appended: () => this.#schedule(),
       retry: () => this.#tasks.pump(),
     })
-    this.#reads = new FollowerReads(this, options, {
-      isStopped: () => this.#stopped,
-      done: () => this.#run(),
-    })
+    this.#reads = new FollowerReads(this, options, { isStopped: () => this.#stopped, done: () => this.#run() })
     this.#gate = new EntryGate(options)
     this.membership = new GroupMembership(this, options.nodeId, this.#ownBatches)
     this.rest = new GroupRest(this, options, { isAside: () => this.#isAside, run: () => this.#run() })
@@ -222,6 +219,8 @@ export class ReplicaGroup {
     this.#holder.stop()
     this.rest.forget()
     this.#tasks.stop()
+    this.#reads.stop()
+    this.#ownBatches.stop()
     this.#barriers.refuseAll()
     this.#options.owner.changed()
   }

@@ -27,6 +27,10 @@ export class TestClock implements Clock {
   wallMs(): number {
     return this.wall
   }
+  /** Timers that have neither fired nor been cancelled. */
+  get waiting(): number {
+    return this.#timers.length
+  }
   timer(delayMs: number, callback: () => void): Timer {
     const timer = { at: this.nowMs + delayMs, callback }
     this.#timers.push(timer)
