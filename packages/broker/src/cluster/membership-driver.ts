@@ -6,7 +6,7 @@ import {
   MEMBERSHIP_STEP_MS,
   PREFERRED_LEADER_AFTER_MS,
   TRANSFER_LAG_BATCHES,
-  TRANSFERS_PER_SECOND,
+  TRANSFERS_PER_STEP,
 } from '../limits.js'
 import type { NodeId } from '../raft/raft-types.js'
 import { isAtTarget, nextChange } from '../replication/next-change.js'
@@ -42,7 +42,7 @@ export class MembershipDriver {
   readonly #moving = new Set<LedPartition>()
   /** Since when, on the monotonic clock, another node could lead what this one leads. */
   readonly #heirSince = new Map<LedPartition, { readonly heir: NodeId; readonly sinceMs: number }>()
-  #transfers = 0
+  #transfersLeft = 0
   #timer: Timer | null = null
 
   constructor(options: MembershipDriverOptions) {
@@ -62,8 +62,7 @@ export class MembershipDriver {
   }
 
   #step(): void {
-    const perStep = (TRANSFERS_PER_SECOND * MEMBERSHIP_STEP_MS) / 1_000
-    this.#transfers = Math.min(perStep, this.#transfers + perStep)
+    this.#transfersLeft = TRANSFERS_PER_STEP
     if (this.#round.length === 0) this.#beginRound()
     const due = new Set([...this.#moving, ...this.#round.splice(-MEMBERSHIP_PARTITIONS_PER_STEP)])
     for (const partition of due) {
@@ -117,8 +116,8 @@ export class MembershipDriver {
     const sinceMs = known?.heir === heir ? known.sinceMs : now
     this.#heirSince.set(partition, { heir, sinceMs })
     const isDue = stateOf(nodeId) === 'draining' || now - sinceMs >= PREFERRED_LEADER_AFTER_MS
-    if (!isDue || this.#transfers < 1) return
-    this.#transfers--
+    if (!isDue || this.#transfersLeft === 0) return
+    this.#transfersLeft--
     this.#heirSince.delete(partition)
     partition.group.transferTo(heir)
   }

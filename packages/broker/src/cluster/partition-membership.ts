@@ -1,5 +1,6 @@
 // Who belongs to the groups of partitions, put together: what this node does for those it leads, and for those it leaves.
 import type { Clock } from '../environment.js'
+import { count, flag } from '../fields.js'
 import { ASK_NODE_TIMEOUT_MS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
 import { isBug } from '../server/failures.js'
@@ -68,19 +69,16 @@ async function askWhetherOut(
   { topicId, partition }: LogKey,
   nodeId: number,
 ): Promise<MembershipAnswer> {
-  const answer = (await leader.askNode(
-    to,
-    'doesWithout',
-    { topicId, partition, nodeId },
-    ASK_NODE_TIMEOUT_MS,
-  )) as Fields
-  return { doesWithout: answer.doesWithout === true, term: Number(answer.term) }
+  const request = { topicId, partition, nodeId }
+  const answer = (await leader.askNode(to, 'doesWithout', request, ASK_NODE_TIMEOUT_MS)) as Fields
+  return { doesWithout: flag(answer, 'doesWithout'), term: count(answer, 'term') }
 }
 
 /** Whether the group of a partition, if this node leads it, does without another node. */
-export function doesWithout(shard: Shard, { topicId, partition, nodeId }: Fields): MembershipAnswer {
-  const found = shard.partitionsOf(Number(topicId)).find(({ key }) => key.partition === partition)
-  const isOut = found?.group.membership.doesWithout(Number(nodeId)) ?? false
+export function doesWithout(shard: Shard, fields: Fields): MembershipAnswer {
+  const partition = count(fields, 'partition')
+  const found = shard.partitionsOf(count(fields, 'topicId')).find(({ key }) => key.partition === partition)
+  const isOut = found?.group.membership.doesWithout(count(fields, 'nodeId')) ?? false
   return { doesWithout: isOut, term: found?.group.term ?? 0 }
 }
 

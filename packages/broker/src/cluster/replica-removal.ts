@@ -60,12 +60,12 @@ export class ReplicaRemoval {
   }
 
   async #step(): Promise<void> {
-    const away = [...this.#options.partitions()].filter((replica) => this.#isToGo(replica))
-    for (const known of [...this.#outSince.keys()]) if (!away.includes(known)) this.#outSince.delete(known)
+    const away = new Set([...this.#options.partitions()].filter((replica) => this.#isToGo(replica)))
+    for (const known of [...this.#outSince.keys()]) if (!away.has(known)) this.#outSince.delete(known)
     // Those that have waited longest are asked about first, and others after them.
     const due = [
-      ...away.filter((replica) => this.#outSince.has(replica)),
-      ...away.filter((r) => !this.#outSince.has(r)),
+      ...[...away].filter((replica) => this.#outSince.has(replica)),
+      ...[...away].filter((replica) => !this.#outSince.has(replica)),
     ]
     await Promise.all(due.slice(0, REMOVALS_AT_ONCE).map((replica) => this.#look(replica)))
   }
