@@ -56,6 +56,9 @@ export const DEFAULT_REPLICAS = 3
 export const ROUTE_BATCH_MS = 5
 /** How long a broker waits for what another one tells of itself. */
 export const ASK_NODE_TIMEOUT_MS = 2_000
+/** Moves that one answer of a broker tells of, and partitions without a leader that one question is about. */
+export const MOVES_PER_ANSWER = 500
+export const PARTITIONS_PER_QUESTION = 500
 /** A replica that lacks what was committed so long ago is behind; one that lacks only what came since keeps up. */
 export const REPLICA_GRACE_MS = 500
 /** A member that was not heard of for so long counts as away in what is shown. */

@@ -117,6 +117,7 @@ export class Node {
         shard,
         clock: environment.clock,
         map,
+        leaders,
       }),
     })
     const { metadataLeader, peers } = this

@@ -195,6 +195,11 @@ export class Shard {
     return this.#topics.get(topicId)?.[partition]?.route ?? this.options.leaders.route(topicId, partition)
   }
 
+  /** Undefined where this node has none. */
+  replica(topicId: number, partition: number): Partition | undefined {
+    return this.#topics.get(topicId)?.[partition]
+  }
+
   /** The replicas of a topic that are here. */
   partitionsOf(topicId: number): readonly Partition[] {
     return (this.#topics.get(topicId) ?? []).filter((partition) => partition !== undefined)

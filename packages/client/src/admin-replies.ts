@@ -131,6 +131,7 @@ export const readMoves = (reply: AdminFields): readonly PartitionMove[] =>
       topic: text(move, 'name'),
       partition: number(move, 'partition'),
       target: nodes(move, 'target'),
+      hasLeader: flag(move, 'hasLeader'),
       voters: nodes(move, 'voters'),
       learners: nodes(move, 'learners'),
       replicas: list(move, 'replicas', (replica) => readReplica(map(replica))),

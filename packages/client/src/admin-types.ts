@@ -138,12 +138,14 @@ export interface MemberDescription {
   readonly votes: boolean
 }
 
-/** A partition on its way to other brokers, as its leader sees it. */
+/** A partition on its way to other brokers, as its leader sees it; or one that has no leader. */
 export interface PartitionMove {
   readonly topic: string
   readonly partition: number
   /** Who is to have it, the one that should lead first. */
   readonly target: readonly number[]
+  /** False: no broker that answers leads it, and what follows is what its replicas know, which may be nothing. */
+  readonly hasLeader: boolean
   /** Who has it now … */
   readonly voters: readonly number[]
   /** … and who is getting it. */

@@ -222,16 +222,21 @@ export class Admin {
   /**
    * Has everything on a broker go elsewhere, and nothing new come to it; `members` and `moves` tell how far that is. With
    * `undo` it is like any other again, and what has gone stays where it is.
-   * @returns how many partitions were given other replicas. @throws MillraceError INVALID_CONFIG.
+   * @returns how many partitions were given other replicas, and how many wait: they never had a leader, and go when this is
+   * asked again once they have one. @throws MillraceError INVALID_CONFIG.
    */
-  async drainBroker(nodeId: number, { undo = false }: { readonly undo?: boolean } = {}): Promise<{ moves: number }> {
+  async drainBroker(
+    nodeId: number,
+    { undo = false }: { readonly undo?: boolean } = {},
+  ): Promise<{ readonly moves: number; readonly waiting: number }> {
     const { reply } = await this.#ask('drainBroker', { nodeId: nodeOf(nodeId), undo })
-    return { moves: number(reply, 'moves') }
+    return { moves: number(reply, 'moves'), waiting: number(reply, 'waiting') }
   }
 
   /**
    * Takes a broker that has nothing left out of the cluster, for good: it is refused by all others from then on.
-   * With `force` also when partitions have not left it yet, as for a broker that is dead.
+   * With `force` also when partitions have not left it yet, or have no leader that could tell, as for a broker that is dead:
+   * records that only it has are lost.
    * @throws MillraceError INVALID_CONFIG with the reason.
    */
   async removeBroker(nodeId: number, { force = false }: { readonly force?: boolean } = {}): Promise<void> {
@@ -253,7 +258,7 @@ export class Admin {
     return nodes(reply, 'to')
   }
 
-  /** Partitions that are on their way to other brokers. */
+  /** Partitions that are on their way to other brokers, and those that have no leader. */
   async moves(): Promise<readonly PartitionMove[]> {
     return readMoves((await this.#ask('moves', {})).reply)
   }

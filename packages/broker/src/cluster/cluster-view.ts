@@ -7,13 +7,14 @@ import { isBug } from '../server/failures.js'
 import type { Shard } from '../shard.js'
 import type { ClusterMembers } from './cluster-members.js'
 import type { LeaderTable } from './leader-table.js'
+import type { Testimony } from './leaderless.js'
 import type { TopicDefinition } from './metadata-command.js'
 import type { MetadataLeader } from './metadata-leader.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { NodePeers } from './no-peers.js'
 import { type NodeStatus, nodeStatus, type PartitionStatus, partitionStatus } from './operations.js'
-import { movesOf } from './partition-membership.js'
-import type { PartitionMove } from './partition-moves.js'
+import { ledPartitions, testify } from './partition-membership.js'
+import { type LedPartitions, PlacementSurvey } from './placement-survey.js'
 
 export interface ClusterViewOptions {
   readonly environment: Environment
@@ -75,12 +76,10 @@ export class ClusterView {
   /** Every node that ever was, with what is to be on it. */
   async members(): Promise<readonly Fields[]> {
     const { members, metadata, leaders } = this.#options
-    const [moves, ledBy] = [await this.moves(), leaders.ledBy()]
+    const [survey, ledBy] = [await this.survey(), leaders.ledBy()]
     const { voters, outgoing } = metadata.configuration
     const places = new Map(members.list().map((node) => [node.nodeId, node]))
     return metadata.state.nodes().map(({ nodeId, host, port, rack, shards, state }) => {
-      const isOn = ({ voters: now, learners, target }: PartitionMove): boolean =>
-        [...now, ...learners, ...target].includes(nodeId)
       const life = state === 'removed' ? { alive: false, heardMsAgo: null } : this.#lifeOf(nodeId)
       return {
         nodeId,
@@ -92,19 +91,28 @@ export class ClusterView {
         ...life,
         replicas: metadata.state.replicasOn(nodeId),
         partitionsLed: ledBy.get(nodeId) ?? 0,
-        moving: moves.filter(isOn).length,
+        moving: survey.movingAt(nodeId) + (state === 'draining' ? survey.stuckAt(nodeId) : 0),
         votes: voters.includes(nodeId) || outgoing.includes(nodeId),
       }
     })
   }
 
-  /** Partitions whose groups are not yet where the metadata wants them, as those who lead them know. */
-  async moves(): Promise<readonly PartitionMove[]> {
-    const { shard, metadata } = this.#options
+  /** Which partitions are not yet where the metadata wants them, as those who lead them know, and which have no leader. */
+  survey(): Promise<PlacementSurvey> {
+    const { shard, metadata, identity } = this.#options
     // A leader that has yet to hear of an assignment would say that nothing is on its way.
     const { version } = metadata
-    const others = await this.#askOthers<readonly PartitionMove[]>('partitionMoves', { version })
-    return [...movesOf(shard, metadata), ...others.flat()]
+    const { nodeId } = identity
+    return PlacementSurvey.take(() => metadata.state.topics(), {
+      ledPartitions: async (skip) => [
+        [nodeId, ledPartitions(shard, metadata, skip)],
+        ...(await this.#askEach<LedPartitions>('ledPartitions', { version, skip })),
+      ],
+      testimonies: async (partitions) => [
+        [nodeId, testify(shard, metadata, partitions)],
+        ...(await this.#askEach<readonly Testimony[]>('testify', { version, partitions })),
+      ],
+    })
   }
 
   /** Leaders, replicas and bounds of the partitions of a topic; nulls where the leader did not answer. */
@@ -135,10 +143,16 @@ export class ClusterView {
 
   /** The answers of all other members that give one in time. */
   async #askOthers<T>(operation: string, fields: Fields): Promise<T[]> {
+    return (await this.#askEach<T>(operation, fields)).map(([, answer]) => answer)
+  }
+
+  async #askEach<T>(operation: string, fields: Fields): Promise<(readonly [nodeId: number, answer: T])[]> {
     const { members, peers, metadataLeader } = this.#options
-    const asked = members.others
-      .filter(({ nodeId }) => peers.isConnected(nodeId))
-      .map(({ nodeId }) => metadataLeader.askNode(nodeId, operation, fields, ASK_NODE_TIMEOUT_MS) as Promise<T>)
+    const ask = async (nodeId: number): Promise<readonly [number, T]> => [
+      nodeId,
+      (await metadataLeader.askNode(nodeId, operation, fields, ASK_NODE_TIMEOUT_MS)) as T,
+    ]
+    const asked = members.others.filter(({ nodeId }) => peers.isConnected(nodeId)).map(({ nodeId }) => ask(nodeId))
     const answers = await Promise.allSettled(asked)
     return answers.flatMap((answer) => {
       if (answer.status === 'fulfilled') return [answer.value]

@@ -2,17 +2,18 @@
 // about the partitions that a node leads. Fields are MessagePack maps; unknown ones are refused, so that a typing error is seen.
 import { ProtocolError } from '@millrace/protocol'
 import type { Clock } from '../environment.js'
-import { count } from '../fields.js'
+import { count, list } from '../fields.js'
 import { ASK_NODE_TIMEOUT_MS, REPLICA_GRACE_MS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
 import type { Partition } from '../partition/partition.js'
 import type { ReplicaStatus } from '../replication/group-ports.js'
 import type { Shard } from '../shard.js'
+import type { LeaderTable } from './leader-table.js'
+import type { PartitionLists } from './leaderless.js'
 import type { MapPublisher } from './map-publisher.js'
 import type { LocalOperation } from './metadata-leader.js'
 import { joinCluster, type NodeOperationsContext, registerNode } from './node-operations.js'
-import { doesWithout, movesOf } from './partition-membership.js'
-import type { PartitionMove } from './partition-moves.js'
+import { doesWithout, ledPartitions, testify } from './partition-membership.js'
 import { alterTopic, drainBroker, movePartition, removeBroker } from './placement-operations.js'
 import type { Topics } from './topics.js'
 
@@ -25,6 +26,7 @@ export interface OperationsContext extends NodeOperationsContext {
   readonly shard: Shard
   readonly clock: Clock
   readonly map: MapPublisher
+  readonly leaders: LeaderTable
 }
 
 /** What a leader tells of one of its partitions. */
@@ -59,7 +61,14 @@ export function localOperations(context: OperationsContext): LocalOperation {
     partitionStatus: ({ topicId }) => partitionStatus(shard, Number(topicId)),
     nodeStatus: () => nodeStatus(shard, clock),
     doesWithout: (fields) => doesWithout(shard, fields),
-    partitionMoves: (fields) => movesSince(context, fields),
+    ledPartitions: async (fields) => {
+      await metadataReaches(context, fields)
+      return ledPartitions(shard, context.metadata, fields.skip === undefined ? 0 : count(fields, 'skip'))
+    },
+    testify: async (fields) => {
+      await metadataReaches(context, fields)
+      return testify(shard, context.metadata, list(fields, 'partitions', partitionList))
+    },
   }
   return async (operation, fields) => {
     const perform = Object.hasOwn(operations, operation) ? operations[operation] : undefined
@@ -68,14 +77,20 @@ export function localOperations(context: OperationsContext): LocalOperation {
   }
 }
 
-/** As of the metadata that the asker knows, or later. @throws ProtocolError DEADLINE_EXCEEDED when that does not come in time. */
-async function movesSince(context: OperationsContext, fields: Fields): Promise<readonly PartitionMove[]> {
-  const { shard, metadata, clock, map } = context
+/** The answer is as of the metadata that the asker knows, or later. @throws ProtocolError DEADLINE_EXCEEDED when that does not come in time. */
+async function metadataReaches({ clock, map }: OperationsContext, fields: Fields): Promise<void> {
   const version = fields.version === undefined ? 0 : count(fields, 'version')
   if (!(await map.reaches(version, clock, ASK_NODE_TIMEOUT_MS))) {
     throw new ProtocolError('DEADLINE_EXCEEDED', `version ${version} of the metadata has not come here`)
   }
-  return movesOf(shard, metadata)
+}
+
+function partitionList(value: unknown): PartitionLists[number] {
+  const [topicId, partitions] = Array.isArray(value) ? value : []
+  return [
+    count({ topicId }, 'topicId'),
+    list({ partitions }, 'partitions', (partition) => count({ partition }, 'partition')),
+  ]
 }
 
 async function createTopic(topics: Topics, fields: Fields): Promise<unknown> {

@@ -1,17 +1,21 @@
 // Who belongs to the groups of partitions, put together: what this node does for those it leads, and for those it leaves.
 import type { Clock } from '../environment.js'
 import { count, flag } from '../fields.js'
-import { ASK_NODE_TIMEOUT_MS } from '../limits.js'
+import { ASK_NODE_TIMEOUT_MS, MOVES_PER_ANSWER } from '../limits.js'
 import type { Fields } from '../message-pack.js'
+import type { Configuration } from '../raft/raft-types.js'
 import { isBug } from '../server/failures.js'
 import type { Shard } from '../shard.js'
+import { keyText } from '../storage/group-envelope.js'
 import type { LogKey } from '../storage/log-store.js'
 import type { LeaderTable } from './leader-table.js'
+import type { PartitionLists, Testimony } from './leaderless.js'
 import { MembershipDriver } from './membership-driver.js'
 import type { MetadataLeader } from './metadata-leader.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { NodePeers } from './no-peers.js'
-import { type PartitionMove, partitionMoves } from './partition-moves.js'
+import { partitionMoves } from './partition-moves.js'
+import type { LedPartitions } from './placement-survey.js'
 import { type MembershipAnswer, ReplicaRemoval } from './replica-removal.js'
 import type { Topics } from './topics.js'
 
@@ -82,7 +86,38 @@ export function doesWithout(shard: Shard, fields: Fields): MembershipAnswer {
   return { doesWithout: isOut, term: found?.group.term ?? 0 }
 }
 
-/** Partitions led by this node that are on their way. */
-export function movesOf(shard: Shard, metadata: MetadataLog): readonly PartitionMove[] {
-  return partitionMoves(shard.partitions(), targetsOf(metadata))
+/** The partitions that this node leads, and those of them that are on their way. @param skip moves told of already. */
+export function ledPartitions(shard: Shard, metadata: MetadataLog, skip: number): LedPartitions {
+  const lists = new Map<number, number[]>()
+  for (const { leads, key } of shard.partitions()) {
+    if (leads) lists.set(key.topicId, [...(lists.get(key.topicId) ?? []), key.partition])
+  }
+  const all = partitionMoves(shard.partitions(), targetsOf(metadata))
+  const moves = all.slice(skip, skip + MOVES_PER_ANSWER)
+  return { led: [...lists], moves, hasMore: all.length > skip + moves.length }
 }
+
+/** What this node knows of partitions that nobody leads. */
+export function testify(shard: Shard, metadata: MetadataLog, partitions: PartitionLists): readonly Testimony[] {
+  const targetOf = targetsOf(metadata)
+  const found = new Set(shard.store.found.map(keyText))
+  const testimonies: Testimony[] = []
+  for (const [topicId, list] of partitions) {
+    if (!shard.hasTopic(topicId)) continue
+    for (const partition of list) {
+      const key = { topicId, partition, lane: 0 }
+      const replica = shard.replica(topicId, partition)
+      if (replica !== undefined) {
+        const { core, log } = replica.group
+        const { term, index } = log.filled
+        const { isRepairing, configuration } = core
+        testimonies.push({ topicId, partition, isHere: true, isRepairing, term, index, ...configuration })
+      } else if (!found.has(keyText(key)) && targetOf(topicId, partition)?.includes(shard.nodeId) === false) {
+        testimonies.push({ topicId, partition, isHere: false, isRepairing: false, term: 0, index: 0, ...NOBODY })
+      }
+    }
+  }
+  return testimonies
+}
+
+const NOBODY: Configuration = { voters: [], outgoing: [], learners: [] }

@@ -8,8 +8,12 @@ export interface PartitionMove {
   readonly topicId: number
   readonly partition: number
   readonly target: readonly NodeId[]
+  /** False: nobody is known to lead the partition, and what follows is what the replicas that answer know of it. */
+  readonly hasLeader: boolean
   /** In force now. */
   readonly voters: readonly NodeId[]
+  /** They count until the change that takes them out is committed. */
+  readonly outgoing: readonly NodeId[]
   readonly learners: readonly NodeId[]
   /** How much of the leader's log each of them lacks. */
   readonly replicas: readonly ReplicaStatus[]
@@ -26,8 +30,9 @@ export function partitionMoves(
     const target = leads ? targetOf(topicId, partition) : undefined
     const { configuration } = group
     if (target === undefined || isAtTarget(target, configuration)) continue
-    const { voters, learners } = configuration
-    moves.push({ topicId, partition, target, voters, learners, replicas: group.replicas() })
+    const { voters, outgoing, learners } = configuration
+    const replicas = group.replicas()
+    moves.push({ topicId, partition, target, hasLeader: true, voters, outgoing, learners, replicas })
   }
   return moves
 }

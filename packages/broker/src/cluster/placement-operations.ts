@@ -1,11 +1,14 @@
 // What operators change about where things are: brokers drained and removed, partitions moved, topics altered. Carried out by
 // the node that leads the metadata; how far the groups have come is asked of those who lead them.
 import { MAX_PARTITIONS_PER_TOPIC, ProtocolError } from '@millrace/protocol'
+import type { Clock } from '../environment.js'
 import { count, flag, nodeList, numberOrNull } from '../fields.js'
 import { ASSIGNMENTS_PER_COMMAND, MAX_PARTITIONS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
+import { hasBegun, untilBegun } from './begun-groups.js'
 import type { ClusterMembers } from './cluster-members.js'
-import type { MetadataCommand, TopicDefinition } from './metadata-command.js'
+import type { LeaderTable } from './leader-table.js'
+import type { Assignment, MetadataCommand, TopicDefinition } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { MetadataState } from './metadata-state.js'
 import { Load, placeableNodes, placeReplicas, planDrain, planFactor } from './placement.js'
@@ -14,19 +17,30 @@ import { checkLimit } from './topics.js'
 export interface PlacementContext {
   readonly metadata: MetadataLog
   readonly members: ClusterMembers
+  readonly leaders: LeaderTable
+  readonly clock: Clock
 }
 
-/** Nothing new is placed on the node, and what it has goes elsewhere. `undo` makes it like any other again; what has gone stays. */
-export async function drainBroker({ metadata }: PlacementContext, fields: Fields): Promise<unknown> {
+/**
+ * Nothing new is placed on the node, and what it has goes elsewhere, apart from partitions that never had a leader: asking
+ * again takes those along that have one by then. `undo` makes it like any other again; what has gone stays.
+ */
+export async function drainBroker(context: PlacementContext, fields: Fields): Promise<unknown> {
+  const { metadata, leaders, clock } = context
   const nodeId = count(fields, 'nodeId')
   const isUndone = fields.undo !== undefined && flag(fields, 'undo')
-  await metadata.propose((state) => {
-    existing(state, nodeId)
-    if (!isUndone) checkDrain(state, nodeId)
-    return { kind: 'drainNode', nodeId, drain: !isUndone }
-  })
-  if (isUndone) return { moves: 0 }
-  const plan = (state: MetadataState) => planDrain(nodeId, state.topics(), state.nodes())
+  existing(metadata.state, nodeId)
+  if (isUndone || metadata.state.node(nodeId)?.state !== 'draining') {
+    await metadata.propose((state) => {
+      existing(state, nodeId)
+      if (!isUndone) checkDrain(state, nodeId)
+      return { kind: 'drainNode', nodeId, drain: !isUndone }
+    })
+  }
+  if (isUndone) return { moves: 0, waiting: 0 }
+  const whole = (state: MetadataState): readonly Assignment[] => planDrain(nodeId, state.topics(), state.nodes())
+  await untilBegun(clock, whole(metadata.state), (key) => hasBegun(leaders, metadata.state, key))
+  const plan = (state: MetadataState) => whole(state).filter((key) => hasBegun(leaders, state, key))
   let moves = 0
   while (plan(metadata.state).length > 0) {
     const command = await metadata.propose((state) => {
@@ -35,7 +49,7 @@ export async function drainBroker({ metadata }: PlacementContext, fields: Fields
     })
     if (command.kind === 'assignReplicas') moves += command.assignments.length
   }
-  return { moves }
+  return { moves, waiting: metadata.state.replicasOn(nodeId) }
 }
 
 function checkDrain(state: MetadataState, nodeId: number): void {
@@ -52,11 +66,16 @@ export async function removeBroker({ metadata }: PlacementContext, fields: Field
   const nodeId = count(fields, 'nodeId')
   const isForced = fields.force !== undefined && flag(fields, 'force')
   const held = fields.held === undefined ? 0 : count(fields, 'held')
+  const leaderless = fields.leaderless === undefined ? 0 : count(fields, 'leaderless')
   await metadata.propose((state) => {
     existing(state, nodeId)
     const replicas = state.replicasOn(nodeId)
     if (replicas > 0) refuse(`node ${nodeId} is to have ${replicas} replicas: drain it first`)
     if (held > 0 && !isForced) refuse(`${held} partitions have not left node ${nodeId} yet: wait, or force it`)
+    if (leaderless > 0 && !isForced) {
+      const found = `${leaderless} partitions without a leader may have records on node ${nodeId} that nobody else has`
+      refuse(`${found}: start the brokers that are away and wait, or force it`)
+    }
     checkSay(metadata, nodeId, isForced)
     return { kind: 'removeNode', nodeId }
   })
@@ -82,9 +101,11 @@ function refuse(detail: string): never {
 }
 
 /** @throws ProtocolError UNKNOWN_TOPIC, UNKNOWN_PARTITION, INVALID_CONFIG. */
-export async function movePartition({ metadata, members }: PlacementContext, fields: Fields): Promise<unknown> {
+export async function movePartition(context: PlacementContext, fields: Fields): Promise<unknown> {
+  const { metadata, members } = context
   const partition = count(fields, 'partition')
   const to = nodeList(fields.to, 'to')
+  await refuseUnbegun(context, topicOf(metadata.state, fields), [partition])
   await metadata.propose((state) => {
     const { topicId, partitions } = topicOf(state, fields)
     if (partition >= partitions) throw new ProtocolError('UNKNOWN_PARTITION', `the topic has ${partitions} partitions`)
@@ -93,6 +114,25 @@ export async function movePartition({ metadata, members }: PlacementContext, fie
     return { kind: 'assignReplicas', assignments: [{ topicId, partition, replicas: to }] }
   })
   return { partition, to }
+}
+
+/** @throws ProtocolError INVALID_CONFIG for a partition that never had a leader. */
+async function refuseUnbegun(
+  context: PlacementContext,
+  topic: TopicDefinition,
+  partitions: readonly number[],
+): Promise<void> {
+  const { metadata, leaders, clock } = context
+  const { topicId, name, replicas } = topic
+  const keys = partitions.map((partition) => ({ topicId, partition }))
+  const begun = (key: (typeof keys)[number]): boolean => hasBegun(leaders, metadata.state, key)
+  await untilBegun(clock, keys, begun)
+  const waiting = keys.find((key) => !begun(key))
+  if (waiting === undefined) return
+  const nodes = replicas[waiting.partition]!.join(', ')
+  refuse(
+    `partition ${waiting.partition} of ${name} has had no leader yet: most of its brokers (${nodes}) have to be up`,
+  )
 }
 
 /**
@@ -108,6 +148,7 @@ export async function alterTopic(context: PlacementContext, fields: Fields): Pro
   const hasMore = wanted !== null && wanted !== partitions
   if (hasMore) morePartitions(context, metadata.state, fields, wanted, isOrderGivenUp)
   const factor = numberOrNull(fields, 'replicas')
+  if (factor !== null) await refuseUnbegun(context, topicOf(metadata.state, fields), [...Array(partitions).keys()])
   if (factor !== null) otherFactor(context, metadata.state, fields, factor)
   if ('retentionMs' in fields || 'retentionBytes' in fields) {
     await metadata.propose((state) => newRetention(topicOf(state, fields), fields))

@@ -108,6 +108,58 @@ describe('operations', { timeout: 120_000 }, () => {
     expect(await readAll(mill, 'orders')).toEqual(numbers(0, 200))
   })
 
+  it('show a partition that nobody leads, and keep the broker that may have its only records', async () => {
+    const { cluster, mill, operator } = await grown(3)
+    await operator.createTopic('orders', { partitions: 1, replicas: 1 })
+    await sendAll(mill, 'orders', 0, 100)
+    const [[from = 0] = []] = await replicasOf(operator, 'orders')
+    await cluster.kill(from)
+    const seed = client(cluster)
+    const survivor = admin(seed)
+    await vi.waitFor(async () => expect(await survivor.drainBroker(from)).toEqual({ moves: 1, waiting: 0 }), PATIENCE)
+    const [move] = await survivor.moves()
+    expect(move).toMatchObject({ topic: 'orders', partition: 0, hasLeader: false, voters: [], learners: [] })
+    expect(move!.target).not.toContain(from)
+    await expect(survivor.cancelMove('orders', 0)).rejects.toThrow('has no leader')
+    await vi.waitFor(async () => {
+      const drained = (await survivor.members()).find(({ nodeId }) => nodeId === from)
+      expect(drained).toMatchObject({ state: 'draining', replicas: 0, moving: 1, votes: false })
+    }, PATIENCE)
+    await expect(survivor.removeBroker(from)).rejects.toThrow(`records on node ${from} that nobody else has`)
+    await cluster.restart(from)
+    await untilArrived(survivor)
+    await vi.waitFor(async () => {
+      expect((await survivor.members()).find(({ nodeId }) => nodeId === from)).toMatchObject({
+        moving: 0,
+        votes: false,
+      })
+    }, PATIENCE)
+    await survivor.removeBroker(from)
+    expect(await readAll(seed, 'orders')).toEqual(numbers(0, 100))
+  })
+
+  it('leave a partition where it is to begin until it has begun', async () => {
+    const { cluster, mill, operator } = await grown(3)
+    await cluster.kill(3)
+    // The topic is there; that all of it has leaders is not waited for by the caller for long.
+    const created = expect(operator.createTopic('orders', { partitions: 3, replicas: 1 })).rejects.toThrow('leaders')
+    const target = async (): Promise<number> => {
+      const unled = (await operator.moves()).filter(({ hasLeader, target }) => !hasLeader && target.includes(3))
+      expect(unled).toHaveLength(1)
+      return unled[0]!.partition
+    }
+    const partition = await vi.waitFor(target, PATIENCE)
+    await expect(operator.movePartition('orders', partition, [1])).rejects.toThrow('has had no leader yet')
+    await expect(operator.alterTopic('orders', { replicas: 2 })).rejects.toThrow('has had no leader yet')
+    expect(await operator.drainBroker(3)).toEqual({ moves: 0, waiting: 1 })
+    await created
+    await cluster.restart(3)
+    await vi.waitFor(async () => expect(await operator.drainBroker(3)).toEqual({ moves: 1, waiting: 0 }), PATIENCE)
+    await untilArrived(operator)
+    await sendAll(mill, 'orders', 0, 100)
+    expect(await readAll(mill, 'orders')).toEqual(numbers(0, 100))
+  })
+
   it('see a move as soon as it is asked for, whoever leads the partition', async () => {
     const { cluster, operator } = await grown(4)
     await operator.createTopic('orders', { partitions: 4, replicas: 1 })

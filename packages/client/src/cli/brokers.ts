@@ -39,13 +39,23 @@ export async function drainBroker(session: Session): Promise<ExitCode> {
   const undo = line.switches.has('undo')
   return withClient(session, async (mill) => {
     const cluster = admin(mill)
-    const { moves } = await cluster.drainBroker(nodeId, { undo })
+    const { moves, waiting } = await cluster.drainBroker(nodeId, { undo })
     if (!undo && line.switches.has('wait')) await untilEmpty(session, cluster, nodeId)
-    if (line.json) printJson(session, { nodeId, undo, moves })
-    else if (undo) void output.writeText(`node ${nodeId} is like any other again\n`)
-    else void output.writeText(`${countOf(moves, 'partition')} of node ${nodeId} go elsewhere\n`)
+    if (line.json) printJson(session, { nodeId, undo, moves, waiting })
+    else if (undo)
+      void output.writeText(`node ${nodeId} is like any other again; what has gone elsewhere stays there\n`)
+    else
+      void output.writeText(
+        `${countOf(moves, 'partition')} of node ${nodeId} go elsewhere${waitingText(session, waiting)}\n`,
+      )
     return EXIT.ok
   })
+}
+
+/** Who waited has asked again until nothing was left. */
+function waitingText({ line }: Session, waiting: number): string {
+  if (waiting === 0 || line.switches.has('wait')) return ''
+  return `; ${countOf(waiting, 'partition')} never had a leader: drain it again once they have one`
 }
 
 /** Nothing is to be on the node, nothing is still, and it has no say in the metadata. */
@@ -53,6 +63,9 @@ function untilEmpty(session: Session, cluster: Admin, nodeId: number): Promise<v
   return untilDone(session, async () => {
     const member = (await cluster.members()).find((one) => one.nodeId === nodeId)
     if (member === undefined) throw new CommandError(EXIT.notFound, `there is no node ${nodeId}`)
+    if (member.state === 'active') throw new CommandError(EXIT.failure, `node ${nodeId} is not drained any more`)
+    // Partitions that never had a leader go along as soon as they have one.
+    if (member.replicas > 0) await cluster.drainBroker(nodeId)
     const left = member.replicas + member.moving
     if (left === 0 && !member.votes) return null
     return left > 0 ? `${countOf(left, 'partition')} left on node ${nodeId}` : `node ${nodeId} still votes`

@@ -23,8 +23,17 @@ export async function listMoves(session: Session): Promise<ExitCode> {
   return EXIT.ok
 }
 
-function rowOf({ topic, partition, target, voters, learners, replicas }: PartitionMove): string[] {
-  return [topic, String(partition), target.join(','), voters.join(','), learners.join(',') || '-', lagOf(replicas)]
+function rowOf(move: PartitionMove): string[] {
+  const { topic, partition, target, hasLeader, learners, replicas } = move
+  const lag = hasLeader ? lagOf(replicas) : '-'
+  return [topic, String(partition), target.join(','), keepersOf(move), learners.join(',') || '-', lag]
+}
+
+/** Without a leader nobody knows for certain. */
+function keepersOf({ hasLeader, voters }: PartitionMove): string {
+  const known = voters.join(',')
+  if (hasLeader) return known
+  return known === '' ? 'no leader' : `no leader (${known})`
 }
 
 function lagOf(replicas: PartitionMove['replicas']): string {
@@ -62,6 +71,8 @@ function untilArrived(session: Session, cluster: Admin, partition: number): Prom
     const move = moves.find((one) => one.topic === session.line.topic && one.partition === partition)
     if (move === undefined) return null
     const learning = move.learners.length === 0 ? '' : `, ${move.learners.join(',')} learn, lag ${lagOf(move.replicas)}`
-    return `kept by ${move.voters.join(',')}, to ${move.target.join(',')}${learning}`
+    const to = move.target.join(',')
+    if (!move.hasLeader) return `no leader, to ${to}: it goes on when most of those who have it are up`
+    return `kept by ${keepersOf(move)}, to ${to}${learning}`
   })
 }

@@ -11,7 +11,6 @@ import {
 } from '@millrace/protocol'
 import type { TopicDefinition } from '../../cluster/metadata-command.js'
 import { onlyFields, topicName } from '../../cluster/operations.js'
-import type { PartitionMove } from '../../cluster/partition-moves.js'
 import { DEFAULT_MAP_WAIT_MS } from '../../limits.js'
 import { decodeFields, encodeMessagePack, type Fields } from '../../message-pack.js'
 import type { ServerContext } from '../context.js'
@@ -169,25 +168,28 @@ async function members(context: ServerContext, fields: Fields): Promise<unknown>
 async function moves(context: ServerContext, fields: Fields): Promise<unknown> {
   onlyFields(fields, [])
   const names = new Map(context.topics.list().map(({ topicId, name }) => [topicId, name]))
-  const found = await context.view.moves()
+  const { moves: found } = await context.view.survey()
   return {
     moves: found.flatMap((move) => (names.has(move.topicId) ? [{ name: names.get(move.topicId), ...move }] : [])),
   }
 }
 
-/** How many partitions have not left the node yet, as their leaders know. */
+/** How many partitions have not left the node yet, as their leaders know, and how many may not have that nobody leads. */
 async function withHeldPartitions({ view }: ServerContext, fields: Fields): Promise<Fields> {
-  const found = await view.moves()
-  const isOn = ({ voters, learners }: PartitionMove): boolean =>
-    [...voters, ...learners].some((nodeId) => nodeId === fields.nodeId)
-  return { ...fields, held: found.filter(isOn).length }
+  return { ...fields, ...(await view.survey()).heldBy(Number(fields.nodeId)) }
 }
 
 /** Who has the partition now keeps it. */
 async function backToItsVoters({ topics, view }: ServerContext, fields: Fields): Promise<Fields> {
   const { topicId, name } = topics.byName(topicName(fields))
-  const found = await view.moves()
+  const { moves: found } = await view.survey()
   const move = found.find((one) => one.topicId === topicId && one.partition === fields.partition)
+  if (move?.hasLeader === false) {
+    throw new ProtocolError(
+      'INVALID_CONFIG',
+      `partition ${move.partition} of ${name} has no leader: only a leader knows for certain who has it`,
+    )
+  }
   if (move === undefined) {
     throw new ProtocolError('INVALID_CONFIG', `partition ${String(fields.partition)} of ${name} is not on its way`)
   }
