@@ -4,9 +4,9 @@ import { open, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { BLOCK_BYTES, DiskError, type DiskFile, type FlushMethod, type Memory, type Volume } from '../environment.js'
 import { directoryHolder } from './directory-lock.js'
+import { assertPlainName, listFiles, spaceOf } from './portable/directory-files.js'
 import { diskErrorFrom, systemCode } from './portable/disk-errors.js'
 import { PortableFile } from './portable/portable-file.js'
-import { assertPlainName, listFiles, spaceOf } from './portable/portable-volume.js'
 import { readSmallFile } from './portable/small-file.js'
 
 /**

@@ -5,7 +5,7 @@ import { rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { makeDirectory } from '#src/io/portable/portable-volume.js'
+import { makeDirectory } from '#src/io/portable/directory-files.js'
 import { temporaryDirectory } from '../server/running-broker.js'
 
 const PROGRAM = fileURLToPath(new URL('../../bin/millrace-broker.js', import.meta.url))

@@ -2,9 +2,15 @@
 import assert from 'node:assert/strict'
 import { ARENA_MOST_BYTES, Arena, type Binding, binding, errnoName, type Ring } from '@millrace/native'
 import type { Block, Logger, Memory } from '../../environment.js'
+import {
+  type BlockState,
+  type BuddyBlock,
+  BuddyBlocks,
+  type BuddyChunk,
+  chunkOrderOf,
+  SMALLEST_BYTES,
+} from '../buddy-blocks.js'
 
-/** The smallest block, and what every size class is a power-of-two multiple of. */
-const SMALLEST_BYTES = 4096
 /**
  * A registered chunk is committed at once, which takes some 0.2 ms a MiB: chunks begin small, grow with what is used, and
  * stay small enough not to be felt.
@@ -13,19 +19,13 @@ const FIRST_CHUNK_BYTES = 4 * 1024 * 1024
 const LARGEST_STEP_BYTES = 16 * 1024 * 1024
 const MOST_REGISTERED_CHUNKS = 16_384
 
-interface Chunk {
+interface Chunk extends BuddyChunk<RingBlock> {
   readonly arena: Arena
   /** Index of the fixed buffer, or -1 when the kernel refused to register it. */
   readonly bufferIndex: number
-  readonly order: number
-  /** Blocks made so far, by order, then by position in units of the order's size. */
-  readonly blocks: ((RingBlock | undefined)[] | undefined)[]
 }
 
-/** `split` blocks are represented by their halves, `merged` ones by the block they became part of. */
-type BlockState = 'free' | 'used' | 'split' | 'merged'
-
-export class RingBlock implements Block {
+export class RingBlock implements BuddyBlock<RingBlock> {
   readonly bytes: Uint8Array
   readonly view: DataView
   /** Where the block begins, for submissions. */
@@ -34,7 +34,6 @@ export class RingBlock implements Block {
   readonly arenaOffset: number
   readonly bufferIndex: number
   state: BlockState = 'merged'
-  /** Position in the free list of its order; meaningful only while free. */
   freeAt = -1
   /** Operations that use the block: it must not be released meanwhile. */
   pins = 0
@@ -55,18 +54,16 @@ export class RingBlock implements Block {
   }
 }
 
-/**
- * The buddy system (Knowlton 1965): a block of order n is two of order n - 1 side by side. Merging at once on release
- * keeps large blocks available after any pattern of use, so one budget serves all size classes.
- */
 export class RingMemory implements Memory {
-  usedBytes = 0
   private chunkedBytes = 0
   private exhausted = false
   private closed = false
   private registering: boolean
   private readonly chunks: Chunk[] = []
-  private readonly free: RingBlock[][] = []
+  private readonly blocks = new BuddyBlocks<Chunk, RingBlock>({
+    grow: (order) => this.grow(order),
+    makeBlock: (chunk, order, position, byteLength) => new RingBlock(this, chunk, order, position, byteLength),
+  })
   private readonly native: Binding
 
   /** @param register whether chunks become fixed buffers of the ring. */
@@ -87,43 +84,18 @@ export class RingMemory implements Memory {
     return this.registering
   }
 
+  get usedBytes(): number {
+    return this.blocks.usedBytes
+  }
+
   allocate(byteLength: number): Block | null {
-    assert(Number.isSafeInteger(byteLength) && byteLength > 0, 'a block has a length above zero')
-    if (this.closed) return null
-    const order = orderOf(byteLength)
-    let found = order
-    while (found < this.free.length && this.free[found]!.length === 0) found++
-    if (found >= this.free.length) {
-      const grown = this.grow(order)
-      if (grown === null) return null
-      found = grown
-    }
-    let block = this.free[found]!.pop()!
-    while (block.order > order) {
-      block.state = 'split'
-      const half = block.order - 1
-      this.pushFree(this.blockAt(block.chunk, half, block.position * 2 + 1))
-      block = this.blockAt(block.chunk, half, block.position * 2)
-    }
-    block.state = 'used'
-    this.usedBytes += block.byteLength
-    return block
+    return this.closed ? null : this.blocks.take(byteLength)
   }
 
   release(block: Block): void {
     const own = this.own(block)
     assert(own.pins === 0, 'a block is released when no operation uses it any more')
-    this.usedBytes -= own.byteLength
-    let whole = own
-    while (whole.order < whole.chunk.order) {
-      const buddy = whole.chunk.blocks[whole.order]?.[whole.position ^ 1]
-      if (buddy?.state !== 'free') break
-      this.removeFree(buddy)
-      buddy.state = 'merged'
-      whole.state = 'merged'
-      whole = this.blockAt(whole.chunk, whole.order + 1, whole.position >> 1)
-    }
-    this.pushFree(whole)
+    this.blocks.giveBack(own)
   }
 
   checksum(block: Block, offset: number, length: number, seed: number): number {
@@ -174,13 +146,12 @@ export class RingMemory implements Memory {
     return block
   }
 
-  /** Adds a chunk that holds a block of `order`; its order, or null when the budget does not allow it. */
-  private grow(order: number): number | null {
+  /** A chunk that holds a block of `order`, or null when the budget does not allow it. */
+  private grow(order: number): Chunk | null {
     if (this.exhausted) return null
-    const remaining = this.budgetBytes - this.chunkedBytes
     const step = Math.min(Math.max(this.chunkedBytes, FIRST_CHUNK_BYTES), LARGEST_STEP_BYTES)
     const wanted = Math.max(step, SMALLEST_BYTES * 2 ** order)
-    const chunkOrder = Math.floor(Math.log2(Math.min(wanted, remaining) / SMALLEST_BYTES))
+    const chunkOrder = chunkOrderOf(wanted, this.budgetBytes - this.chunkedBytes)
     const byteLength = SMALLEST_BYTES * 2 ** chunkOrder
     if (chunkOrder < order || byteLength > ARENA_MOST_BYTES) return null
     const arena = this.openArena(byteLength)
@@ -188,9 +159,7 @@ export class RingMemory implements Memory {
     this.chunkedBytes += byteLength
     const chunk: Chunk = { arena, bufferIndex: this.register(arena), order: chunkOrder, blocks: [] }
     this.chunks.push(chunk)
-    while (this.free.length <= chunkOrder) this.free.push([])
-    this.pushFree(this.blockAt(chunk, chunkOrder, 0))
-    return chunkOrder
+    return chunk
   }
 
   private openArena(byteLength: number): Arena | null {
@@ -222,33 +191,4 @@ export class RingMemory implements Memory {
     )
     return false
   }
-
-  private blockAt(chunk: Chunk, order: number, position: number): RingBlock {
-    // Made at full length: an array filled from its end would turn into a slow dictionary.
-    chunk.blocks[order] ??= new Array<RingBlock | undefined>(2 ** (chunk.order - order))
-    const row = chunk.blocks[order]!
-    row[position] ??= new RingBlock(this, chunk, order, position, SMALLEST_BYTES * 2 ** order)
-    return row[position]!
-  }
-
-  private pushFree(block: RingBlock): void {
-    const list = this.free[block.order]!
-    block.state = 'free'
-    block.freeAt = list.length
-    list.push(block)
-  }
-
-  /** Takes a block out of the middle of its list: the last one moves into its place. */
-  private removeFree(block: RingBlock): void {
-    const list = this.free[block.order]!
-    const last = list.pop()!
-    if (last === block) return
-    list[block.freeAt] = last
-    last.freeAt = block.freeAt
-  }
-}
-
-function orderOf(byteLength: number): number {
-  const order = 32 - Math.clz32(Math.ceil(byteLength / SMALLEST_BYTES) - 1)
-  return byteLength <= SMALLEST_BYTES ? 0 : order
 }

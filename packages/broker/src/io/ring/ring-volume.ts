@@ -1,5 +1,4 @@
 // A directory as a volume on the ring: direct I/O and the cheapest flush where trials allow them.
-import assert from 'node:assert/strict'
 import { constants } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -21,10 +20,10 @@ import {
   type VolumeOptions,
 } from '../../environment.js'
 import { acquireDirectoryLock, type DirectoryLock } from '../directory-lock.js'
+import { makeDirectory, removeLeftovers, syncFiles } from '../portable/directory-files.js'
+import { DirectoryVolume, FILE_MODE } from '../portable/directory-volume.js'
 import { diskErrorFrom } from '../portable/disk-errors.js'
-import { OperationGate } from '../portable/operation-gate.js'
-import { assertPlainName, listFiles, makeDirectory, removeLeftovers, syncFiles } from '../portable/portable-volume.js'
-import { HIDDEN_PREFIX, readSmallFile, replaceSmallFile } from '../portable/small-file.js'
+import { HIDDEN_PREFIX } from '../portable/small-file.js'
 import { chooseFlush, type FlushChoice } from './flush-probe.js'
 import { FileContext, RingFile } from './ring-file.js'
 import type { RingLoop } from './ring-loop.js'
@@ -32,11 +31,9 @@ import type { RingMemory } from './ring-memory.js'
 
 /** So many files are flushed faster together with everything else on the file system than one by one. */
 const MANY_FILES = 8
-const SMALL_FILE_BYTES = 1024 * 1024
 const PROBE_NAME = `${HIDDEN_PREFIX}direct-probe`
 /** Never written: its fdatasync is a flush of the device and nothing else. */
 const FLUSH_NAME = `${HIDDEN_PREFIX}flush`
-const FILE_MODE = 0o600
 
 export class RingDisk implements Disk {
   private readonly volumes = new Set<RingVolume>()
@@ -115,46 +112,22 @@ interface VolumeParts {
   readonly lock: DirectoryLock
 }
 
-class RingVolume implements Volume {
+class RingVolume extends DirectoryVolume<RingFile> {
   readonly direct: boolean
   readonly flushMethod: FlushMethod
   readonly note: string | null
-  private readonly gate: OperationGate
-  private readonly files = new Set<RingFile>()
-  private closing: Promise<void> | null = null
 
   constructor(
-    readonly directory: string,
+    directory: string,
     private readonly context: FileContext,
     private readonly parts: VolumeParts,
     private readonly onClosed: () => void,
   ) {
+    super(directory)
     this.direct = parts.directNote === null
     this.flushMethod = parts.flush.method
     const notes = [parts.directNote, parts.flush.note].filter((note) => note !== null)
     this.note = notes.length === 0 ? null : notes.join('; ')
-    this.gate = new OperationGate(`volume ${directory}`)
-  }
-
-  list(): Promise<readonly { readonly name: string; readonly byteLength: number }[]> {
-    return this.operation('listing', () => listFiles(this.directory))
-  }
-
-  open(name: string, options: { readonly create?: boolean } = {}): Promise<DiskFile> {
-    assertPlainName(name)
-    return this.operation(`opening ${name} in`, async () => {
-      const create = options.create === true ? constants.O_CREAT : 0
-      const direct = this.direct ? constants.O_DIRECT : 0
-      const descriptor = openFile(join(this.directory, name), constants.O_RDWR | create | direct, FILE_MODE)
-      const file = new RingFile(name, descriptor, this.context, (closed) => this.files.delete(closed))
-      this.files.add(file)
-      return file
-    })
-  }
-
-  remove(name: string): Promise<void> {
-    assertPlainName(name)
-    return this.operation(`removing ${name} from`, () => rm(join(this.directory, name)))
   }
 
   syncDirectory(): Promise<void> {
@@ -190,45 +163,22 @@ class RingVolume implements Volume {
     })
   }
 
-  readSmall(name: string): Promise<Uint8Array | null> {
-    assertPlainName(name)
-    return this.operation(`reading ${name} in`, () => readSmallFile(join(this.directory, name)))
+  protected async openFile(
+    name: string,
+    path: string,
+    flags: number,
+    onClosed: (file: RingFile) => void,
+  ): Promise<RingFile> {
+    return new RingFile(name, openFile(path, flags, FILE_MODE), this.context, onClosed)
   }
 
-  writeSmall(name: string, bytes: Uint8Array): Promise<void> {
-    assertPlainName(name)
-    assert(bytes.byteLength <= SMALL_FILE_BYTES, 'a small file is at most 1 MiB')
-    return this.operation(`replacing ${name} in`, () => replaceSmallFile(this.directory, name, bytes))
-  }
-
-  close(): Promise<void> {
-    this.closing ??= this.closeOnce()
-    return this.closing
-  }
-
-  private async closeOnce(): Promise<void> {
-    await this.gate.close()
-    try {
-      await Promise.all([...this.files].map((file) => file.close()))
-    } finally {
-      const { directoryDescriptor, flushDescriptor } = this.parts
-      for (const descriptor of [directoryDescriptor, flushDescriptor]) {
-        this.context.closeDescriptor(descriptor, `closing ${this.directory}`)
-      }
-      // Writes left to the kernel may still reach the disk: nobody may open the directory before this process ends.
-      if (!this.context.loop.leaked) await this.parts.lock.release()
-      this.onClosed()
+  protected async closed(): Promise<void> {
+    const { directoryDescriptor, flushDescriptor, lock } = this.parts
+    for (const descriptor of [directoryDescriptor, flushDescriptor]) {
+      this.context.closeDescriptor(descriptor, `closing ${this.directory}`)
     }
-  }
-
-  private async operation<T>(doing: string, work: () => Promise<T>): Promise<T> {
-    this.gate.enter()
-    try {
-      return await work()
-    } catch (cause) {
-      throw diskErrorFrom(cause, `${doing} ${this.directory}`)
-    } finally {
-      this.gate.leave()
-    }
+    // Writes left to the kernel may still reach the disk: nobody may open the directory before this process ends.
+    if (!this.context.loop.leaked) await lock.release()
+    this.onClosed()
   }
 }
