@@ -16,10 +16,12 @@ export function hostOf(nodeId: number): string {
   return `broker-${nodeId}`
 }
 
-/** Where a client finds the brokers of a cluster. */
-export function addressesOf(brokers: number): string[] {
-  return Array.from({ length: brokers }, (_, i) => `${hostOf(i + 1)}:${BROKER_PORT}`)
-}
+/** How a broker comes to its cluster. */
+export type Origin =
+  /** So many are given each other's addresses and begin it together; one alone is given nobody's. */
+  | { readonly kind: 'founder'; readonly founders: number }
+  /** It asks any of these hosts to be let in. */
+  | { readonly kind: 'joining'; readonly hosts: readonly string[] }
 
 export interface BrokerNodeEvents {
   onStarted(durationMs: number): void
@@ -38,23 +40,38 @@ export class BrokerNode {
   state: State = 'off'
   broker: Broker | null = null
   starts = 0
+  /** Its disk is lost, or it was taken out of the cluster: it never starts again. */
+  isGone = false
+  /** 0 while the cluster has not given it one. */
+  nodeId: number
   private wanted = true
   /** The disk that belongs here, while another one is in its place. */
   private rightDisk: DiskImage | null = null
 
-  /** @param brokers how many there are in the cluster; this one is number `nodeId`, from 1. */
+  /** @param number of the machine, from 1; that of a founder is the id of its node as well. */
   constructor(
-    readonly nodeId: number,
-    private readonly brokers: number,
+    readonly number: number,
+    private readonly origin: Origin,
     private readonly scheduler: Scheduler,
     readonly machine: SimulatedMachine,
     private readonly openStore: OpenLogStore,
     private readonly events: BrokerNodeEvents,
-  ) {}
+  ) {
+    this.nodeId = origin.kind === 'founder' ? number : 0
+  }
+
+  get host(): string {
+    return hostOf(this.number)
+  }
+
+  /** `host:port`. */
+  get address(): string {
+    return `${this.host}:${BROKER_PORT}`
+  }
 
   /** Boots the machine's next process. Does nothing unless it is off. */
   start(): void {
-    if (this.state !== 'off') return
+    if (this.state !== 'off' || this.isGone) return
     this.wanted = true
     this.state = 'starting'
     this.starts++
@@ -62,17 +79,17 @@ export class BrokerNode {
     const begunAtMs = this.scheduler.nowMs
     const config = {
       dataDirectory: '/data',
-      host: hostOf(this.nodeId),
+      host: this.host,
       port: BROKER_PORT,
-      bootstrap: true,
       insecure: true,
       onHalt: (error: unknown) => this.events.onBug(error),
-      ...(this.brokers > 1 && { nodeId: this.nodeId, clusterId: CLUSTER_ID, members: membersOf(this.brokers) }),
+      ...this.beginning(),
     }
     startBroker(environment, config, this.openStore).then(
       (broker) => {
         if (!this.isCurrent(environment)) return
         this.broker = broker
+        this.nodeId = broker.nodeId
         this.state = 'running'
         this.events.onStarted(this.scheduler.nowMs - begunAtMs)
       },
@@ -126,6 +143,20 @@ export class BrokerNode {
     this.kill()
     this.machine.swapDisk(this.rightDisk)
     this.rightDisk = null
+  }
+
+  /** Killed, and never seen again. */
+  disappear(): void {
+    this.kill()
+    this.isGone = true
+    this.wanted = false
+  }
+
+  private beginning() {
+    const { origin } = this
+    if (origin.kind === 'joining') return { join: origin.hosts.map((host) => ({ host, port: BROKER_PORT })) }
+    if (origin.founders === 1) return { bootstrap: true }
+    return { bootstrap: true, nodeId: this.number, clusterId: CLUSTER_ID, members: membersOf(origin.founders) }
   }
 
   /** No further start happens by itself. */

@@ -1,6 +1,6 @@
 // Breaks things at times of the seed's choosing, until it is told to stop; then everything is made whole again.
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
-import { type BrokerNode, hostOf } from './broker-node.js'
+import type { BrokerNode } from './broker-node.js'
 import type { Coverage, RareState } from './coverage.js'
 import type { FaultPlan, TopicOptions } from './options.js'
 import { movePartition } from './partition-moves.js'
@@ -294,7 +294,7 @@ export class Faults {
     if (nodes.length < 2) return
     const [from, to] = shuffled(nodes, random)
     coverage.count('path clogged')
-    const path = network.path(hostOf(from!.nodeId), hostOf(to!.nodeId))
+    const path = network.path(from!.host, to!.host)
     path.extraLatencyMs = random.logBetween(10, 2000)
     this.later(random.logBetween(100, 5000), 'path clears', () => {
       path.extraLatencyMs = 0
@@ -315,11 +315,12 @@ export class Faults {
       scheduler.schedule(null, HAND_OVER_MS, 'handed over', () => {
         const { topicId, partition } = group.key
         const leads = ({ key }: ReplicaGroup) => key.topicId === topicId && key.partition === partition
-        if (leaderships(nodes[heir - 1]!).some(leads)) coverage.count('leader handed over')
+        const next = nodes.find(({ nodeId }) => nodeId === heir)
+        if (next !== undefined && leaderships(next).some(leads)) coverage.count('leader handed over')
       })
     })
     if (random.chance(0.2)) {
-      const victim = random.chance(0.5) ? node : nodes[heir - 1]!
+      const victim = random.chance(0.5) ? node : (nodes.find(({ nodeId }) => nodeId === heir) ?? node)
       this.later(random.logBetween(0.1, 100), 'kill while handing over', () => this.killNow(victim, random))
     }
   }

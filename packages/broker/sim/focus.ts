@@ -1,6 +1,13 @@
 // Runs that dwell on one thing: a kind of bug that random runs meet once in hundreds of seeds is met in tens by runs in
 // which the faults that could show it are frequent and the others are off. What is looked for stays a matter of chance.
-import type { ConsumerPlan, FaultPlan, ProducerPlan, SimulationOptions } from './options.js'
+import {
+  type ConsumerPlan,
+  type FaultPlan,
+  type ProducerPlan,
+  type SimulationOptions,
+  withComingAndGoing,
+} from './options.js'
+import { SeededRandom } from './random.js'
 
 interface Focus {
   /** Brokers; null leaves it to the seed. */
@@ -26,6 +33,7 @@ export const NO_FAULTS: Partial<FaultPlan> = {
   clogMs: null,
   transferMs: null,
   moveMs: null,
+  memberMs: null,
 }
 
 /** Small batches, many of them in flight, and time enough for every retry. */
@@ -116,6 +124,11 @@ const FOCUSES: Readonly<Record<string, Focus>> = {
       ),
       workMs: Math.max(options.workMs, 6_000),
     }),
+  },
+  /** Brokers that join, are drained, removed and replaced, under faults of every kind. */
+  members: {
+    brokers: 3,
+    apply: (options) => withComingAndGoing(options, new SeededRandom(`members/${options.seed}`)),
   },
   /** Rot, and nothing but rot. */
   rot: { brokers: 1, apply: (options) => ({ ...only(options, {}), workMs: 500, rots: true }) },

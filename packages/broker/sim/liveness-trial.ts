@@ -1,6 +1,6 @@
 // Not safety but progress: a majority is made whole, whatever is broken elsewhere stays broken, and then everything that
 // is sent has to be acknowledged and read within a bound. Healing everything would hide a minority that disturbs for ever.
-import { type BrokerNode, hostOf } from './broker-node.js'
+import type { BrokerNode } from './broker-node.js'
 import type { Faults } from './faults.js'
 import type { TopicOptions } from './options.js'
 import { OUTSIDER_STATES, type OutsiderState } from './outsiders.js'
@@ -59,7 +59,7 @@ export class LivenessTrial {
     }
     if (state === 'wiped') node.wipeDisk()
     node.start()
-    const own = hostOf(node.nodeId)
+    const own = node.host
     const brokers = cluster.hosts.filter((host) => host !== own)
     const all = [...brokers, ...population.names]
     const deafTo = { 'cut off': all, deaf: all, 'deaf to brokers': brokers } as Partial<Record<OutsiderState, string[]>>

@@ -71,6 +71,8 @@ export interface FaultPlan {
   readonly transferMs: number | null
   /** A partition is to have other replicas. */
   readonly moveMs: number | null
+  /** Brokers join, are drained and removed, and lose their disks for good. */
+  readonly memberMs: number | null
   /** Of a kill or a power cut to strike every broker at once. */
   readonly allAtOnceRate: number
   readonly longestDownMs: number
@@ -127,6 +129,8 @@ export interface SimulationOptions {
   readonly rots: boolean
 }
 
+/** Of runs in which brokers come and go. */
+const MEMBERS_RATE = 0.03
 const KIB = 1024
 const MIB = 1024 * KIB
 
@@ -140,7 +144,7 @@ export function optionsOf(seed: number, size: number | null = null): SimulationO
   const consumers = random.split('consumers')
   const faults = isCluster ? drawClusterFaults(random.split('faults'), brokers) : drawFaults(random.split('faults'))
   const workMs = isCluster ? random.between(2000, 8000) : random.between(800, 4000)
-  return {
+  const options: SimulationOptions = {
     seed,
     brokers,
     clocks: drawClocks(random.split('clocks'), brokers),
@@ -157,6 +161,8 @@ export function optionsOf(seed: number, size: number | null = null): SimulationO
     probesBounds: random.split('probe').chance(isCluster ? 0.6 : 0.3),
     rots: random.split('rot').chance(0.4),
   }
+  const members = random.split('members')
+  return size === null && members.chance(MEMBERS_RATE) ? withComingAndGoing(options, members) : options
 }
 
 function drawTopics(random: SeededRandom): TopicOptions[] {
@@ -245,6 +251,7 @@ function drawFaults(random: SeededRandom): FaultPlan {
     clogMs: null,
     transferMs: null,
     moveMs: null,
+    memberMs: null,
     allAtOnceRate: 0,
   }
 }
@@ -275,6 +282,21 @@ function drawClusterFaults(random: SeededRandom, brokers: number): FaultPlan {
     allAtOnceRate: random.pick([0, 0.05, 0.2]),
     transferMs: gap(500, 10_000),
     moveMs: gap(1_000, 10_000, 0.35),
+  }
+}
+
+/** A cluster that begins with three brokers, or with one that the others come to. */
+export function withComingAndGoing(options: SimulationOptions, random: SeededRandom): SimulationOptions {
+  const faults = drawClusterFaults(random.split('faults'), 3)
+  return {
+    ...options,
+    brokers: random.pick([1, 3, 3]),
+    workMs: random.between(3000, 8000),
+    // What was buffered and lost may need every voter, also one whose disk is lost for good.
+    topics: options.topics.map((topic) => ({ ...topic, durability: 'flushed' })),
+    faults: { ...faults, diskErrorMs: null, moveMs: null, memberMs: random.logBetween(100, 2_000) },
+    triesLiveness: false,
+    rots: false,
   }
 }
 

@@ -17,23 +17,23 @@ export const PARTITION_KINDS = [
 export type PartitionKind = (typeof PARTITION_KINDS)[number]
 
 export class Partitions {
-  /** @param clients names of the clients there are at the moment. */
+  /** @param brokers hosts of the brokers there are at the moment. @param clients names of the clients. */
   constructor(
     private readonly network: SimulatedNetwork,
-    private readonly brokers: readonly string[],
+    private readonly brokers: () => readonly string[],
     private readonly clients: () => readonly string[],
   ) {}
 
   /** What makes sense with so many brokers. */
   kinds(): readonly PartitionKind[] {
-    const { length } = this.brokers
+    const { length } = this.brokers()
     if (length < 2) return ['clients']
     if (length < 3) return PARTITION_KINDS.filter((kind) => kind !== 'bridge' && kind !== 'ring')
     return PARTITION_KINDS
   }
 
   cut(kind: PartitionKind, random: SeededRandom): void {
-    this.ways[kind](shuffled(this.brokers, random), random)
+    this.ways[kind](shuffled(this.brokers(), random), random)
   }
 
   private readonly ways: Readonly<Record<PartitionKind, (brokers: readonly string[], random: SeededRandom) => void>> = {

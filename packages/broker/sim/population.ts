@@ -14,7 +14,8 @@ export interface PopulationWorld {
   readonly recorder: Recorder
   readonly coverage: Coverage
   readonly random: SeededRandom
-  readonly bootstrap: readonly string[]
+  /** `host:port` of the brokers there are now. */
+  readonly bootstrap: () => readonly string[]
   fail(invariant: string, message: string): void
 }
 
@@ -43,7 +44,7 @@ export class Population {
     const random = world.random.split(name)
     const bufferBytes = random.chance(0.15) ? 64 * 1024 : 32 * 1024 * 1024
     const onBug = (error: unknown) => world.fail('exception', stackOf(error))
-    const client = new SimulatedClient({ ...world, onBug }, name, random, bufferBytes)
+    const client = new SimulatedClient({ ...world, bootstrap: world.bootstrap(), onBug }, name, random, bufferBytes)
     this.clients.push(client)
     return client
   }

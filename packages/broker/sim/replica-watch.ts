@@ -191,7 +191,7 @@ export class ReplicaWatch {
     const { voters, outgoing } = core.configuration
     const having = (nodes: readonly number[]): number =>
       nodes.filter((nodeId) => {
-        const { broker } = this.world.nodes[nodeId - 1]!
+        const broker = this.world.nodes.find((node) => node.nodeId === nodeId)?.broker ?? null
         const replica = broker === null ? undefined : replicaOf(broker.replicas(), leader)
         return replica === undefined || this.hasIt(replica, commitIndex, term)
       }).length

@@ -24,5 +24,7 @@ export interface RunContext {
   /** @throws Stuck when it does not hold in time; `what` goes into its message. */
   until(what: string | (() => string), holds: () => boolean): Promise<void>
   fail(invariant: string, message: string): void
+  /** A node is about to be removed by its operator. */
+  expectRemoval(nodeId: number, isForced: boolean): void
   log(text: string, fields: object): void
 }

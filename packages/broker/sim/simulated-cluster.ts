@@ -1,7 +1,7 @@
 // The brokers of a run, each on its own machine, and the network between everybody.
 import { openLogStore } from '#src/storage/open-log-store.js'
 import { storageLimits } from '#src/storage/storage-limits.js'
-import { BrokerNode, hostOf } from './broker-node.js'
+import { BrokerNode, hostOf, type Origin } from './broker-node.js'
 import type { Coverage } from './coverage.js'
 import type { Moment } from './faults.js'
 import type { SimulationOptions } from './options.js'
@@ -15,6 +15,7 @@ import { stackOf } from './simulation-result.js'
 /** No start takes longer unless the disk is slow. */
 const START_MS = 200
 const DISK_BYTES = 512 * 1024 * 1024
+const RIGHT_CLOCK = { clockRate: 1, wallOffsetMs: 0 }
 /** Unsent bytes of one connection: what may be pushed, what replies may take, and one batch beyond. */
 const MOST_UNSENT_BYTES = 256 * 1024 + 4 * 1024 * 1024 + 4 * 1024 * 1024
 
@@ -35,13 +36,29 @@ export interface ClusterWorld {
 
 export class SimulatedCluster {
   readonly network: SimulatedNetwork
-  readonly nodes: readonly BrokerNode[]
+  /** Those that are there: brokers come and go. */
+  readonly nodes: BrokerNode[]
+  private machines = 0
 
   constructor(private readonly world: ClusterWorld) {
     const { options, scheduler, random } = world
     this.network = new SimulatedNetwork(scheduler, { ...options.network }, random.split('network'))
     this.network.onArrival = () => world.onMoment('bytes arrived')
-    this.nodes = Array.from({ length: options.brokers }, (_, i) => this.makeNode(i + 1))
+    const origin: Origin = { kind: 'founder', founders: options.brokers }
+    this.nodes = Array.from({ length: options.brokers }, () => this.makeNode(origin))
+  }
+
+  /** Another machine, with an empty disk: its broker asks those that are there to be let in. It is off. */
+  addNode(): BrokerNode {
+    const node = this.makeNode({ kind: 'joining', hosts: this.hosts })
+    this.nodes.push(node)
+    return node
+  }
+
+  /** The machine is gone for good, and its disk with it. */
+  removeNode(node: BrokerNode): void {
+    node.disappear()
+    this.nodes.splice(this.nodes.indexOf(node), 1)
   }
 
   /** Connections that clients have dialled; brokers never let go of each other. */
@@ -84,16 +101,17 @@ export class SimulatedCluster {
 
   /** Names of all machines. */
   get hosts(): readonly string[] {
-    return this.nodes.map(({ nodeId }) => hostOf(nodeId))
+    return this.nodes.map(({ host }) => host)
   }
 
-  private makeNode(nodeId: number): BrokerNode {
+  private makeNode(origin: Origin): BrokerNode {
     const { world } = this
+    const number = ++this.machines
     const { scheduler, options } = world
-    const { clockRate, wallOffsetMs } = options.clocks[nodeId - 1]!
+    const { clockRate, wallOffsetMs } = options.clocks[number - 1] ?? RIGHT_CLOCK
     let lastDiskErrorMs = Number.NEGATIVE_INFINITY
-    const machine = new SimulatedMachine(scheduler, this.network, world.random.split(`machine-${nodeId}`), {
-      host: hostOf(nodeId),
+    const machine = new SimulatedMachine(scheduler, this.network, world.random.split(`machine-${number}`), {
+      host: hostOf(number),
       clockRate,
       diskBytes: DISK_BYTES,
       memoryBytes: options.brokerMemoryBytes,
@@ -113,25 +131,27 @@ export class SimulatedCluster {
         onFlush: () => {},
         onError: (operation) => {
           lastDiskErrorMs = scheduler.nowMs
-          if (operation === 'flush') world.recorder.diskLosses.push({ atMs: scheduler.nowMs, node: nodeId })
-          world.log(`the disk of broker ${nodeId} fails a ${operation}`, {})
+          if (operation === 'flush') world.recorder.diskLosses.push({ atMs: scheduler.nowMs, node: node.nodeId })
+          world.log(`the disk of broker ${number} fails a ${operation}`, {})
         },
       },
     })
     machine.setWallClock(wallOffsetMs)
     const limits = storageLimits({ ...options.storage })
-    return new BrokerNode(nodeId, options.brokers, scheduler, machine, (...args) => openLogStore(...args, limits), {
+    const node = new BrokerNode(number, origin, scheduler, machine, (...args) => openLogStore(...args, limits), {
       onStarted: (durationMs) => {
         world.coverage.count('broker started')
-        world.log(`broker ${nodeId} started in ${durationMs.toFixed(1)} ms`, {})
+        world.log(`broker ${number} started in ${durationMs.toFixed(1)} ms`, {})
       },
       onStartRefused: (error, begunAtMs) => {
         world.coverage.count('start refused')
-        world.log(`start of broker ${nodeId} refused: ${error.code} ${error.message}`, {})
-        // Nothing but the disk, and only while it fails, may keep a broker from starting.
-        if (lastDiskErrorMs < begunAtMs) world.fail('start-refused', `${error.code}: ${stackOf(error)}`)
+        world.log(`start of broker ${number} refused: ${error.code} ${error.message}`, {})
+        // Nothing but the disk, and only while it fails, may keep a broker from starting; nobody may answer one that joins.
+        if (lastDiskErrorMs < begunAtMs && error.code !== 'NOT_JOINED')
+          world.fail('start-refused', `${error.code}: ${stackOf(error)}`)
       },
       onBug: (error) => world.fail('exception', stackOf(error)),
     })
+    return node
   }
 }

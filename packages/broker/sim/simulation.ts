@@ -2,7 +2,6 @@
 import { setAmbientTraps } from './ambient-traps.js'
 import { waitForMoves } from './arrivals.js'
 import { BoundsProbe } from './bounds-probe.js'
-import { addressesOf } from './broker-node.js'
 import { checkHistory } from './checker/check-history.js'
 import type { History } from './checker/history.js'
 import { CHURN_TOPIC, churn } from './churn.js'
@@ -10,6 +9,9 @@ import { Coverage } from './coverage.js'
 import { closeClients, readFinalLogs, stopBroker, waitForConsumers, waitForQuiet, waitForSends } from './ending.js'
 import { Faults, type Moment } from './faults.js'
 import { LivenessTrial } from './liveness-trial.js'
+import { BROKEN_MEMBERS, MemberWatch } from './member-watch.js'
+import { MemberOperator } from './members.js'
+import { waitForMembers } from './members-settled.js'
 import type { SimulationOptions, TopicOptions } from './options.js'
 import { Partitions } from './partitions.js'
 import { Population } from './population.js'
@@ -41,7 +43,13 @@ const EVENTS_PER_LOOK = 10
 /** Virtual time within which everything must come to an end once nothing is broken any more. */
 const PEACE_MS = 90_000
 /** The first of these ends a run: what follows it means nothing. */
-const FATAL: ReadonlySet<string> = new Set(['exception', 'memory', 'no-progress', ...BROKEN_REPLICAS])
+const FATAL: ReadonlySet<string> = new Set([
+  'exception',
+  'memory',
+  'no-progress',
+  ...BROKEN_REPLICAS,
+  ...BROKEN_MEMBERS,
+])
 
 /** What happens between the beginning and the end of a run that leaves nothing to chance. */
 export type Script = (run: RunContext) => Promise<void>
@@ -80,6 +88,8 @@ class Simulation implements RunContext {
   private doing = 'it began'
   private hasRead = false
   private churning: Promise<void> | null = null
+  private operating: Promise<void> | null = null
+  private readonly members: MemberWatch
 
   constructor(
     readonly options: SimulationOptions,
@@ -104,17 +114,24 @@ class Simulation implements RunContext {
     })
     const { network } = this.cluster
     const watch = new ReplicaWatch({ nodes: this.cluster.nodes, topics: options.topics, recorder, coverage, fail })
+    this.members = new MemberWatch({ nodes: this.cluster.nodes, fail })
     scheduler.onEvent = () => {
-      if (scheduler.eventsRun % EVENTS_PER_LOOK === 0 && !this.hasFailed) watch.look()
+      if (scheduler.eventsRun % EVENTS_PER_LOOK !== 0 || this.hasFailed) return
+      watch.look()
+      this.members.look()
     }
-    const bootstrap = addressesOf(options.brokers)
+    const bootstrap = () => this.cluster.nodes.map(({ address }) => address)
     this.population = new Population({ scheduler, network, recorder, coverage, random, bootstrap, fail })
     this.probe = new BoundsProbe({
       ...{ scheduler, network, coverage, hosts: this.cluster.hosts, topics: options.topics },
       random: random.split('probe'),
       answered: (bounds) => recorder.bounds.push(bounds),
     })
-    const partitions = new Partitions(network, this.cluster.hosts, () => this.population.names)
+    const partitions = new Partitions(
+      network,
+      () => this.cluster.hosts,
+      () => this.population.names,
+    )
     this.rot = new RotTrial(this)
     this.faults = new Faults(
       {
@@ -173,6 +190,10 @@ class Simulation implements RunContext {
     this.log(`FAILED ${invariant}: ${message}`, {})
   }
 
+  expectRemoval(nodeId: number, isForced: boolean): void {
+    this.members.expectRemoval(nodeId, isForced)
+  }
+
   log(text: string, fields: object): void {
     this.output.onLog?.(`${this.scheduler.nowMs.toFixed(3)} ${text} ${describe(fields)}`)
   }
@@ -190,7 +211,10 @@ class Simulation implements RunContext {
     this.faults.heal()
     this.doing = 'the churning topic was to be deleted for the last time'
     await this.churning
-    if (options.faults.moveMs !== null) await waitForMoves(this)
+    this.doing = 'the operator was to finish'
+    await this.operating
+    if (options.faults.moveMs !== null || options.faults.memberMs !== null) await waitForMoves(this)
+    if (options.faults.memberMs !== null) await waitForMembers(this)
     await waitForSends(this)
     this.probe.stop()
     await waitForQuiet(this)
@@ -210,6 +234,7 @@ class Simulation implements RunContext {
     for (const [i, plan] of options.producers.entries()) population.workerAt(i).produce(plan, plan.records)
     for (const [i, plan] of options.consumers.entries()) population.workerAt(i).consume(plan)
     if (options.faults.topicChurnMs !== null) this.churning = churn(this, options.faults.topicChurnMs)
+    if (options.faults.memberMs !== null) this.operating = new MemberOperator(this).work(options.faults.memberMs)
     await this.scheduler.sleep(options.workMs)
     this.isPeaceful = true
     if (options.triesLiveness) await new LivenessTrial(this, faults).suffer()
@@ -225,7 +250,9 @@ class Simulation implements RunContext {
   }
 
   private history(): History {
-    const replicas = Math.min(MOST_REPLICAS, this.options.brokers)
+    const { brokers, faults } = this.options
+    // What began with one replica gets more.
+    const replicas = Math.min(MOST_REPLICAS, faults.memberMs === null ? brokers : MOST_REPLICAS)
     const topics = this.allTopics.map((topic) => ({ ...topic, replicas }))
     return this.recorder.history(topics, replicas === 1 ? 0 : DELETION_SPREAD_MS)
   }

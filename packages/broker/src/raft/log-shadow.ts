@@ -65,6 +65,11 @@ export class LogShadow {
     return last === undefined ? this.start.index - 1 : last.index
   }
 
+  /** Where configurations above an index came, in order. */
+  configurationsAbove(index: number): readonly number[] {
+    return this.configurations.map((placed) => placed.index).filter((at) => at > index)
+  }
+
   /** 0 when the log does not know: before the entry that precedes its start, or above its end. */
   termAt(index: number): number {
     if (index > this.lastIndex || index < this.start.index - 1) return 0

@@ -100,6 +100,11 @@ export class RaftCore<E extends Entry> {
     return log.configurationIndex <= commitIndex && !isJoint(configuration)
   }
 
+  /** Indexes of the configurations that are not known to be committed: for the simulator. */
+  get uncommittedConfigurations(): readonly number[] {
+    return this.state.log.configurationsAbove(this.state.commitIndex)
+  }
+
   get isRepairing(): boolean {
     return this.state.isRepairing
   }

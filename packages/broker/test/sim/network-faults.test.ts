@@ -242,7 +242,11 @@ describe('a cluster falls apart', () => {
     const { network, random } = new World(seed)
     const hosts = Array.from({ length: brokers }, (_, i) => `broker-${i + 1}`)
     const clients = ['client-1', 'client-2', 'client-3']
-    new Partitions(network, hosts, () => clients).cut(kind, random)
+    new Partitions(
+      network,
+      () => hosts,
+      () => clients,
+    ).cut(kind, random)
     const ways = (from: string) => hosts.filter((to) => to !== from && !network.path(from, to).isCut).length
     const back = (to: string) => hosts.filter((from) => from !== to && !network.path(from, to).isCut).length
     const clientPaths = network.brokenPaths.filter(
@@ -288,7 +292,7 @@ describe('a cluster falls apart', () => {
     const kinds = (brokers: number) =>
       new Partitions(
         new World().network,
-        Array.from({ length: brokers }, (_, i) => `broker-${i + 1}`),
+        () => Array.from({ length: brokers }, (_, i) => `broker-${i + 1}`),
         () => [],
       ).kinds()
     expect(kinds(1)).toEqual(['clients'])

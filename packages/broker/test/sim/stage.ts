@@ -1,7 +1,7 @@
 // A simulated cluster of three on which nothing happens by chance: what named histories need to say what happens.
 import { expect } from 'vitest'
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
-import { type BrokerNode, hostOf } from '../../sim/broker-node.js'
+import type { BrokerNode } from '../../sim/broker-node.js'
 import { NO_FAULTS } from '../../sim/focus.js'
 import type { ConsumerPlan, ProducerPlan, SimulationOptions, TopicOptions } from '../../sim/options.js'
 import { optionsOf } from '../../sim/options.js'
@@ -142,7 +142,7 @@ export class Stage {
   }
 }
 
-export const host = ({ nodeId }: BrokerNode): string => hostOf(nodeId)
+export const host = (node: BrokerNode): string => node.host
 
 /** Plays a history to its end, then asks everything that is asked at the end of a run. Nothing may be wrong. */
 export async function play(topic: TopicOptions, history: (stage: Stage) => Promise<void>): Promise<SimulationResult> {
