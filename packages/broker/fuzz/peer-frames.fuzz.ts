@@ -7,7 +7,10 @@ import {
   failure,
   forward,
   forwardReply,
+  gossip,
+  gossipReply,
   leaders,
+  leadersWanted,
   peerBeat,
   peerHello,
   peerHelloReply,
@@ -66,7 +69,7 @@ function someAppend(random: SeededRandom): Uint8Array {
 
 function someFrame(random: SeededRandom): Uint8Array {
   const id = random.below(9)
-  switch (random.below(11)) {
+  switch (random.below(14)) {
     case 0:
       return encodeFrame(peerBeat, { wallMs: random.u32() }, { id: 0 })
     case 1: {
@@ -102,6 +105,12 @@ function someFrame(random: SeededRandom): Uint8Array {
     }
     case 8:
       return encodeFrame(setBeatReply, { epoch: random.below(9), left: random.oneIn(2) ? [GROUP] : [] }, { id: 0 })
+    case 9:
+      return encodeFrame(gossip, { payload: random.bytes(random.below(40)) }, { id })
+    case 10:
+      return encodeFrame(gossipReply, { payload: random.bytes(random.below(40)) }, { id })
+    case 11:
+      return encodeFrame(leadersWanted, {}, { id: 0 })
     default:
       return someAppend(random)
   }

@@ -1,8 +1,13 @@
 // A broker: one data directory, one listener, and everything between them.
+import { reportRecovery, statusOf } from './broker-status.js'
+import { ClusterGossip } from './cluster/cluster-gossip.js'
 import { ClusterMembers } from './cluster/cluster-members.js'
 import type { MetadataLog } from './cluster/metadata-log.js'
 import type { NodePeers } from './cluster/no-peers.js'
-import type { Environment, LogFields, Logger, Volume } from './environment.js'
+import type { Environment, LogFields, Volume } from './environment.js'
+import { openKey } from './gossip/cluster-keys.js'
+import { GOSSIP_LIMITS, type GossipLimits } from './gossip/gossip-limits.js'
+import type { GossipKey } from './gossip/keyring.js'
 import { claimIdentity, countStart, type Identity } from './identity.js'
 import type { Address } from './joining/addresses.js'
 import { expectedIdentity } from './joining/expected-identity.js'
@@ -33,7 +38,7 @@ import { frameMemoryOf, Server } from './server/server.js'
 import { StartError, startErrorFrom } from './start-error.js'
 import type { LogStore, LogStoreOptions } from './storage/log-store.js'
 import { openLogStore } from './storage/open-log-store.js'
-import { SOFTWARE, VERSION } from './version.js'
+import { SOFTWARE } from './version.js'
 
 export interface BrokerConfig {
   readonly dataDirectory: string
@@ -47,6 +52,13 @@ export interface BrokerConfig {
   /** Refuse a directory that belongs to another node or cluster. */
   readonly nodeId?: number
   readonly clusterId?: string
+  /**
+   * What gossip between brokers is sealed with: one key, or two while they are changed, the one in use first. Without any,
+   * everybody who knows the id of the cluster can take part.
+   */
+  readonly clusterKeys?: readonly GossipKey[]
+  /** How often and how long gossip does what it does; for tests and the simulator. */
+  readonly gossipLimits?: GossipLimits
   /**
    * All brokers of the cluster, this one (`nodeId`) among them, the same list on each. Others reach this one at the
    * address it has there. A broker without is a cluster by itself.
@@ -86,6 +98,8 @@ export interface Broker {
   replicas(): Iterable<ReplicaGroup>
   /** The metadata as this broker has it: for the simulator. */
   readonly metadata: MetadataLog
+  /** From now on gossip is sealed with the first of these keys. @throws GossipError KEY, and then nothing has changed. */
+  setClusterKeys(keys: readonly GossipKey[]): void
   /** Resolves once this broker knows the metadata of its cluster and serves what it leads. */
   ready(): Promise<void>
   /**
@@ -160,15 +174,18 @@ async function start(
   const founders = remembered?.founders ?? config.members?.map(({ nodeId }) => nodeId) ?? [identity.nodeId]
 
   const parts = await openParts(environment, { store, identity, volume, config, members, founders, remembered })
-  const { node, context, server } = parts
+  const { node, context, server, gossip } = parts
   closers.push(() => node.stop())
+  closers.push(() => gossip.close())
   // Others have to reach this broker before anybody can lead; one that is alone opens its topics first.
   const { isSole } = node
   if (isSole) await node.start()
   reportRecovery(store, environment.log)
   const listener = await server.listen({ host, port: config.port ?? DEFAULT_PORT })
   closers.push(() => server.stop(0))
-  node.reachedAt({ host: config.advertisedHost ?? host, port: config.advertisedPort ?? listener.port })
+  const place = { host: config.advertisedHost ?? host, port: config.advertisedPort ?? listener.port }
+  node.reachedAt(place)
+  gossip.listening({ host, port: listener.port }, place)
   if (!isSole) await node.start()
   const retention = new RetentionLoop(
     environment.clock,
@@ -186,6 +203,7 @@ async function start(
     replicas: () => node.groups.all(),
     metadata: node.metadata,
     ready: () => node.ready(),
+    setClusterKeys: (keys) => gossip.setKeys(keys),
     stop(options) {
       retention.stop()
       stopped ??= stop(parts, store, volume, options?.timeoutMs ?? DEFAULT_STOP_TIMEOUT_MS)
@@ -233,6 +251,7 @@ interface Parts {
   readonly node: Node
   readonly context: ServerContext
   readonly server: Server
+  readonly gossip: ClusterGossip
 }
 
 /** Everything between the logs and the listener. */
@@ -242,8 +261,9 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
   const metrics = new Metrics()
   const report = (error: unknown, where: LogFields): void => reportBug(environment, metrics, config, error, where)
   let peers: PeerNetwork | null = null
+  let gossip: ClusterGossip | null = null
   const connectPeers = (events: PeerEvents): NodePeers => {
-    peers = peersOf({ ...opened, environment }, metrics, events, report)
+    peers = peersOf({ ...opened, environment }, metrics, events, report, () => gossip)
     return peers
   }
   const frameMemory = frameMemoryOf(environment)
@@ -254,6 +274,7 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
       frameMemory.limitTo(frameMemoryOf(environment, FRAME_MEMORY_SHARE - PEER_FRAME_MEMORY_SHARE).budgetBytes)
     }
     memory.refresh()
+    gossip?.look()
   }
   const rack = config.rack ?? null
   const node = await Node.open({
@@ -269,6 +290,8 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
     connectPeers,
     onMembers,
   })
+  const life = gossipOf({ ...opened, environment }, metrics, node)
+  gossip = life
   const startedAtMs = clock.monotonicMs()
   const context: ServerContext = {
     environment,
@@ -284,11 +307,24 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
     nodeId: identity.nodeId,
     shardCount: cores.count,
     software: SOFTWARE,
-    status: () => statusOf({ node, context, server }, { ...opened, environment }, startedAtMs),
+    status: () => ({ ...statusOf({ node, context, server }, opened, startedAtMs), gossip: life.status() }),
     reportBug: report,
   }
   const server = new Server(context, connectionLimitsOf(config))
-  return { node, context, server }
+  return { node, context, server, gossip: life }
+}
+
+function gossipOf(
+  { environment, identity, members, volume, config }: Opened,
+  metrics: Metrics,
+  node: Node,
+): ClusterGossip {
+  const { clusterKeys: keys = [openKey(identity.clusterId)], gossipLimits: limits = GOSSIP_LIMITS } = config
+  const { metadata, leaders, topics, shard, peers } = node
+  const own = { environment, identity, rack: config.rack ?? null, members, volume, metrics, keys, limits }
+  const gossip = new ClusterGossip({ ...own, metadata, leaders, topics, shard, peers })
+  node.view.lifeOf = (nodeId) => gossip.lifeOf(nodeId)
+  return gossip
 }
 
 function peersOf(
@@ -296,6 +332,7 @@ function peersOf(
   metrics: Metrics,
   events: PeerEvents,
   reportBug: (error: unknown, where: LogFields) => void,
+  gossip: () => ClusterGossip | null,
 ): PeerNetwork {
   return new PeerNetwork({
     environment,
@@ -315,49 +352,17 @@ function peersOf(
       onSetBeatReply: (from, reply) => events.groups.onSetBeatReply(from, reply),
       onLeaders: (_from, changes) => events.onLeaders(changes),
       onForward: (_from, payload) => events.onForward(payload),
-      onLost: (nodeId) => events.groups.onLost(nodeId),
+      onGossip: (_from, state) => gossip()?.answer(state) ?? null,
+      onHeard: (nodeId) => gossip()?.heard(nodeId),
+      onConnected: (nodeId) => gossip()?.connected(nodeId),
+      onLost(nodeId) {
+        events.groups.onLost(nodeId)
+        gossip()?.lost(nodeId)
+      },
+      knownLeaderships: () => gossip()?.knownLeaderships() ?? [],
       allLeaderships: () => events.allLeaderships(),
     },
   })
-}
-
-/** What recovery found, for whoever reads the log: damage by its place, since nobody else speaks of it. */
-function reportRecovery({ recovery }: LogStore, log: Logger): void {
-  for (const { key, position, reason } of recovery.damaged) {
-    log.error({ ...key, position, reason }, 'a log is damaged: what is whole is served, nothing is appended')
-  }
-  if (recovery.logs === 0) return
-  const { logs, replayedBytes, torn, durationMs } = recovery
-  log.info({ logs, replayedBytes, torn: torn.length, durationMs: Math.round(durationMs) }, 'logs recovered')
-}
-
-/** The answer to the `brokerStatus` operation. */
-function statusOf(
-  { node, context, server }: Parts,
-  { environment, store, identity, volume }: Opened,
-  startedAtMs: number,
-): Readonly<Record<string, unknown>> {
-  const { topics, shard, frameMemory, metrics } = context
-  const { clock, memory, cores } = environment
-  const { directory, direct, flushMethod, note } = volume
-  const { nodeId, clusterId, starts } = identity
-  return {
-    nodeId,
-    clusterId,
-    version: VERSION,
-    environment: environment.kind,
-    uptimeMs: Math.round(clock.monotonicMs() - startedAtMs),
-    starts,
-    shards: cores.count,
-    isReady: node.isReady,
-    isRegistered: node.isRegistered,
-    topics: topics.list().length,
-    partitions: shard.partitionCount,
-    connections: server.connections,
-    memory: { budgetBytes: memory.budgetBytes, usedBytes: memory.usedBytes, frameBytes: frameMemory.usedBytes },
-    storage: { directory, direct, flushMethod, note, ...store.statistics },
-    counters: metrics.snapshot(),
-  }
 }
 
 function reportBug(
@@ -372,11 +377,18 @@ function reportBug(
   if (isBrokenAssertion(error)) config.onHalt?.(error)
 }
 
-async function stop({ node, server }: Parts, store: LogStore, volume: Volume, timeoutMs: number): Promise<void> {
+async function stop(
+  { node, server, gossip }: Parts,
+  store: LogStore,
+  volume: Volume,
+  timeoutMs: number,
+): Promise<void> {
+  const goodbye = gossip.leave()
   // Others lead before clients are turned away, so that these have somewhere to go.
   await node.handOver(Math.min(timeoutMs, TRANSFER_TIMEOUT_MS))
   await server.stop(timeoutMs)
   node.shard.close({ code: 'SHUTTING_DOWN', detail: '' })
+  await goodbye
   await node.stop()
   try {
     await store.close()

@@ -161,6 +161,15 @@ export const LEADERS_BATCH_MS = 10
 export const MAX_FORWARDS_PER_PEER = 64
 /** An operation or its answer. */
 export const MAX_FORWARD_BYTES = 240 * 1024
+/** How long a state of gossip is waited for. */
+export const GOSSIP_ANSWER_MS = 2_000
+/** How soon a socket for datagrams that could not be had is tried again. */
+export const GOSSIP_RETRY_MS = 10_000
+/** How often a broker looks at how busy it is, and how often at most it puts together which leaders it knows. */
+export const GOSSIP_LOAD_MS = 10_000
+export const LEADERSHIP_DIGEST_MS = 200
+/** A peer that lacks leaders is told all of them at most so often. */
+export const LEADERS_WANTED_MS = 1_000
 /** What frames of peers may take of the environment's memory; a broker with peers gives clients so much less. */
 export const PEER_FRAME_MEMORY_SHARE = 0.1
 /** A frame received in place counts as a sign of life each time so much of it has come. */

@@ -6,7 +6,7 @@ export type Empty = Readonly<Record<string, never>>
 
 const EMPTY: Empty = {}
 
-export function emptyMessage(kind: number, name: string, sender: 'client' | 'broker'): MessageCodec<Empty> {
+export function emptyMessage(kind: number, name: string, sender: MessageCodec<Empty>['sender']): MessageCodec<Empty> {
   return {
     kind,
     name,

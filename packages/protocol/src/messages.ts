@@ -24,7 +24,10 @@ import { produceReply } from './client/produce-reply.js'
 import type { MessageCodec } from './message.js'
 import { forward } from './peer/forward.js'
 import { forwardReply } from './peer/forward-reply.js'
+import { gossip } from './peer/gossip.js'
+import { gossipReply } from './peer/gossip-reply.js'
 import { leaders } from './peer/leaders.js'
+import { leadersWanted } from './peer/leaders-wanted.js'
 import { peerBeat } from './peer/peer-beat.js'
 import { peerHello } from './peer/peer-hello.js'
 import { peerHelloReply } from './peer/peer-hello-reply.js'
@@ -74,6 +77,9 @@ export const MESSAGES: readonly MessageCodec<unknown>[] = [
   widen(forwardReply),
   widen(setBeat),
   widen(setBeatReply),
+  widen(gossip),
+  widen(gossipReply),
+  widen(leadersWanted),
 ]
 
 const NAMES = new Map(MESSAGES.map((message) => [message.kind, message.name]))

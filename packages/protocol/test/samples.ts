@@ -18,11 +18,14 @@ import {
   failure,
   forward,
   forwardReply,
+  gossip,
+  gossipReply,
   hello,
   helloReply,
   LOG_PART_BYTES,
   type LogPart,
   leaders,
+  leadersWanted,
   type MessageCodec,
   mapDelta,
   mapHeartbeat,
@@ -537,6 +540,9 @@ export const MESSAGE_SAMPLES: readonly MessageSample[] = [
     { epoch: 0x3_0000_0005, left: [{ topicId: 7, partition: 12, lane: 0 }] },
     { id: 0 },
   ),
+  sample(gossip, 'a sealed state', { payload: hexBytes('4d470102') }),
+  sample(gossipReply, 'a sealed state', { payload: hexBytes('4d470102') }),
+  sample(leadersWanted, 'empty', {}, { id: 0 }),
 ]
 
 /** Messages whose tail goes to the end of the frame, whatever is in it: they can only grow in their fixed part. */
@@ -549,6 +555,8 @@ export const OPEN_ENDED = [
   'RAFT_INSTALL',
   'FORWARD',
   'FORWARD_REPLY',
+  'GOSSIP',
+  'GOSSIP_REPLY',
 ]
 /** Messages of those that say where their batches begin, and leave them to whoever reads them. */
 export const WITH_BATCHES_BEHIND = ['PRODUCE', 'RAFT_APPEND']

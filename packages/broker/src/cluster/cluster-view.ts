@@ -5,6 +5,7 @@ import { ASK_NODE_TIMEOUT_MS, MEMBER_ALIVE_MS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
 import { isBug } from '../server/failures.js'
 import type { Shard } from '../shard.js'
+import type { BrokerLife } from './cluster-gossip.js'
 import type { ClusterMembers } from './cluster-members.js'
 import type { LeaderTable } from './leader-table.js'
 import type { Testimony } from './leaderless.js'
@@ -27,7 +28,20 @@ export interface ClusterViewOptions {
   readonly shard: Shard
 }
 
+/** How a node is: by what was heard of it on streams, and by gossip (`life`, for how long, and how busy it says it is). */
+interface ShownLife {
+  readonly alive: boolean
+  readonly heardMsAgo: number | null
+  readonly life: BrokerLife['state'] | null
+  readonly lifeForMs: number | null
+  readonly load: BrokerLife['load']
+}
+
+const REMOVED: ShownLife = { alive: false, heardMsAgo: null, life: null, lifeForMs: null, load: null }
+
 export class ClusterView {
+  /** How a node is, as gossip has it; null where that has not heard of it. */
+  lifeOf: (nodeId: number) => BrokerLife | null = () => null
   readonly #options: ClusterViewOptions
   #touchedMs: number
 
@@ -66,11 +80,16 @@ export class ClusterView {
     return { clusterId: identity.clusterId, nodes, metadata: { leader, term, version }, leaderless, underReplicated }
   }
 
-  #lifeOf(nodeId: number): { alive: boolean; heardMsAgo: number | null } {
+  #lifeOf(nodeId: number): ShownLife {
     const { environment, identity, peers } = this.#options
-    if (nodeId === identity.nodeId) return { alive: true, heardMsAgo: 0 }
+    const life = this.lifeOf(nodeId)
+    const shown = { life: life?.state ?? null, lifeForMs: life?.forMs ?? null, load: life?.load ?? null }
+    if (nodeId === identity.nodeId) return { alive: true, heardMsAgo: 0, ...shown }
     const ago = environment.clock.monotonicMs() - peers.heardMs(nodeId)
-    return { alive: ago < MEMBER_ALIVE_MS, heardMsAgo: Number.isFinite(ago) ? Math.round(ago) : null }
+    // Who is heard is not always able to answer, and who has left may have been heard a moment ago.
+    const isGone = shown.life === 'dead' || shown.life === 'left'
+    const heardMsAgo = Number.isFinite(ago) ? Math.round(ago) : null
+    return { alive: ago < MEMBER_ALIVE_MS && !isGone, heardMsAgo, ...shown }
   }
 
   /** Every node that ever was, with what is to be on it. */
@@ -80,7 +99,7 @@ export class ClusterView {
     const { voters, outgoing } = metadata.configuration
     const places = new Map(members.list().map((node) => [node.nodeId, node]))
     return metadata.state.nodes().map(({ nodeId, host, port, rack, shards, state }) => {
-      const life = state === 'removed' ? { alive: false, heardMsAgo: null } : this.#lifeOf(nodeId)
+      const life = state === 'removed' ? REMOVED : this.#lifeOf(nodeId)
       return {
         nodeId,
         host: places.get(nodeId)?.host ?? host,

@@ -8,9 +8,15 @@ export class LeaderTable {
   readonly #routes = new Map<number, Route[]>()
   /** Topics and partitions that are announced before the metadata names them. */
   readonly #early = new Map<number, Map<number, Route>>()
+  #changes = 0
 
   /** @param onChange told of everything that was news, whoever brought it. */
   constructor(private readonly onChange: (changes: readonly RouteChange[]) => void) {}
+
+  /** How often what is known here has changed. */
+  get changes(): number {
+    return this.#changes
+  }
 
   /** The topic is there now, or has more partitions than before. */
   addTopic(topicId: number, partitions: number): void {
@@ -21,11 +27,13 @@ export class LeaderTable {
     }
     this.#early.delete(topicId)
     this.#routes.set(topicId, routes)
+    this.#changes++
   }
 
   removeTopic(topicId: number): void {
     this.#routes.delete(topicId)
     this.#early.delete(topicId)
+    this.#changes++
   }
 
   route(topicId: number, partition: number): Route {
@@ -39,7 +47,9 @@ export class LeaderTable {
   /** @returns those that were news. */
   learn(changes: readonly RouteChange[]): readonly RouteChange[] {
     const news = changes.filter((change) => this.#learnOne(change))
-    if (news.length > 0) this.onChange(news)
+    if (news.length === 0) return news
+    this.#changes++
+    this.onChange(news)
     return news
   }
 

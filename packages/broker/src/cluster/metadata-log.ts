@@ -164,6 +164,11 @@ export class MetadataLog implements GroupOwner {
     return this.#committed.version
   }
 
+  /** How far this node is, and the term of what it applied last: of two nodes at one version both have the same. */
+  get digest(): { readonly position: number; readonly hash: number } {
+    return { position: this.version, hash: this.version === 0 ? 0 : this.#log.termAtIndex(this.version) }
+  }
+
   /** Why nothing is written to the log of this node any more; null while it is. */
   get failure(): StorageError | null {
     return this.#log.failure

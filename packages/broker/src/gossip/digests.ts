@@ -37,8 +37,12 @@ export function hearDigests(
     state.wantedMetadata = want(state, state.wantedMetadata, metadata, from, limits.metadataGraceMs, isMore)
   }
   if (lacksLeaders(state, leadership)) {
-    const isMore = (known: LeadershipDigest): boolean => leadership.version > known.version
+    // Of two that only differ, the later one is what there is to be had.
+    const isMore = (known: LeadershipDigest): boolean => leadership.version >= known.version
     state.wantedLeadership = want(state, state.wantedLeadership, leadership, from, limits.leadershipGraceMs, isMore)
+  } else if (state.wantedLeadership?.from === from) {
+    // Whoever had it has what is known here by now.
+    state.wantedLeadership = null
   }
   tickDigests(state)
 }

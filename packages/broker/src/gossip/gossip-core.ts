@@ -31,7 +31,7 @@ import {
   tickProbing,
 } from './probing.js'
 import { spreadSoon, tickSpreading } from './spreading.js'
-import { answerState, askBack, tickExchange, tickSeeds } from './state-exchange.js'
+import { answerState, askBack, meet, tickExchange, tickSeeds } from './state-exchange.js'
 
 export class GossipCore {
   private readonly state: GossipState
@@ -170,6 +170,11 @@ export class GossipCore {
   /** A stream to that node has broken: it is probed at once. */
   lostContact(nodeId: NodeId): void {
     lostContact(this.state, nodeId)
+  }
+
+  /** There is a stream to that node again, where it listens: it is asked unless all is well with it. */
+  meet(nodeId: NodeId, address: Address): void {
+    meet(this.state, nodeId, address)
   }
 
   /** Says good-bye; the shell goes on for a few rounds, so that somebody hears it. */

@@ -23,7 +23,9 @@ import { SourceLimit } from './source-limit.js'
 /** Exchanges of states under way; one more is left out, since there will be others. */
 const MAX_EXCHANGES = 4
 /** How many rounds of gossip a node that leaves stays for, so that somebody hears it. */
-const ROUNDS_OF_GOODBYE = 4
+const ROUNDS_OF_GOODBYE = 2
+/** Refusals of the same kind are logged once in so long. */
+const REPEAT_LOG_MS = 60_000
 
 /** What gossip needs of the streams between brokers. */
 export interface GossipStreams {
@@ -52,6 +54,8 @@ export interface GossipServiceOptions {
   readonly registry: ReadonlySet<NodeId> | null
   readonly streams: GossipStreams
   readonly limits?: GossipLimits
+  /** Called in each tick: the time to say what has changed since the last one. */
+  readonly observe?: () => void
   /** As `onEvent`, from the first event on. */
   readonly listener?: GossipListener
 }
@@ -90,6 +94,7 @@ export class GossipService {
     exchanges: 0,
     failedExchanges: 0,
   }
+  private readonly loggedAtMs = new Map<GossipErrorCode, number>()
   private readonly refused: Partial<Record<GossipErrorCode | 'FLOOD', number>> = {}
 
   private constructor(private readonly options: GossipServiceOptions) {
@@ -148,7 +153,7 @@ export class GossipService {
 
   /** For the streams: what another node's exchange has brought, and what to answer. @throws GossipError, and then nothing. */
   answerExchange(bytes: Uint8Array): Uint8Array {
-    const { from, message } = this.open(bytes, 'state')
+    const { from, message } = this.open(bytes, 'state', null)
     if (message.kind !== 'stateRequest') throw new GossipError('CORRUPT', `a ${message.kind} asks for nothing`)
     this.core.step(message, from)
     const answers = this.carryOut(null)
@@ -187,8 +192,17 @@ export class GossipService {
     this.change((core) => core.lostContact(nodeId))
   }
 
+  /** There is a stream to that node, which listens there. */
+  meet(nodeId: NodeId, address: Address): void {
+    this.change((core) => core.meet(nodeId, address))
+  }
+
   /** Says good-bye, and closes. */
   async leave(): Promise<void> {
+    const hasListeners = this.core.members().some(({ nodeId, state }) => {
+      return nodeId !== this.core.nodeId && (state === 'alive' || state === 'suspect')
+    })
+    if (this.isClosed || !hasListeners) return this.close()
     this.change((core) => core.leave())
     const goodbyeMs = this.limits.gossipPeriodMs * ROUNDS_OF_GOODBYE
     await new Promise<void>((resolve) => this.options.environment.clock.timer(goodbyeMs, resolve))
@@ -206,6 +220,7 @@ export class GossipService {
     if (this.isClosed) return
     const { clock } = this.options.environment
     this.timer = clock.timer(this.limits.tickMs, () => this.tick())
+    this.options.observe?.()
     this.core.tick(clock.monotonicMs())
     this.carryOut(null)
   }
@@ -225,7 +240,7 @@ export class GossipService {
       return
     }
     try {
-      const { from, message } = this.open(bytes, 'datagram')
+      const { from, message } = this.open(bytes, 'datagram', source)
       this.sources.prove(source.host, nowMs)
       this.core.step(message, from)
     } catch (cause) {
@@ -236,13 +251,30 @@ export class GossipService {
     this.carryOut(source)
   }
 
-  private open(bytes: Uint8Array, kind: 'datagram' | 'state'): Opened {
+  /** @param source of a datagram. */
+  private open(bytes: Uint8Array, kind: 'datagram' | 'state', source: Address | null): Opened {
     try {
       return this.seal.open(bytes, kind, (nodeId) => this.registry === null || this.registry.has(nodeId))
     } catch (cause) {
-      if (cause instanceof GossipError) this.count(cause.code)
+      if (cause instanceof GossipError) {
+        this.count(cause.code)
+        this.logRefusal(cause, source)
+      }
       throw cause
     }
+  }
+
+  /** Whoever has sent it is told nothing, so that somebody else has to know why a node is no member here. */
+  private logRefusal({ code, message: reason }: GossipError, source: Address | null): void {
+    const { clock, log } = this.options.environment
+    const nowMs = clock.monotonicMs()
+    // Networks do send a datagram twice.
+    if (code === 'REPLAYED' || nowMs - (this.loggedAtMs.get(code) ?? Number.NEGATIVE_INFINITY) < REPEAT_LOG_MS) return
+    this.loggedAtMs.set(code, nowMs)
+    log.warn(
+      { code, reason, from: source === null ? 'a stream' : `${source.host}:${source.port}` },
+      'gossip is refused',
+    )
   }
 
   private count(reason: GossipErrorCode | 'FLOOD'): void {
@@ -288,7 +320,7 @@ export class GossipService {
     try {
       const bytes = await streams.exchange(to, address, this.seal.seal(message, to, this.core.bootId))
       if (this.isClosed) return null
-      const reply = this.open(bytes, 'state')
+      const reply = this.open(bytes, 'state', null)
       if (to !== 0 && reply.from !== to) throw new GossipError('MISDIRECTED', `node ${reply.from} has answered`)
       return reply
     } catch (cause) {

@@ -65,7 +65,7 @@ export interface MetadataDigest {
 
 /** Which leaders a node knows. */
 export interface LeadershipDigest {
-  /** Rises with whatever is learned, such as the sum of all terms; whoever has a higher one knows something more. */
+  /** Never falls, such as the version of the metadata that names the partitions: whoever has a higher one knows more of them. */
   readonly version: number
   readonly hash: number
 }

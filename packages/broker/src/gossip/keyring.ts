@@ -64,6 +64,18 @@ export class Keyring {
     this.usedId = id
   }
 
+  /** From now on these are the keys, and the first one is used. @throws GossipError KEY, and then nothing has changed. */
+  replace(keys: readonly GossipKey[]): void {
+    const next = new Keyring(keys)
+    for (const key of keys) {
+      const known = this.keys.get(key.id)
+      if (known !== undefined) next.install(known)
+    }
+    this.keys.clear()
+    for (const key of keys) this.keys.set(key.id, { id: key.id, secret: key.secret.slice() })
+    this.usedId = next.usedId
+  }
+
   /** From now on what is sealed with it is refused. @throws GossipError KEY */
   remove(id: number): void {
     if (id === this.usedId) throw new GossipError('KEY', `the key ${id} is in use: use another one on all nodes first`)

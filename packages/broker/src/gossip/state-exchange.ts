@@ -43,6 +43,13 @@ export function askBack(state: GossipState, nodeId: NodeId): void {
   state.emit({ kind: 'exchange', to: nodeId, address: null, message: wholeState(state, 'stateRequest') })
 }
 
+/** A node that was away, or has never been heard, is heard now: no need to wait for anybody's turn. */
+export function meet(state: GossipState, nodeId: NodeId, address: Address): void {
+  const entry = state.members.get(nodeId)
+  if (state.hasLeft || (entry?.claim.state === 'alive' && addressOf(entry) !== null)) return
+  state.emit({ kind: 'exchange', to: nodeId, address, message: wholeState(state, 'stateRequest') })
+}
+
 export function answerState(state: GossipState, from: NodeId): void {
   state.emit({ kind: 'answer', to: from, message: wholeState(state, 'stateReply') })
 }

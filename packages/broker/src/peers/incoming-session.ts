@@ -6,7 +6,10 @@ import {
   failure,
   forward,
   forwardReply,
+  gossip,
+  gossipReply,
   leaders,
+  leadersWanted,
   MAX_FRAME_BYTES,
   messageName,
   ProtocolError,
@@ -42,6 +45,9 @@ export interface SessionOwner {
   onLeaders(payload: Reader): void
   onForward(session: IncomingSession, id: number, payload: Reader): void
   onForwardReply(id: number, payload: Reader): void
+  onGossip(id: number, payload: Reader): void
+  onGossipReply(id: number, payload: Reader): void
+  onLeadersWanted(): void
   /** Called once, when nothing of the session will be taken any more, and once when its stream has closed. */
   onOver(session: IncomingSession): void
   onClosed(session: IncomingSession): void
@@ -60,6 +66,9 @@ const PLACES = new Map<number, PayloadPlace>([
   [leaders.kind, 'heap'],
   [forward.kind, 'heap'],
   [forwardReply.kind, 'heap'],
+  [gossip.kind, 'heap'],
+  [gossipReply.kind, 'heap'],
+  [leadersWanted.kind, 'heap'],
 ])
 
 export class IncomingSession implements AcceptedPeer, FrameOwner, FrameMemoryWaiter {
@@ -208,24 +217,32 @@ export class IncomingSession implements AcceptedPeer, FrameOwner, FrameMemoryWai
 
   onFrame(header: FrameHeader, payload: Uint8Array, block: Block | null): void {
     this.services.metrics.peerFramesReceived++
-    const { owner } = this
     if (block !== null && header.kind === raftAppend.kind) {
-      owner.onAppend(payload, block)
+      this.owner.onAppend(payload, block)
       return
     }
-    const reader = new Reader(payload)
     try {
-      if (header.kind === raft.kind) owner.onRaft(reader)
-      else if (header.kind === raftInstall.kind) owner.onInstall(reader)
-      else if (header.kind === setBeat.kind) owner.onSetBeat(reader)
-      else if (header.kind === setBeatReply.kind) owner.onSetBeatReply(reader)
-      else if (header.kind === leaders.kind) owner.onLeaders(reader)
-      else if (header.kind === forward.kind) owner.onForward(this, header.id, reader)
-      else if (header.kind === forwardReply.kind) owner.onForwardReply(header.id, reader)
-      else if (header.kind === peerBeat.kind) owner.onBeat(peerBeat.decode(reader).wallMs)
-      else throw new ProtocolError('CORRUPT_FRAME', `${messageName(header.kind)} without payload`)
+      this.#hand(header, new Reader(payload))
     } finally {
       if (block !== null) this.services.frameMemory.give(block)
     }
+  }
+
+  #hand({ kind, id }: FrameHeader, reader: Reader): void {
+    const { owner } = this
+    if (kind === raft.kind) owner.onRaft(reader)
+    else if (kind === raftInstall.kind) owner.onInstall(reader)
+    else if (kind === setBeat.kind) owner.onSetBeat(reader)
+    else if (kind === setBeatReply.kind) owner.onSetBeatReply(reader)
+    else if (kind === leaders.kind) owner.onLeaders(reader)
+    else if (kind === forward.kind) owner.onForward(this, id, reader)
+    else if (kind === forwardReply.kind) owner.onForwardReply(id, reader)
+    else if (kind === peerBeat.kind) owner.onBeat(peerBeat.decode(reader).wallMs)
+    else if (kind === gossip.kind) owner.onGossip(id, reader)
+    else if (kind === gossipReply.kind) owner.onGossipReply(id, reader)
+    else if (kind === leadersWanted.kind) {
+      leadersWanted.decode(reader)
+      owner.onLeadersWanted()
+    } else throw new ProtocolError('CORRUPT_FRAME', `${messageName(kind)} without payload`)
   }
 }

@@ -11,7 +11,10 @@ import {
   forward,
   forwardReply,
   type GroupMessage,
+  gossip,
+  gossipReply,
   leaders,
+  leadersWanted,
   MAX_FRAME_BYTES_BEFORE_HELLO,
   MAX_LEADERS_PER_FRAME,
   MAX_RAFT_MESSAGES_PER_FRAME,
@@ -290,6 +293,17 @@ export class OutgoingConnection implements StreamHandler {
     if (this.#state !== 'open' || this.#isFull) return false
     this.#send(forwardReply, message, { id })
     return true
+  }
+
+  /** A sealed state of gossip: a question, or the answer to one. */
+  sendGossip(id: number, payload: Uint8Array, kind: 'question' | 'answer'): boolean {
+    if (this.#state !== 'open' || this.#isFull) return false
+    this.#send(kind === 'question' ? gossip : gossipReply, { payload }, { id })
+    return true
+  }
+
+  sendLeadersWanted(): boolean {
+    return this.#sendInOrder(leadersWanted, {})
   }
 
   get #isFull(): boolean {

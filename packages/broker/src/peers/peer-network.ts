@@ -13,7 +13,7 @@ import {
   type SetBeatReply,
 } from '@millrace/protocol'
 import type { Environment, LogFields, Stream, Timer } from '../environment.js'
-import { LEADERS_BATCH_MS, MAX_FORWARD_BYTES, PEER_BEAT_MS } from '../limits.js'
+import { GOSSIP_ANSWER_MS, LEADERS_BATCH_MS, MAX_FORWARD_BYTES, PEER_BEAT_MS } from '../limits.js'
 import type { Metrics } from '../metrics.js'
 import type { AppendRequest, InstallRequest, RaftMessage } from '../raft/raft-types.js'
 import type { FrameMemory } from '../server/frame-memory.js'
@@ -226,6 +226,29 @@ export class PeerNetwork implements PeerAcceptor {
     return this.#calls.begin(to, timeoutMs, (id) => {
       return this.#peers.get(to)?.link.open?.sendForward(id, { payload }, timeoutMs) ?? false
     })
+  }
+
+  /**
+   * Hands a sealed state of gossip over and resolves with the one that comes back. Always settles.
+   * @throws ForwardError when none came; ProtocolError FRAME_TOO_LARGE.
+   */
+  exchangeGossip(to: number, state: Uint8Array): Promise<Uint8Array> {
+    if (state.length > MAX_FORWARD_BYTES) {
+      return Promise.reject(new ProtocolError('FRAME_TOO_LARGE', `a state of ${state.length} bytes`))
+    }
+    return this.#calls.begin(to, GOSSIP_ANSWER_MS, (id) => {
+      return this.#peers.get(to)?.link.open?.sendGossip(id, state, 'question') ?? false
+    })
+  }
+
+  /** Has a node tell all leaders that it knows. They come as those that are news do; nobody waits for them. */
+  askLeaders(of: number): void {
+    this.#peers.get(of)?.link.open?.sendLeadersWanted()
+  }
+
+  /** The node shows signs of life: it is dialled now unless there is a connection. */
+  wake(nodeId: number): void {
+    if (this.#ticking !== null) this.#peers.get(nodeId)?.link.wake()
   }
 
   // -------------------------------------------------------------- who is there

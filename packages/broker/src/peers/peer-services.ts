@@ -18,12 +18,20 @@ export interface PeerHandlers {
   onSetBeat(from: number, beat: SetBeat): void
   onSetBeatReply(from: number, reply: SetBeatReply): void
   onLeaders(from: number, changes: readonly RouteChange[]): void
+  /** A sealed state of gossip, the handler's. @returns what is known here, sealed; null: it is not answered. */
+  onGossip(from: number, state: Uint8Array): Uint8Array | null
+  /** Something has come from the node since this was called last; now and then. */
+  onHeard(nodeId: number): void
   /** Carries out an operation; a ProtocolError or StorageError it throws is the answer, anything else is a bug. */
   onForward(from: number, payload: Uint8Array): Promise<Uint8Array>
+  /** What is sent reaches the node from now on. */
+  onConnected(nodeId: number): void
   /** Nothing reaches the node any more, and what was sent lately may be lost. */
   onLost(nodeId: number): void
   /** Everything this broker leads. */
   allLeaderships(): readonly RouteChange[]
+  /** Every leader that this broker knows. */
+  knownLeaderships(): readonly RouteChange[]
 }
 
 export interface PeerServices {

@@ -1,7 +1,10 @@
 // One other member of the cluster: the link to it, the session it holds with us, and whether it is alive.
 import {
+  CODE_OK,
   type ForwardReply,
   forwardReply,
+  gossip,
+  gossipReply,
   type PeerHello,
   type PeerHelloReply,
   type Reader,
@@ -10,7 +13,7 @@ import {
   setBeatReply,
 } from '@millrace/protocol'
 import { type Block, NetworkError, type Stream } from '../environment.js'
-import { MAX_CLOCK_DIFFERENCE_MS, SILENT_PEER_MS } from '../limits.js'
+import { LEADERS_WANTED_MS, MAX_CLOCK_DIFFERENCE_MS, MAX_FORWARD_BYTES, SILENT_PEER_MS } from '../limits.js'
 import type { FrameReader } from '../server/frame-reader.js'
 import { SOFTWARE } from '../version.js'
 import { ForwardDesk } from './forward-desk.js'
@@ -29,6 +32,10 @@ export class Peer implements LinkOwner, SessionOwner {
   /** Sessions that are over and whose streams have not closed yet. */
   readonly #ending = new Set<IncomingSession>()
   #heardAtMs = Number.NEGATIVE_INFINITY
+  /** Bytes have come since the last tick. */
+  #hasSpoken = false
+  /** When it was told all leaders that are known here. */
+  #toldAtMs = Number.NEGATIVE_INFINITY
   /** As the peer itself has said. */
   #diskId: string | null = null
   #starts = 0
@@ -60,6 +67,9 @@ export class Peer implements LinkOwner, SessionOwner {
     this.link.tick(nowMs)
     for (const session of this.#ending) session.tick(nowMs)
     if (this.#session?.isHeld === true) this.#heardAtMs = nowMs
+    // What came on a connection that has broken since says nothing of now.
+    if (this.#hasSpoken && this.#session !== null) this.#services.handlers.onHeard(this.nodeId)
+    this.#hasSpoken = false
     const connection = this.link.open
     if (connection === null && this.#session === null) return
     // A link that has just come up is given as long as one that has just been heard of.
@@ -84,6 +94,7 @@ export class Peer implements LinkOwner, SessionOwner {
   onOpen(): void {
     this.#desk.linked()
     this.link.open?.announce(this.allLeaderships())
+    this.#services.handlers.onConnected(this.nodeId)
   }
 
   onLost(): void {
@@ -133,6 +144,7 @@ export class Peer implements LinkOwner, SessionOwner {
 
   heard(): void {
     this.#heardAtMs = this.#services.environment.clock.monotonicMs()
+    this.#hasSpoken = true
     this.#isMissed = false
   }
 
@@ -187,5 +199,25 @@ export class Peer implements LinkOwner, SessionOwner {
 
   onForwardReply(id: number, payload: Reader): void {
     this.#services.calls.answered(this.nodeId, id, forwardReply.decode(payload))
+  }
+
+  onGossip(id: number, payload: Reader): void {
+    const state = new Uint8Array(gossip.decode(payload).payload)
+    const answer = this.#services.handlers.onGossip(this.nodeId, state)
+    if (answer !== null && answer.length <= MAX_FORWARD_BYTES) this.link.open?.sendGossip(id, answer, 'answer')
+  }
+
+  onGossipReply(id: number, reader: Reader): void {
+    const { payload } = gossipReply.decode(reader)
+    this.#services.calls.answered(this.nodeId, id, { code: CODE_OK, detail: '', payload })
+  }
+
+  /** Whoever asks again so soon is about to get them, or asks too often. */
+  onLeadersWanted(): void {
+    const { environment, handlers } = this.#services
+    const now = environment.clock.monotonicMs()
+    if (now - this.#toldAtMs < LEADERS_WANTED_MS) return
+    this.#toldAtMs = now
+    this.link.open?.announce(handlers.knownLeaderships())
   }
 }

@@ -110,12 +110,19 @@ export async function startPeers(options: InMemoryPeersOptions = {}): Promise<In
           onSetBeat: () => void handed.push('set beat'),
           onSetBeatReply: () => void handed.push('answer to a set beat'),
           onLeaders: () => void handed.push('leaders'),
+          onGossip: (_from, state) => {
+            handed.push('gossip')
+            return state.length === 0 ? null : state
+          },
+          onHeard: () => {},
+          onConnected: () => {},
           onForward: async (_from, payload) => {
             handed.push('forward')
             return payload
           },
           onLost: () => void handed.push('lost'),
           allLeaderships: () => leaderships,
+          knownLeaderships: () => leaderships,
         },
       })
       made.push({ network, frameMemory })

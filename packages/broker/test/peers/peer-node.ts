@@ -43,6 +43,10 @@ export class PeerNode {
   /** What came, by name, in the order it came. */
   readonly order: string[] = []
   leads: RouteChange[] = []
+  known: RouteChange[] = []
+  readonly heard: number[] = []
+  readonly connections: number[] = []
+  onGossip: (from: number, state: Uint8Array) => Uint8Array | null = () => null
   onForward: (from: number, payload: Uint8Array) => Promise<Uint8Array> = async (_from, payload) => payload
   configurationOf: Configuration | null = null
   peers: PeerNetwork | null = null
@@ -107,9 +111,13 @@ export class PeerNode {
         onSetBeat: (_from, { epoch }) => void this.order.push(`set beat ${epoch}`),
         onSetBeatReply: (_from, { epoch }) => void this.order.push(`answer to set beat ${epoch}`),
         onLeaders: (from, changes) => void this.leaders.push({ from, changes, atMs: environment.clock.monotonicMs() }),
+        onGossip: (from, state) => this.onGossip(from, state),
+        onHeard: (nodeId) => void this.heard.push(nodeId),
+        onConnected: (nodeId) => void this.connections.push(nodeId),
         onForward: (from, payload) => this.onForward(from, payload),
         onLost: (lost) => void this.lost.push(lost),
         allLeaderships: () => this.leads,
+        knownLeaderships: () => this.known,
       },
     })
     this.peers.start()

@@ -1,5 +1,5 @@
-// LEADERS: partitions that have a new leader, from a broker that leads them. All it leads when a connection begins,
-// then what changes.
+// LEADERS: partitions that have a new leader, from a broker that leads them: all it leads when a connection begins, then what
+// changes. To whoever says LEADERS_WANTED, all that it knows.
 //
 //   fixed  u32 changes
 //   tail   route changes of 20 bytes: u32 topic id, u32 partition, route
