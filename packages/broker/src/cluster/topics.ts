@@ -117,9 +117,12 @@ export class Topics {
       case 'createTopic':
         void this.#queue(() => this.#created(command.topic, version))
         return
-      case 'deleteTopic':
-        void this.#queue(() => this.#deleted(command.topicId, version))
+      case 'deleteTopic': {
+        // When its turn comes the state may have forgotten the topic: for the leader it is dropped once the leader has done so.
+        const topic = this.#options.metadata.state.dropping().find(({ topicId }) => topicId === command.topicId)
+        void this.#queue(() => this.#deleted(command.topicId, topic, version))
         return
+      }
       case 'addPartitions':
         void this.#queue(() => this.#changed(command.topicId, version))
         return
@@ -215,13 +218,12 @@ export class Topics {
     }
   }
 
-  async #deleted(topicId: number, version: number): Promise<void> {
-    const { metadata, map, leaders } = this.#options
+  async #deleted(topicId: number, topic: TopicDefinition | undefined, version: number): Promise<void> {
+    const { map, leaders } = this.#options
     map.removeTopic(topicId, version)
     leaders.removeTopic(topicId)
     const waiter = this.#dropped.get(topicId)
     this.#dropped.delete(topicId)
-    const topic = metadata.state.dropping().find((candidate) => candidate.topicId === topicId)
     try {
       if (topic !== undefined) await this.#drop(topic)
       waiter?.resolve()

@@ -16,6 +16,7 @@ import {
   Reader,
 } from '@millrace/protocol'
 import { ClusterMembers } from '#src/cluster/cluster-members.js'
+import type { MetadataLog } from '#src/cluster/metadata-log.js'
 import { NO_PEERS } from '#src/cluster/no-peers.js'
 import type { Block, Environment, LogFields, Memory, Stream, StreamHandler } from '#src/environment.js'
 import { decodeFields, encodeMessagePack, type Fields } from '#src/message-pack.js'
@@ -175,6 +176,7 @@ export class TestStream implements Stream {
 }
 
 export interface InMemoryServer {
+  readonly metadata: MetadataLog
   readonly context: ServerContext
   readonly clock: TestClock
   readonly store: MemoryLogStore
@@ -322,6 +324,7 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
   if (options.disk === undefined) await finish(node.start())
   return {
     context,
+    metadata: node.metadata,
     clock,
     store,
     memory,

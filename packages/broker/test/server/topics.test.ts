@@ -64,6 +64,21 @@ describe('a topic', () => {
     expect([...store.disk.logs.keys()].sort()).toEqual(['0/0/0', '2/0/0'])
   })
 
+  it('is dropped also where its end and that others have dropped it are heard of at once', async () => {
+    const { admin, metadata, settle, store, context } = await startInMemory()
+    await admin('createTopic', { name: 'flights', partitions: 2 })
+    expect([...store.disk.logs.keys()].sort()).toEqual(['0/0/0', '1/0/0', '1/1/0'])
+    const ends = [
+      metadata.propose(() => ({ kind: 'deleteTopic', topicId: 1 })),
+      metadata.propose(() => ({ kind: 'topicDropped', topicId: 1 })),
+    ]
+    await settle()
+    await Promise.all(ends)
+    await settle()
+    expect(context.shard.hasTopic(1)).toBe(false)
+    expect([...store.disk.logs.keys()]).toEqual(['0/0/0'])
+  })
+
   it('is in the map when its creation is answered', async () => {
     const { admin, open } = await startInMemory()
     const stream = open()
