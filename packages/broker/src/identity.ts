@@ -33,13 +33,14 @@ const NODE_OF_NEW_CLUSTER = 1
 /**
  * Reads the identity of a data directory, or writes one into an empty directory. Nothing is written before everything
  * has been checked.
- * @throws StartError DATA_FOREIGN, DATA_OF_ANOTHER, DATA_OF_NEWER_VERSION, DATA_CORRUPT, NOT_BOOTSTRAPPED, NOT_JOINED;
- * DiskError.
+ * @throws StartError DATA_FOREIGN, DATA_OF_ANOTHER, DATA_OF_NEWER_VERSION, DATA_CORRUPT, NOT_BOOTSTRAPPED, NOT_JOINED,
+ * NODE_REMOVED; DiskError.
  */
 export async function claimIdentity(volume: Volume, random: Random, expected: ExpectedIdentity): Promise<Identity> {
   const bytes = await volume.readSmall(IDENTITY_FILE)
   const identity = bytes === null ? await newIdentity(volume, random, expected) : parseIdentity(bytes, volume.directory)
   checkExpected(identity, expected, volume.directory)
+  await refuseRemoved(volume, identity.nodeId)
   if (bytes === null) await volume.writeSmall(IDENTITY_FILE, encodeIdentity(identity))
   return identity
 }
@@ -49,6 +50,17 @@ export async function countStart(volume: Volume, identity: Identity): Promise<Id
   const counted = { ...identity, starts: identity.starts + 1 }
   await volume.writeSmall(IDENTITY_FILE, encodeIdentity(counted))
   return counted
+}
+
+/** Nobody speaks with a node that was removed: where it has heard of that it does not start only to be refused by all. */
+async function refuseRemoved(volume: Volume, nodeId: number): Promise<void> {
+  const remembered = await readMembersFile(volume)
+  if (remembered === null || !remembered.removed.includes(nodeId)) return
+  throw new StartError(
+    'NODE_REMOVED',
+    `${volume.directory} belongs to node ${nodeId}, which was removed from the cluster for good: ` +
+      'give --data an empty directory, and --join to make the broker a new node',
+  )
 }
 
 async function newIdentity(volume: Volume, random: Random, expected: ExpectedIdentity): Promise<Identity> {

@@ -17,6 +17,8 @@ export type StartErrorCode =
   | 'NOT_BOOTSTRAPPED'
   /** No broker of the cluster that is to be joined lets this one in. */
   | 'NOT_JOINED'
+  /** The directory belongs to a node that was removed from its cluster. */
+  | 'NODE_REMOVED'
   /** The directory cannot be read or written. */
   | 'DATA_UNUSABLE'
   | 'NO_DIRECT_IO'

@@ -4,7 +4,7 @@ import type { Environment, Volume } from '#src/environment.js'
 import { claimIdentity, IDENTITY_FILE } from '#src/identity.js'
 import { expectedIdentity } from '#src/joining/expected-identity.js'
 import type { JoinAnswer } from '#src/joining/join-cluster.js'
-import { MEMBERS_FILE, readMembersFile } from '#src/joining/members-file.js'
+import { MEMBERS_FILE, readMembersFile, writeMembersFile } from '#src/joining/members-file.js'
 
 const CLUSTER_ID = 'c'.repeat(32)
 const MEMBERS = [{ nodeId: 1, host: '10.0.0.1', port: 7420 }]
@@ -55,6 +55,18 @@ describe('a broker that joins', () => {
     expect(new Set(asked).size).toBe(1)
     expect(await claim(directory, join)).toEqual(identity)
     expect(asked).toHaveLength(3)
+  })
+
+  it('does not start any more once it has heard that it was removed', async () => {
+    const directory = new Directory()
+    const join = async (): Promise<JoinAnswer> => ANSWER
+    await claim(directory, join)
+    const volume = directory as Partial<Volume> as Volume
+    const remembered = { joiningDisk: null, founders: [], members: MEMBERS }
+    await writeMembersFile(volume, { ...remembered, removed: [2, 4] })
+    await expect(claim(directory, join)).rejects.toMatchObject({ code: 'NODE_REMOVED' })
+    await writeMembersFile(volume, { ...remembered, removed: [2, 3] })
+    expect(await claim(directory, null)).toMatchObject({ nodeId: 4 })
   })
 
   it('does not begin a cluster of its own where it has begun to join one', async () => {
