@@ -1,19 +1,23 @@
-// The command `npm run faults`: real broker processes that are killed, stopped, cut off and slowed under load, and the
-// history that clients saw, judged by the simulator's checker.
-import { type FaultRunResult, runFaults } from './faults/run-faults.js'
+// The command `npm run faults`: real broker processes that are killed, stopped, cut off and slowed under load, while brokers
+// come and go and partitions move, and the history that clients saw, judged by the simulator's checker.
+import { type FaultRunResult, type Phase, runFaults } from './faults/run-faults.js'
 import { exitCodeOf, optionValues, preferenceOf, WrongUse } from './support/command.js'
 
 const USAGE =
-  'npm run faults -- [--minutes N] [--brokers 3,5] [--seed N] [--environment ring|portable|auto] [--json] [--quiet]'
+  'npm run faults -- [--minutes N] [--brokers 3,5] [--seed N] [--environment ring|portable|auto]\n' +
+  '  [--phase schedule|cut-off] [--json] [--quiet]'
 
 const options = {
   minutes: { type: 'string', default: '10' },
   brokers: { type: 'string', default: '3,5' },
   seed: { type: 'string' },
   environment: { type: 'string', default: 'auto' },
+  phase: { type: 'string' },
   json: { type: 'boolean', default: false },
   quiet: { type: 'boolean', default: false },
 } as const
+
+const PHASES: readonly Phase[] = ['schedule', 'cut-off']
 
 process.exitCode = await exitCodeOf(USAGE, main)
 
@@ -23,6 +27,8 @@ async function main(): Promise<number> {
   const sizes = values.brokers.split(',').map(Number)
   const seed = Number(values.seed ?? Date.now() % 1_000_000)
   const prefer = preferenceOf(values.environment)
+  const phases = PHASES.filter((phase) => values.phase === undefined || values.phase === phase)
+  if (phases.length === 0) throw new WrongUse(`--phase takes ${PHASES.join(' or ')}`)
   if (!(minutes > 0)) throw new WrongUse('--minutes takes a number above zero')
   if (!sizes.every((size) => Number.isInteger(size) && size >= 1 && size <= 9)) {
     throw new WrongUse('--brokers takes numbers from 1 to 9, separated by commas')
@@ -37,7 +43,7 @@ async function main(): Promise<number> {
       const at = ((performance.now() - beganMs) / 1000).toFixed(1)
       if (!values.quiet) console.log(`${at.padStart(8)} s  ${words}`)
     }
-    const run = await runFaults({ brokers, seconds: (minutes * 60) / sizes.length, seed, prefer, onFault })
+    const run = await runFaults({ brokers, seconds: (minutes * 60) / sizes.length, seed, prefer, phases, onFault })
     show(run)
     runs.push(run)
   }
@@ -55,9 +61,14 @@ async function main(): Promise<number> {
 }
 
 function show(run: FaultRunResult): void {
-  const { faults, violations, ...figures } = run
-  const drawn = Object.entries(faults).map(([kind, count]) => `${kind} ${count}`)
-  console.log(`  ${'faults'.padEnd(16)}${drawn.join(', ')}`)
-  for (const [name, value] of Object.entries(figures)) console.log(`  ${name.padEnd(16)}${String(value)}`)
+  const { violations, ...figures } = run
+  for (const [name, value] of Object.entries(figures)) console.log(`  ${name.padEnd(16)}${shown(value)}`)
   for (const violation of violations) console.log(`  VIOLATED  ${violation}`)
+}
+
+function shown(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return String(value)
+  return Object.entries(value)
+    .map(([name, figure]) => `${name} ${String(figure)}`)
+    .join(', ')
 }

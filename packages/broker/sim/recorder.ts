@@ -179,6 +179,7 @@ export class Recorder {
       readonly retentionBytes?: number
       /** Of each partition; 1 when left out. */
       readonly replicas?: number
+      readonly hasMorePartitions?: boolean
     }[],
     deletionSpreadMs = 0,
   ): History {

@@ -77,16 +77,17 @@ export class FaultSchedule {
 
   private async one(busy: ReadonlySet<number>): Promise<Begun> {
     const kind = this.draw()
-    const node = kind === 'fullDisk' ? this.cluster.nodes.at(-1)! : await this.target(busy)
+    const owner = this.cluster.smallDiskOwner
+    const node = kind === 'fullDisk' && owner !== null ? owner : await this.target(busy)
     this.counts[kind] = (this.counts[kind] ?? 0) + 1
     this.onFault(`${kind} ${kind === 'killAll' ? '' : node.nodeId}`.trim())
     return { kind, node: node.nodeId, undo: await this.begin(kind, node) }
   }
 
   private draw(): FaultKind {
-    const { nodes, smallDisk } = this.cluster
+    const { nodes, smallDiskOwner } = this.cluster
     const canBe = (kind: FaultKind) =>
-      kind === 'fullDisk' ? smallDisk !== null : nodes.length > 1 || !OF_LINKS.has(kind)
+      kind === 'fullDisk' ? smallDiskOwner !== null : nodes.length > 1 || !OF_LINKS.has(kind)
     const kinds = (Object.keys(WEIGHTS) as FaultKind[]).filter(canBe)
     let left = this.random.fraction() * kinds.reduce((sum, kind) => sum + WEIGHTS[kind], 0)
     for (const kind of kinds) {
@@ -148,8 +149,8 @@ export class FaultSchedule {
     const latencyMs = this.random.integer(5, 120)
     const set = (ms: number) => {
       for (const other of others) {
-        this.cluster.link(node, other).set({ latencyMs: ms })
-        this.cluster.link(other, node).set({ latencyMs: ms })
+        this.cluster.setLatency(node, other, ms)
+        this.cluster.setLatency(other, node, ms)
       }
     }
     set(latencyMs)
@@ -157,7 +158,7 @@ export class FaultSchedule {
   }
 }
 
-/** Another fault may have ended or begun any of them meanwhile. */
+/** Another fault may have ended or begun any of them meanwhile, and operators may have taken it out of the cluster. */
 async function startAgain(nodes: readonly ClusterNode[]): Promise<void> {
-  await Promise.all(nodes.filter(({ pid }) => pid === null).map((node) => node.start()))
+  await Promise.all(nodes.filter(({ pid, isGone }) => pid === null && !isGone).map((node) => node.start()))
 }

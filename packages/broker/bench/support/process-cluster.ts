@@ -1,23 +1,27 @@
 // A cluster of broker processes for benches and fault runs: each can be killed, stopped for a while and started again,
-// and the links between them cut and slowed.
-import { appendFileSync, mkdtempSync, rmSync } from 'node:fs'
+// and the links between them cut and slowed. One that is reached by doors grows and shrinks.
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { BrokerChild } from '#src/dev/broker-child.js'
 import { freePorts } from '#src/io/free-ports.js'
 import { clusterIdOf, type Member } from '#src/members.js'
-import { LinkProxy } from '#src/testing/link-proxy.js'
+import { BrokerDoor } from './broker-door.js'
 import type { Preference } from './broker-under-test.js'
-
+import { ClusterNode } from './cluster-node.js'
 import { SmallDisk } from './small-disk.js'
 
+export { ClusterNode } from './cluster-node.js'
+
 const HOST = '127.0.0.1'
-const STOP_LIMIT_MS = 15_000
+const JOIN_ATTEMPTS = 10
 
 export interface ProcessClusterOptions {
   readonly brokers: number
   readonly prefer: Preference
-  /** Whether brokers reach each other through proxies, so that links can be cut. Clients then come by them as well. */
+  /**
+   * Whether others reach a broker through its door, so that links can be cut: then one begins the cluster, and the others
+   * join it. Without, all are given one list of members.
+   */
   readonly hasProxies: boolean
   /** Whether the last node keeps its data on a small disk of its own, where the machine allows it, to be filled. */
   readonly hasSmallDisk?: boolean
@@ -25,91 +29,40 @@ export interface ProcessClusterOptions {
   readonly flags?: readonly string[]
 }
 
-export class ClusterNode {
-  private child: BrokerChild | null = null
-
-  constructor(
-    readonly member: Member,
-    private readonly args: readonly string[],
-    private readonly logPath: string,
-  ) {}
-
-  get nodeId(): number {
-    return this.member.nodeId
-  }
-
-  get pid(): number | null {
-    return this.child?.pid ?? null
-  }
-
-  /** Resolves when it accepts connections. @throws Error when it ends before. */
-  async start(): Promise<void> {
-    const child = new BrokerChild({
-      member: this.member,
-      args: this.args,
-      variables: process.env,
-      onLine: (line) => appendFileSync(this.logPath, `${line}\n`),
-    })
-    this.child = child
-    await child.ready
-  }
-
-  /** Resolves when the process is gone. */
-  async kill(): Promise<void> {
-    const child = this.child
-    this.child = null
-    child?.kill()
-    await child?.ended
-  }
-
-  async stop(): Promise<void> {
-    const child = this.child
-    this.child = null
-    await child?.stop(STOP_LIMIT_MS)
-  }
-
-  /** SIGSTOP and SIGCONT: a process that is there and does nothing. */
-  signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
-    if (this.pid !== null) process.kill(this.pid, signal)
-  }
-}
-
 export class ProcessCluster {
-  readonly bootstrap: readonly string[]
+  private members: ClusterNode[] = []
+  private readonly doors: BrokerDoor[] = []
+  private nodesMade = 0
 
   private constructor(
-    readonly nodes: readonly ClusterNode[],
-    private readonly proxies: ReadonlyMap<string, LinkProxy>,
-    /** That of the last node; null where there is none. */
+    private readonly options: ProcessClusterOptions,
+    /** Null where there is none. */
     readonly smallDisk: SmallDisk | null,
     /** Data and logs of every node. */
     readonly directory: string,
-  ) {
-    this.bootstrap = nodes.map(({ member: { host, port } }) => `${host}:${port}`)
+  ) {}
+
+  /** Who belongs to the cluster now, running or not. */
+  get nodes(): readonly ClusterNode[] {
+    return this.members
+  }
+
+  get bootstrap(): readonly string[] {
+    return this.members.map(({ address }) => address)
+  }
+
+  /** Whose data is on the small disk. */
+  get smallDiskOwner(): ClusterNode | null {
+    return this.members.find(({ dataDirectory }) => dataDirectory === this.smallDisk?.dataDirectory) ?? null
   }
 
   static async start(options: ProcessClusterOptions): Promise<ProcessCluster> {
-    const { brokers, prefer, memory = '128m', flags = [], hasProxies } = options
     const directory = mkdtempSync(join(tmpdir(), 'millrace-cluster-'))
-    const ports = await freePorts(HOST, brokers)
-    const members = ports.map((port, i): Member => ({ nodeId: i + 1, host: HOST, port }))
-    const proxies = hasProxies ? await openProxies(members) : new Map<string, LinkProxy>()
     const smallDisk = options.hasSmallDisk === true ? SmallDisk.mount(join(directory, 'small-disk')) : null
-    const dataOf = (nodeId: number) =>
-      smallDisk !== null && nodeId === brokers ? smallDisk.dataDirectory : join(directory, `node-${nodeId}`)
-    const nodes = members.map((member) => {
-      const seen = members.map(({ nodeId, host, port }) => {
-        const proxy = proxies.get(linkName(member.nodeId, nodeId))
-        return `${nodeId}=${host}:${proxy?.port ?? port}`
-      })
-      const own = [`--node-id=${member.nodeId}`, `--members=${seen.join(',')}`, `--data=${dataOf(member.nodeId)}`]
-      // The lists differ when there are proxies, and the cluster is one.
-      const shared = [`--cluster-id=${clusterIdOf(members)}`, `--environment=${prefer}`, `--memory=${memory}`]
-      return new ClusterNode(member, [...own, ...shared, ...flags], join(directory, `node-${member.nodeId}.log`))
-    })
-    const cluster = new ProcessCluster(nodes, proxies, smallDisk, directory)
+    const cluster = new ProcessCluster(options, smallDisk, directory)
     try {
-      await Promise.all(nodes.map((node) => node.start()))
+      if (options.hasProxies) await cluster.grow()
+      else await cluster.begin()
     } catch (cause) {
       await cluster.stop({ keepsFiles: true })
       throw new Error(`a broker did not start; its log is in ${directory}`, { cause })
@@ -117,47 +70,102 @@ export class ProcessCluster {
     return cluster
   }
 
+  /** @throws Error when it does not belong to the cluster. */
   node(nodeId: number): ClusterNode {
-    const node = this.nodes[nodeId - 1]
+    const node = this.members.find((one) => one.nodeId === nodeId)
     if (node === undefined) throw new Error(`there is no node ${nodeId}`)
     return node
   }
 
-  /** The proxy that `from` dials to reach `to`. */
-  link(from: number, to: number): LinkProxy {
-    const proxy = this.proxies.get(linkName(from, to))
-    if (proxy === undefined) throw new Error(`there is no proxy from node ${from} to node ${to}`)
-    return proxy
+  /** A broker more, which joins through those that there are. Resolves when it is a node and accepts connections. */
+  async join(): Promise<ClusterNode> {
+    const [port = 0] = await freePorts(HOST, 1)
+    const node = await this.make(port, this.members.length === 0 ? ['--bootstrap'] : null)
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await node.start()
+        break
+      } catch (error) {
+        // Whoever could let it in may have been away.
+        if (attempt === JOIN_ATTEMPTS) throw error
+      }
+    }
+    this.members.push(node)
+    return node
+  }
+
+  /** It is no node any more, and its process ends. Its data stays. */
+  async dismiss(node: ClusterNode): Promise<void> {
+    node.isGone = true
+    this.members = this.members.filter((one) => one !== node)
+    await node.kill()
+    if (node.dataDirectory === this.smallDisk?.dataDirectory) this.smallDisk.free()
   }
 
   /** Cuts what `from` sends to `to`, on the connections that either has dialled; or makes it whole again. */
   setCut(from: number, to: number, isCut: boolean): void {
-    this.link(from, to).set({ cutsForward: isCut })
-    this.link(to, from).set({ cutsBackward: isCut })
+    this.doorOf(to)?.linkFrom(from).set({ cutsForward: isCut })
+    this.doorOf(from)?.linkFrom(to).set({ cutsBackward: isCut })
   }
 
-  /** Every link whole and fast, every process running. */
+  setLatency(from: number, to: number, latencyMs: number): void {
+    this.doorOf(to)?.linkFrom(from).set({ latencyMs })
+  }
+
+  /** Every link whole and fast. */
   healLinks(): void {
-    for (const proxy of this.proxies.values()) proxy.set({ cutsForward: false, cutsBackward: false, latencyMs: 0 })
+    for (const door of this.doors) door.heal()
+  }
+
+  /** Every process ends in order; the files stay. */
+  async stopBrokers(): Promise<void> {
+    this.healLinks()
+    await Promise.all(this.members.map((node) => node.stop()))
   }
 
   async stop({ keepsFiles }: { readonly keepsFiles: boolean } = { keepsFiles: false }): Promise<void> {
-    this.healLinks()
-    await Promise.all(this.nodes.map((node) => node.stop()))
-    for (const proxy of this.proxies.values()) await proxy.close()
+    await this.stopBrokers()
+    for (const door of this.doors) await door.close()
     if (!keepsFiles) this.smallDisk?.unmount()
     if (!keepsFiles) rmSync(this.directory, { recursive: true, force: true })
   }
-}
 
-const linkName = (from: number, to: number): string => `${from}>${to}`
-
-async function openProxies(members: readonly Member[]): Promise<Map<string, LinkProxy>> {
-  const proxies = new Map<string, LinkProxy>()
-  for (const from of members) {
-    for (const to of members) {
-      if (from !== to) proxies.set(linkName(from.nodeId, to.nodeId), await LinkProxy.open(to))
-    }
+  /** Null for one that has left meanwhile. */
+  private doorOf(nodeId: number): BrokerDoor | null {
+    return this.members.find((node) => node.nodeId === nodeId)?.door ?? null
   }
-  return proxies
+
+  private async grow(): Promise<void> {
+    for (let i = 0; i < this.options.brokers; i++) await this.join()
+  }
+
+  private async begin(): Promise<void> {
+    const ports = await freePorts(HOST, this.options.brokers)
+    const members = ports.map((port, i): Member => ({ nodeId: i + 1, host: HOST, port }))
+    const list = members.map(({ nodeId, host, port }) => `${nodeId}=${host}:${port}`).join(',')
+    for (const { nodeId, port } of members) {
+      const args = [`--node-id=${nodeId}`, `--members=${list}`, `--cluster-id=${clusterIdOf(members)}`]
+      this.members.push(await this.make(port, args, nodeId))
+    }
+    await Promise.all(this.members.map((node) => node.start()))
+  }
+
+  /** @param joinArgs with which it begins; null for those of one that joins the others. */
+  private async make(port: number, joinArgs: readonly string[] | null, nodeId = 0): Promise<ClusterNode> {
+    const { prefer, memory = '128m', flags = [], hasProxies, brokers } = this.options
+    const made = ++this.nodesMade
+    const door = hasProxies ? await BrokerDoor.open(port) : null
+    if (door !== null) this.doors.push(door)
+    const takesSmallDisk = this.smallDisk !== null && made >= brokers && this.smallDiskOwner === null
+    const place = door === null ? joinArgs! : [`--port=${port}`, `--advertise=${HOST}:${door.port}`]
+    return new ClusterNode({
+      port,
+      door,
+      nodeId,
+      dataDirectory: takesSmallDisk ? this.smallDisk.dataDirectory : join(this.directory, `data-${made}`),
+      logPath: join(this.directory, `broker-${made}.log`),
+      args: () => [...place, `--environment=${prefer}`, `--memory=${memory}`, ...flags],
+      joinArgs: () => (door === null ? [] : (joinArgs ?? [`--join=${this.bootstrap.join(',')}`])),
+    })
+  }
 }

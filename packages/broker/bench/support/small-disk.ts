@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 
-const SIZE = '320m'
+const SIZE = '640m'
 const CHUNK = Buffer.alloc(1024 * 1024, 1)
 
 export class SmallDisk {

@@ -55,6 +55,8 @@ export interface TopicFact {
   readonly replicas?: number
   /** Whether old records go, so that logs may begin above 0. */
   readonly hasRetention?: boolean
+  /** Whether it got partitions while it was used: a key goes to another one then, and its records are in both. */
+  readonly hasMorePartitions?: boolean
   /** Moments at which a deletion was known to be complete. */
   readonly deletedAtMs: readonly number[]
 }

@@ -1,4 +1,4 @@
-// A TCP proxy in front of one address, whose two directions can be cut and slowed, each by itself.
+// Connections on their way to one address, whose two directions can be cut and slowed, each by itself, and a TCP proxy of them.
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 /** `forward` is from who dials the proxy to who is behind it. */
@@ -17,29 +17,11 @@ const MOST_DELAYED_BYTES = 4 * 1024 * 1024
  * What is cut is not lost: as with a cable that was pulled, the kernels hold it, and it goes on when the link is whole
  * again, unless an end has given up meanwhile. Ends and resets do not get through a cut either.
  */
-export class LinkProxy {
+export class Link {
   private state = WHOLE
   private readonly pairs = new Set<Pair>()
 
-  private constructor(
-    private readonly server: Server,
-    private readonly target: { readonly host: string; readonly port: number },
-    /** Where it listens, on the loopback address. */
-    readonly port: number,
-  ) {
-    server.on('connection', (socket) => this.accept(socket))
-  }
-
-  static async open(target: { readonly host: string; readonly port: number }, port = 0): Promise<LinkProxy> {
-    const server = createServer({ noDelay: true, allowHalfOpen: true })
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen({ host: '127.0.0.1', port }, () => resolve())
-    })
-    const address = server.address()
-    if (address === null || typeof address === 'string') throw new Error('a listener on TCP has no port')
-    return new LinkProxy(server, target, address.port)
-  }
+  constructor(private readonly target: { readonly host: string; readonly port: number }) {}
 
   get isCut(): boolean {
     return this.state.cutsForward || this.state.cutsBackward
@@ -50,18 +32,55 @@ export class LinkProxy {
     for (const pair of this.pairs) pair.apply(this.state)
   }
 
-  /** Resets what is connected and stops listening. */
-  async close(): Promise<void> {
-    for (const pair of this.pairs) pair.reset()
-    await new Promise<void>((resolve) => this.server.close(() => resolve()))
-  }
-
-  private accept(dialer: Socket): void {
+  /** Takes a connection that was accepted in place of the target. */
+  carry(dialer: Socket): void {
     const { host, port } = this.target
     const behind = connect({ host, port, noDelay: true, allowHalfOpen: true })
     const pair = new Pair(dialer, behind, () => this.pairs.delete(pair))
     this.pairs.add(pair)
     pair.apply(this.state)
+  }
+
+  /** Resets what is connected. */
+  reset(): void {
+    for (const pair of this.pairs) pair.reset()
+  }
+}
+
+/** A link with a listener of its own. */
+export class LinkProxy {
+  private constructor(
+    private readonly server: Server,
+    private readonly link: Link,
+    /** Where it listens, on the loopback address. */
+    readonly port: number,
+  ) {
+    server.on('connection', (socket) => this.link.carry(socket))
+  }
+
+  static async open(target: { readonly host: string; readonly port: number }, port = 0): Promise<LinkProxy> {
+    const server = createServer({ noDelay: true, allowHalfOpen: true })
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen({ host: '127.0.0.1', port }, () => resolve())
+    })
+    const address = server.address()
+    if (address === null || typeof address === 'string') throw new Error('a listener on TCP has no port')
+    return new LinkProxy(server, new Link(target), address.port)
+  }
+
+  get isCut(): boolean {
+    return this.link.isCut
+  }
+
+  set(change: Partial<LinkState>): void {
+    this.link.set(change)
+  }
+
+  /** Resets what is connected and stops listening. */
+  async close(): Promise<void> {
+    this.link.reset()
+    await new Promise<void>((resolve) => this.server.close(() => resolve()))
   }
 }
 
