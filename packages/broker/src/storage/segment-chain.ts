@@ -11,6 +11,9 @@ import type { SlotWish } from './slot-wishes.js'
 import type { StorageContext } from './storage-context.js'
 import type { Truncation } from './truncations.js'
 
+/** A busy log gets a slot of at most so many times what its slots hold together: thousands of young logs must not fill a disk. */
+const MOST_GROWTH = 4
+
 export class SegmentChain {
   readonly segments: Segment[] = []
   /** Position behind the last group that has its place. */
@@ -227,12 +230,15 @@ export class SegmentChain {
     })
   }
 
-  /** A log that fills its slots fast gets larger ones, a slow one smaller ones. */
+  /** A log that fills its slots fast gets larger ones, as far as it holds enough to be worth them; a slow one smaller ones. */
   private nextClass(): number {
     const { quickRollMs, slowRollMs, slotBytes } = this.context.limits
     if (this.segments.length === 0) return 0
     const tookMs = this.context.environment.clock.monotonicMs() - this.rolledAtMs
-    if (tookMs < quickRollMs) return Math.min(this.classNumber + 1, slotBytes.length - 1)
+    if (tookMs < quickRollMs) {
+      const larger = slotBytes[this.classNumber + 1] ?? Number.POSITIVE_INFINITY
+      return larger <= MOST_GROWTH * this.bytesOnDisk ? this.classNumber + 1 : this.classNumber
+    }
     return tookMs > slowRollMs ? Math.max(0, this.classNumber - 1) : this.classNumber
   }
 }

@@ -77,6 +77,20 @@ describe('rolls', () => {
     expect(await test.readAll(log)).toHaveLength(batches.length)
   })
 
+  it('take a much larger class only once a log holds enough to be worth it', async () => {
+    const test = await TestStore.open(undefined, { ...SMALL, slotBytes: [64 * 1024, 1024 * 1024] })
+    const log = await test.open()
+    const sizes = (): number[] =>
+      slotFiles(test.image)
+        .map((name) => header(test.image, name, ROLL_HEADER_POSITION)?.slotBytes ?? 0)
+        .filter((bytes) => bytes > 0)
+    await test.fill(log, 14, { bytes: 6000 })
+    expect(sizes()).toEqual([64 * 1024, 64 * 1024, 64 * 1024])
+    await test.fill(log, 25, { bytes: 6000 })
+    expect(sizes()).toEqual([64 * 1024, 64 * 1024, 64 * 1024, 64 * 1024, 1024 * 1024])
+    expect(log.bytesOnDisk).toBeLessThanOrEqual(5 * 4 * 64 * 1024)
+  })
+
   it('take smaller slots again when a log is quiet', async () => {
     const test = await TestStore.open(undefined, { ...SMALL, slowRollMs: 1000, quickRollMs: 1 })
     const log = await test.open()
