@@ -44,6 +44,8 @@ export const RARE_STATES = [
   'partition given other replicas',
   'partitions arrived',
   'topic given other replicas',
+  'metadata without a majority',
+  'flowed without metadata',
   'broker joined',
   'draining undone',
   'broker drained and removed',

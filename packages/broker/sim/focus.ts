@@ -52,6 +52,7 @@ function only(
     consumers: options.consumers.map((plan) => ({ ...plan, ...consumer })),
     faults: { ...options.faults, ...NO_FAULTS, ...faults },
     triesLiveness: false,
+    losesMetadata: false,
     probesBounds: true,
     rots: false,
   }
@@ -129,6 +130,11 @@ const FOCUSES: Readonly<Record<string, Focus>> = {
   members: {
     brokers: 3,
     apply: (options) => withComingAndGoing(options, new SeededRandom(`members/${options.seed}`)),
+  },
+  /** The metadata group loses its majority, after faults of every kind. */
+  metadata: {
+    brokers: 5,
+    apply: (options) => ({ ...options, workMs: options.workMs / 4, triesLiveness: false, losesMetadata: true }),
   },
   /** Rot, and nothing but rot. */
   rot: { brokers: 1, apply: (options) => ({ ...only(options, {}), workMs: 500, rots: true }) },

@@ -123,12 +123,17 @@ export interface SimulationOptions {
   readonly storage: StoragePlan & ScrubPlan
   /** A majority is made whole and has to make progress while the rest stays broken, before everything heals. */
   readonly triesLiveness: boolean
+  /** The metadata group loses its majority for a while, and produce and consume have to go on. */
+  readonly losesMetadata: boolean
   /** Somebody asks all brokers again and again where logs begin and end. */
   readonly probesBounds: boolean
   /** When everything else is known, a bit of something flushed turns over. */
   readonly rots: boolean
 }
 
+const MOST_BROKERS = 5
+/** Of runs with so many. */
+const METADATA_LOSS_RATE = 0.3
 /** Of runs in which brokers come and go. */
 const MEMBERS_RATE = 0.03
 const KIB = 1024
@@ -144,6 +149,7 @@ export function optionsOf(seed: number, size: number | null = null): SimulationO
   const consumers = random.split('consumers')
   const faults = isCluster ? drawClusterFaults(random.split('faults'), brokers) : drawFaults(random.split('faults'))
   const workMs = isCluster ? random.between(2000, 8000) : random.between(800, 4000)
+  const losesMetadata = brokers === MOST_BROKERS && random.split('metadata').chance(METADATA_LOSS_RATE)
   const options: SimulationOptions = {
     seed,
     brokers,
@@ -157,7 +163,8 @@ export function optionsOf(seed: number, size: number | null = null): SimulationO
     faults,
     storage: { ...drawStorage(random.split('storage')), ...drawScrub(random.split('scrub')) },
     // A majority of the brokers need not be one of a group that has moved.
-    triesLiveness: isCluster && faults.moveMs === null && random.split('liveness').chance(0.4),
+    triesLiveness: isCluster && !losesMetadata && faults.moveMs === null && random.split('liveness').chance(0.4),
+    losesMetadata,
     probesBounds: random.split('probe').chance(isCluster ? 0.6 : 0.3),
     rots: random.split('rot').chance(0.4),
   }
@@ -296,6 +303,7 @@ export function withComingAndGoing(options: SimulationOptions, random: SeededRan
     topics: options.topics.map((topic) => ({ ...topic, durability: 'flushed' })),
     faults: { ...faults, diskErrorMs: null, moveMs: null, memberMs: random.logBetween(100, 2_000) },
     triesLiveness: false,
+    losesMetadata: false,
     rots: false,
   }
 }

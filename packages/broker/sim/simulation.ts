@@ -12,6 +12,7 @@ import { LivenessTrial } from './liveness-trial.js'
 import { BROKEN_MEMBERS, MemberWatch } from './member-watch.js'
 import { MemberOperator } from './members.js'
 import { waitForMembers } from './members-settled.js'
+import { MetadataTrial } from './metadata-trial.js'
 import type { SimulationOptions, TopicOptions } from './options.js'
 import { Partitions } from './partitions.js'
 import { Population } from './population.js'
@@ -237,6 +238,7 @@ class Simulation implements RunContext {
     if (options.faults.memberMs !== null) this.operating = new MemberOperator(this).work(options.faults.memberMs)
     await this.scheduler.sleep(options.workMs)
     this.isPeaceful = true
+    if (options.losesMetadata) await new MetadataTrial(this, faults).suffer()
     if (options.triesLiveness) await new LivenessTrial(this, faults).suffer()
   }
 

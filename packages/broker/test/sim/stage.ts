@@ -1,4 +1,4 @@
-// A simulated cluster of three on which nothing happens by chance: what named histories need to say what happens.
+// A simulated cluster, of three unless told otherwise, on which nothing happens by chance: what named histories need to say what happens.
 import { expect } from 'vitest'
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import type { BrokerNode } from '../../sim/broker-node.js'
@@ -43,8 +43,8 @@ const CONSUMER: ConsumerPlan = {
   meanSessionMs: 1_000_000,
 }
 
-function optionsFor(topic: TopicOptions): SimulationOptions {
-  const options = optionsOf(SEED, 3)
+function optionsFor(topic: TopicOptions, brokers: number): SimulationOptions {
+  const options = optionsOf(SEED, brokers)
   return {
     ...options,
     network: { ...options.network, minLatencyMs: 0.05, meanLatencyMs: 0.1, shredRate: 0.1 },
@@ -55,6 +55,7 @@ function optionsFor(topic: TopicOptions): SimulationOptions {
     faults: { ...options.faults, ...NO_FAULTS },
     storage: { ...options.storage, slotBytes: [128 * 1024, 256 * 1024, 4 * 1024 * 1024], checkpointBytes: 16 * 1024 },
     triesLiveness: false,
+    losesMetadata: false,
     probesBounds: true,
     rots: false,
   }
@@ -145,11 +146,15 @@ export class Stage {
 export const host = (node: BrokerNode): string => node.host
 
 /** Plays a history to its end, then asks everything that is asked at the end of a run. Nothing may be wrong. */
-export async function play(topic: TopicOptions, history: (stage: Stage) => Promise<void>): Promise<SimulationResult> {
+export async function play(
+  topic: TopicOptions,
+  history: (stage: Stage) => Promise<void>,
+  brokers = 3,
+): Promise<SimulationResult> {
   const lines: string[] = []
   const output = { onLog: (line: string) => void lines.push(line), onTrace: null }
   let cameToEnd = false
-  const result = await runSimulation(optionsFor(topic), output, async (run) => {
+  const result = await runSimulation(optionsFor(topic, brokers), output, async (run) => {
     await history(new Stage(run, lines))
     cameToEnd = true
   })
