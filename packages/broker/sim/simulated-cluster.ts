@@ -34,6 +34,9 @@ export interface ClusterWorld {
   log(text: string, fields: object): void
 }
 
+/** Nobody may be there to let a new broker in, and one that was removed has come to its end. */
+const isFate = (code: string): boolean => code === 'NOT_JOINED' || code === 'NODE_REMOVED'
+
 export class SimulatedCluster {
   readonly network: SimulatedNetwork
   /** Those that are there: brokers come and go. */
@@ -146,9 +149,9 @@ export class SimulatedCluster {
       onStartRefused: (error, begunAtMs) => {
         world.coverage.count('start refused')
         world.log(`start of broker ${number} refused: ${error.code} ${error.message}`, {})
-        // Nothing but the disk, and only while it fails, may keep a broker from starting; nobody may answer one that joins.
-        if (lastDiskErrorMs < begunAtMs && error.code !== 'NOT_JOINED')
-          world.fail('start-refused', `${error.code}: ${stackOf(error)}`)
+        // Nothing but the disk, and only while it fails, may keep a broker from starting that belongs to the cluster.
+        if (lastDiskErrorMs >= begunAtMs || isFate(error.code)) return
+        world.fail('start-refused', `${error.code}: ${stackOf(error)}`)
       },
       onBug: (error) => world.fail('exception', stackOf(error)),
     })

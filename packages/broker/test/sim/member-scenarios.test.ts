@@ -145,7 +145,7 @@ describe('a broker that was removed', () => {
         await stage.send(client, 20)
         node.start()
         await stage.pass(5_000)
-        expect(node.broker?.status().isReady).toBe(false)
+        expect(node.broker?.status().isReady ?? false).toBe(false)
         expect(states(stage)[nodeId]).toBe('removed')
         // Another broker gets another id.
         const other = await joined(stage)
