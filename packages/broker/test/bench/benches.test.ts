@@ -40,6 +40,6 @@ describe('benches of the broker', () => {
       expect(done.length).toBeGreaterThan(0)
       for (const figure of done) expect(figure).toBeGreaterThan(0)
     },
-    60_000,
+    120_000,
   )
 })

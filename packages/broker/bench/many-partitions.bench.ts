@@ -1,0 +1,182 @@
+// Three brokers and 10,000 partitions with three replicas each: how long they take to be made, what they cost when nobody uses
+// them, and what clients notice when one broker is restarted in order under a light load. `--partitions N`, `--rate RECORDS` a
+// second over all partitions in turn, `--seconds N` of idling, `--limit N` seconds for each step at most.
+import { parseArgs } from 'node:util'
+import { type ClusterMapView, connect, type Mill } from '@millrace/client'
+import { admin } from '@millrace/client/admin'
+import { benchOptions, type RunOptions } from './support/bench-options.js'
+import { type ClusterNode, ProcessCluster } from './support/process-cluster.js'
+import { cpuSeconds, rssMb } from './support/process-figures.js'
+import { wait } from './support/produce-load.js'
+import { round } from './support/session.js'
+import { SteadySends } from './support/steady-sends.js'
+
+export const name = 'many-partitions'
+
+const TOPIC = 'many'
+const BROKERS = 3
+const PARTITIONS = 10_000
+const LIMIT_SECONDS = 600
+const RECORD_BYTES = 100
+const POLL_SECONDS = 0.05
+const SETTLE_SECONDS = 5
+/** Leaders are balanced when no broker leads more than this share above its part. */
+const EVEN_SHARE = 0.02
+
+interface Settings {
+  readonly partitions: number
+  readonly rate: number
+  readonly seconds: number
+  readonly settleSeconds: number
+  readonly limitSeconds: number
+}
+
+export async function run(options: RunOptions): Promise<object> {
+  const { prefer, seconds } = benchOptions(options, 20)
+  const { values } = parseArgs({
+    args: [...options.argv],
+    options: {
+      partitions: { type: 'string' },
+      rate: { type: 'string' },
+      limit: { type: 'string' },
+      memory: { type: 'string' },
+    },
+    strict: false,
+  })
+  const settings = {
+    partitions: Number(values.partitions ?? (options.tiny ? 12 : PARTITIONS)),
+    rate: Number(values.rate ?? 200),
+    seconds,
+    settleSeconds: options.tiny ? 0.3 : SETTLE_SECONDS,
+    limitSeconds: Number(values.limit ?? LIMIT_SECONDS),
+  }
+  const memory = typeof values.memory === 'string' ? values.memory : '256m'
+  const flags = ['--log-level=warn']
+  const cluster = await ProcessCluster.start({ brokers: BROKERS, prefer, hasProxies: false, memory, flags })
+  const mill = connect({ bootstrap: cluster.bootstrap, requestTimeoutMs: settings.limitSeconds * 1_000 })
+  const map = new MapWatch(mill)
+  try {
+    return { name, partitions: settings.partitions, ...(await measure(cluster, mill, map, settings)) }
+  } finally {
+    map.close()
+    await mill.close()
+    await cluster.stop()
+  }
+}
+
+async function measure(cluster: ProcessCluster, mill: Mill, map: MapWatch, settings: Settings): Promise<object> {
+  const { partitions, rate, seconds, settleSeconds, limitSeconds } = settings
+  const even = (): boolean => map.isEven(partitions)
+  const beganMs = performance.now()
+  await admin(mill).createTopic(TOPIC, { partitions })
+  const createSeconds = secondsSince(beganMs)
+  const balancedSeconds = await until(even, beganMs, limitSeconds)
+  await wait(settleSeconds)
+  const idle = await idleFigures(cluster, seconds)
+  const sends = new SteadySends(mill, {
+    topic: TOPIC,
+    recordBytes: RECORD_BYTES,
+    recordsPerSecond: rate,
+    partitionOf: (number) => number % partitions,
+  })
+  await wait(settleSeconds)
+  const before = sends.next()
+  const restart = await restarted(cluster.node(2), map, settings)
+  const during = sends.next()
+  await wait(settleSeconds)
+  const after = sends.next()
+  await sends.end()
+  return {
+    createSeconds,
+    balancedAfterCreateSeconds: balancedSeconds,
+    idle,
+    restart: {
+      ...restart,
+      failedSends: during.failed + after.failed,
+      sendP50Ms: { before: before.ms(50), during: during.ms(50), after: after.ms(50) },
+      sendP99Ms: { before: before.ms(99), during: during.ms(99), after: after.ms(99) },
+      longestSendMs: during.maxMs,
+      ...(sends.firstFailure === null ? {} : { firstFailure: sends.firstFailure }),
+    },
+    leaders: map.leaders(),
+    rssMb: cluster.nodes.map(({ pid }) => round(rssMb(pid ?? 0) ?? 0, 0)),
+    misroutes: mill.statistics().misroutes,
+    recordsPerSecond: rate,
+  }
+}
+
+/** Seconds since the broker was told to stop; null for what has not come about within the limit. */
+async function restarted(node: ClusterNode, map: MapWatch, settings: Settings): Promise<object> {
+  const { partitions, limitSeconds } = settings
+  const beganMs = performance.now()
+  await node.stop()
+  const stoppedSeconds = secondsSince(beganMs)
+  await node.start()
+  const readySeconds = secondsSince(beganMs)
+  const allLedSeconds = await until(() => map.isLed(partitions), beganMs, limitSeconds)
+  const balancedSeconds = await until(() => map.isEven(partitions), beganMs, limitSeconds)
+  return { stoppedSeconds, readySeconds, allLedSeconds, balancedSeconds }
+}
+
+async function idleFigures(cluster: ProcessCluster, seconds: number): Promise<object> {
+  const cpu = (): number[] => cluster.nodes.map(({ pid }) => cpuSeconds(pid ?? 0) ?? 0)
+  const before = cpu()
+  const beganMs = performance.now()
+  await wait(seconds)
+  const elapsed = (performance.now() - beganMs) / 1_000
+  return {
+    cpuPercent: cpu().map((used, at) => round(((used - before[at]!) / elapsed) * 100)),
+    rssMb: cluster.nodes.map(({ pid }) => round(rssMb(pid ?? 0) ?? 0, 0)),
+  }
+}
+
+const secondsSince = (beganMs: number): number => round((performance.now() - beganMs) / 1_000)
+
+/** Seconds since `beganMs` when it came to hold; null when it did not within the limit. */
+async function until(holds: () => boolean, beganMs: number, limitSeconds: number): Promise<number | null> {
+  const deadline = performance.now() + limitSeconds * 1_000
+  while (!holds()) {
+    if (performance.now() > deadline) return null
+    await wait(POLL_SECONDS)
+  }
+  return secondsSince(beganMs)
+}
+
+/** What the client's map says of the topic. */
+class MapWatch {
+  private map: ClusterMapView | null = null
+  private readonly subscription: { unsubscribe(): void }
+
+  constructor(mill: Mill) {
+    this.subscription = mill.cluster.map$.subscribe((map) => {
+      this.map = map
+    })
+  }
+
+  close(): void {
+    this.subscription.unsubscribe()
+  }
+
+  /** Partitions led, by node in order of their ids. */
+  leaders(): readonly number[] {
+    const counts = new Map<number, number>()
+    for (const { nodeId } of this.map?.nodes ?? []) counts.set(nodeId, 0)
+    for (const { nodeId } of this.partitions) counts.set(nodeId, (counts.get(nodeId) ?? 0) + 1)
+    counts.delete(0)
+    return [...counts].sort(([left], [right]) => left - right).map(([, count]) => count)
+  }
+
+  isLed(partitions: number): boolean {
+    const known = this.partitions
+    return known.length === partitions && known.every(({ nodeId }) => nodeId !== 0)
+  }
+
+  isEven(partitions: number): boolean {
+    const most = Math.ceil((partitions / BROKERS) * (1 + EVEN_SHARE))
+    return this.isLed(partitions) && this.leaders().every((led) => led <= most)
+  }
+
+  private get partitions() {
+    return this.map?.topics.find((topic) => topic.name === TOPIC)?.partitions ?? []
+  }
+}
