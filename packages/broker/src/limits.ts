@@ -41,11 +41,18 @@ export const MAX_SESSIONS_PER_PARTITION = 2_048
 export const SESSION_EXPIRY_MS = 24 * 60 * 60 * 1000
 /** Producers whose first batch was refused, remembered per partition so that their second one is told the truth. */
 export const MAX_REFUSED_STARTS = 64
-/** Logs opened at the same time when a broker starts or a topic is created. */
-export const MAX_CONCURRENT_OPENS = 128
+/**
+ * Logs opened at the same time when a broker starts or a topic is created. Most of them wait for a flush or a write, which all
+ * that wait share: the fewer rounds, the less the disk is waited for.
+ */
+export const MAX_CONCURRENT_OPENS = 1024
+/** Of those, the ones that are being read, each with memory of its own. */
+export const RECOVERIES_AT_ONCE = 128
 
 /** How often retention looks at some partitions, and at how many: all of 10,000 come round in ten seconds. */
 export const RETENTION_STEP_MS = 250
+/** The same where no partition has any: one may be given it. */
+export const RETENTION_REST_MS = 2_000
 export const RETENTION_PARTITIONS_PER_STEP = 256
 
 // ---------------------------------------------------------------- replication
@@ -250,6 +257,8 @@ assert(MIN_CURSOR_READ_BYTES <= MAX_PUSHED_BYTES_UNSENT, 'one read fits the push
 
 /** How often the leaders on this node look after who belongs to their groups, and how many of them each time. */
 export const MEMBERSHIP_STEP_MS = 100
+/** How long they rest once everything is as it is to be. */
+export const MEMBERSHIP_REST_MS = 1_000
 export const MEMBERSHIP_PARTITIONS_PER_STEP = 256
 /** Groups led by one node that have new members catching up at the same time. */
 export const MAX_MOVES = 16

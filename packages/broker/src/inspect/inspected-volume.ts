@@ -137,7 +137,7 @@ class VolumeInspection {
     const file = await this.volume.open(name)
     let scanned: ScannedSlot | null = null
     try {
-      scanned = await scanSlot(id, file, fileBytes, this.block, identity, MAX_UNFLUSHED_BYTES)
+      scanned = await scanSlot(id, file, { byteLength: fileBytes }, this.block, identity, MAX_UNFLUSHED_BYTES)
     } catch (cause) {
       if (!(cause instanceof ForeignSlotError)) throw cause
       this.damage(name, cause.message, 'move the file away: a broker does not start with slots of two owners')

@@ -21,10 +21,9 @@ export class ProducerSession {
   lastAppendTime = 0
   /** Batches in the window: those with sequences lastSequence - count + 1 to lastSequence. */
   count = 0
-  // Slot of a sequence: its remainder by the window's size.
-  readonly #baseOffsets = new Float64Array(W)
-  readonly #indexes = new Float64Array(W)
-  readonly #appendTimes = new Float64Array(W)
+  // Base offsets, then indexes, then append times; slot of a sequence: its remainder by the window's size. One array, since a
+  // start makes sessions by the ten thousand.
+  readonly #window = new Float64Array(3 * W)
 
   constructor(
     readonly producer: ProducerId,
@@ -39,9 +38,9 @@ export class ProducerSession {
 
   add(sequence: number, baseOffset: number, index: number, appendTime: number): void {
     const slot = sequence % W
-    this.#baseOffsets[slot] = baseOffset
-    this.#indexes[slot] = index
-    this.#appendTimes[slot] = appendTime
+    this.#window[slot] = baseOffset
+    this.#window[W + slot] = index
+    this.#window[2 * W + slot] = appendTime
     this.lastSequence = sequence
     this.lastAppendTime = appendTime
     if (this.count < W) this.count++
@@ -53,15 +52,15 @@ export class ProducerSession {
   }
 
   baseOffset(sequence: number): number {
-    return this.#baseOffsets[sequence % W]!
+    return this.#window[sequence % W]!
   }
 
   index(sequence: number): number {
-    return this.#indexes[sequence % W]!
+    return this.#window[W + (sequence % W)]!
   }
 
   appendTime(sequence: number): number {
-    return this.#appendTimes[sequence % W]!
+    return this.#window[2 * W + (sequence % W)]!
   }
 
   /** How many batches of the window lie at or before an index. */

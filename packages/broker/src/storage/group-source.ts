@@ -8,7 +8,8 @@ import { padded } from './slot-layout.js'
 
 /** An idle log ends right behind its checkpoint, so the first read is small. */
 const FIRST_READ_BYTES = 64 * 1024
-const LARGEST_READ_BYTES = 1024 * 1024
+/** Many logs are recovered at the same time, and memory taken for the first time costs more than another read. */
+const LARGEST_READ_BYTES = 256 * 1024
 const MEMORY_RETRY_MS = 5
 
 export interface FoundGroup {
@@ -40,9 +41,11 @@ export class GroupSource {
   async groupAt(segment: Segment, position: number): Promise<FoundGroup | null> {
     const from = segment.filePositionOf(position)
     if (from + BLOCK_BYTES > segment.slot.byteLength) return null
-    if (!(await this.load(segment, from, BLOCK_BYTES))) return null
+    if (!this.isLoaded(segment, from, BLOCK_BYTES) && !(await this.load(segment, from, BLOCK_BYTES))) return null
     const envelope = this.envelopeAt(segment, from)
-    if (envelope === null || !(await this.load(segment, from, padded(envelope.length)))) return null
+    if (envelope === null) return null
+    const length = padded(envelope.length)
+    if (!this.isLoaded(segment, from, length) && !(await this.load(segment, from, length))) return null
     return { block: this.block!, at: from - this.start, envelope }
   }
 
@@ -53,7 +56,7 @@ export class GroupSource {
   async search(segment: Segment, from: number, to: number, visit: (envelope: GroupEnvelope) => boolean): Promise<void> {
     const end = Math.min(segment.filePositionOf(to), segment.slot.byteLength)
     for (let at = segment.filePositionOf(from); at + BLOCK_BYTES <= end; at += BLOCK_BYTES) {
-      if (!(await this.load(segment, at, BLOCK_BYTES))) return
+      if (!this.isLoaded(segment, at, BLOCK_BYTES) && !(await this.load(segment, at, BLOCK_BYTES))) return
       const envelope = this.envelopeAt(segment, at)
       if (envelope !== null && visit(envelope)) return
     }
@@ -79,9 +82,13 @@ export class GroupSource {
     return filePosition + padded(envelope.length) <= slot.byteLength ? envelope : null
   }
 
-  /** Makes sure a stretch of the slot file is in the block; false when the file ends before it does. */
+  /** Asked before `load`: there are hundreds of thousands of blocks to look at, and a promise for each adds up. */
+  private isLoaded(segment: Segment, from: number, length: number): boolean {
+    return this.segment === segment && from >= this.start && from + length <= this.end
+  }
+
+  /** Has a stretch of the slot file in the block; false when the file ends before it does. */
   private async load(segment: Segment, from: number, length: number): Promise<boolean> {
-    if (this.segment === segment && from >= this.start && from + length <= this.end) return true
     const wanted = Math.max(length, Math.min(this.nextReadBytes, segment.slot.byteLength - from))
     this.nextReadBytes = Math.min(this.nextReadBytes * 2, LARGEST_READ_BYTES)
     const block = await this.blockOf(wanted, length)

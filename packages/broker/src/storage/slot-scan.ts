@@ -44,13 +44,14 @@ export type ScannedSlot =
     }
 
 /**
+ * @param listed asked only where no header tells the size: it may cost a call of the system.
  * @param block at least SCAN_BYTES, used during the call.
  * @throws ForeignSlotError when a header of another cluster, node, disk or version is found.
  */
 export async function scanSlot(
   id: number,
   file: DiskFile,
-  byteLength: number,
+  listed: { readonly byteLength: number },
   block: Block,
   identity: SlotIdentity,
   maxUnflushedBytes: number,
@@ -66,10 +67,16 @@ export async function scanSlot(
   const free = headers.find((header) => header.owner === null)
   const generation = Math.max(-1, ...headers.map((header) => header.generation))
   const owned = headers.filter((header) => header.owner !== null && header.generation === generation)
-  const adopted = adoptFromFirstGroup(id, block, generation, headers[0]?.slotBytes ?? byteLength, maxUnflushedBytes)
+  const adopted = adoptFromFirstGroup(
+    id,
+    block,
+    generation,
+    headers[0]?.slotBytes ?? listed.byteLength,
+    maxUnflushedBytes,
+  )
   if (adopted !== null) {
     const writtenThrough = headers.some((header) => header.writtenThrough)
-    const slot = slotOf(id, file, headers[0]?.slotBytes ?? byteLength, adopted.generation, writtenThrough)
+    const slot = slotOf(id, file, headers[0]?.slotBytes ?? listed.byteLength, adopted.generation, writtenThrough)
     return { kind: 'owned', slot, owner: adopted.owner, sequence: 0, copies: [adopted.owner], needsHeader: true }
   }
   if (owned.length > 0) {
@@ -83,7 +90,8 @@ export async function scanSlot(
     return { kind: 'free', slot: slotOf(id, file, free.slotBytes, free.generation, free.writtenThrough) }
   }
   // The first header is written when everything else is zero and flushed: only it may be torn in a slot never owned.
-  if (isZero(block.view, BLOCK_BYTES, SCAN_BYTES)) return { kind: 'unfinished', id, file, byteLength }
+  if (isZero(block.view, BLOCK_BYTES, SCAN_BYTES))
+    return { kind: 'unfinished', id, file, byteLength: listed.byteLength }
   return { kind: 'unreadable', id, file, reason: 'no header is valid', refused: false }
 }
 

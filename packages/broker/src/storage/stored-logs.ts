@@ -1,6 +1,7 @@
 // The logs of one volume: found, opened, dropped, and closed together.
 import { assert } from '@millrace/protocol'
 import { DiskError } from '../environment.js'
+import { RECOVERIES_AT_ONCE } from '../limits.js'
 import type { FormerSlot } from './former-slots.js'
 import { keyText } from './group-envelope.js'
 import { recoverLog } from './log-recovery.js'
@@ -14,6 +15,7 @@ import {
   StorageError,
   type StorageStatistics,
 } from './log-store.js'
+import { Places } from './places.js'
 import type { RecoveredLog } from './recovered-log.js'
 import { ReplicaMarks } from './replica-marks.js'
 import { Scrubber } from './scrubber.js'
@@ -52,6 +54,7 @@ export class StoredLogs implements LogStore {
   /** Whether the store was closed in order the last time: then nothing was under way. */
   private readonly wasClean: boolean
   private readonly scrubber: Scrubber
+  private readonly places = new Places(RECOVERIES_AT_ONCE)
   private closing: Promise<void> | null = null
 
   constructor(
@@ -161,7 +164,7 @@ export class StoredLogs implements LogStore {
       return log
     }
     const volume = { clean: this.wasClean, refusesSlots: this.recovery.unreadable.length > 0 }
-    const recovered = await recoverLog(this.context, key, found.slots, state, volume)
+    const recovered = await this.places.run(() => recoverLog(this.context, key, found.slots, state, volume))
     const marks = new ReplicaMarks(this.votes, key, recovered.damage !== null, this.wasPowerLost)
     const log = new StoredLog(this.context, key, state, recovered, marks)
     if (recovered.damage === null) await this.settle(log, found, recovered)

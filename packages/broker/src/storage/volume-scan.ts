@@ -23,9 +23,9 @@ export async function scanVolume(
   const scanSome = async (block: Block): Promise<void> => {
     while (next < names.length) {
       const at = next++
-      const { name, byteLength } = names[at]!
+      const { name } = names[at]!
       const file = await volume.open(name)
-      scanned[at] = await scanSlot(slotIdOf(name)!, file, byteLength, block, identity, maxUnflushedBytes).catch(
+      scanned[at] = await scanSlot(slotIdOf(name)!, file, names[at]!, block, identity, maxUnflushedBytes).catch(
         async (cause: unknown) => {
           await file.close()
           throw cause

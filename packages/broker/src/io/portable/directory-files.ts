@@ -1,5 +1,6 @@
 // What a broker does with the directory of a volume and the files in it, whatever way they are read and written.
 import assert from 'node:assert/strict'
+import { statSync } from 'node:fs'
 import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises'
 import { join, relative, resolve, sep } from 'node:path'
 import type { DiskFile } from '../../environment.js'
@@ -57,7 +58,22 @@ export async function listFiles(
 ): Promise<readonly { readonly name: string; readonly byteLength: number }[]> {
   const entries = await readdir(directory, { withFileTypes: true })
   const names = entries.filter((entry) => entry.isFile() && isOurs(entry.name)).map(({ name }) => name)
-  return Promise.all(names.map(async (name) => ({ name, byteLength: (await stat(join(directory, name))).size })))
+  // Whoever starts a broker with thousands of slots has no use for their sizes.
+  return names.map((name) => ({
+    name,
+    get byteLength() {
+      return sizeOf(join(directory, name))
+    },
+  }))
+}
+
+/** @throws DiskError */
+function sizeOf(path: string): number {
+  try {
+    return statSync(path).size
+  } catch (cause) {
+    throw diskErrorFrom(cause, `examining ${path}`)
+  }
 }
 
 /** What `Volume.space` tells. */
