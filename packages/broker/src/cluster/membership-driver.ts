@@ -3,6 +3,7 @@ import type { Clock, Timer } from '../environment.js'
 import {
   MAX_MOVES,
   MEMBERSHIP_PARTITIONS_PER_STEP,
+  MEMBERSHIP_REST_MS,
   MEMBERSHIP_STEP_MS,
   PREFERRED_LEADER_AFTER_MS,
   TRANSFER_LAG_BATCHES,
@@ -42,6 +43,8 @@ export class MembershipDriver {
   readonly #moving = new Set<LedPartition>()
   /** Since when, on the monotonic clock, another node could lead what this one leads. */
   readonly #heirSince = new Map<LedPartition, { readonly heir: NodeId; readonly sinceMs: number }>()
+  /** Somebody of this round is not as the metadata wants it, or cannot be looked at yet. */
+  #isUnfinished = false
   #transfersLeft = 0
   #timer: Timer | null = null
 
@@ -50,10 +53,25 @@ export class MembershipDriver {
   }
 
   start(): void {
-    this.#timer = this.#options.clock.timer(MEMBERSHIP_STEP_MS, () => {
-      this.start()
+    this.#schedule(MEMBERSHIP_STEP_MS)
+  }
+
+  #schedule(afterMs: number): void {
+    this.#timer = this.#options.clock.timer(afterMs, () => {
+      this.#schedule(MEMBERSHIP_STEP_MS)
       this.#step()
+      if (this.#hasNothingToDo) this.#rest()
     })
+  }
+
+  /** A round has come by everybody and left nothing behind. */
+  get #hasNothingToDo(): boolean {
+    return this.#round.length === 0 && this.#moving.size === 0 && this.#heirSince.size === 0 && !this.#isUnfinished
+  }
+
+  #rest(): void {
+    this.#timer?.cancel()
+    this.#schedule(MEMBERSHIP_REST_MS)
   }
 
   stop(): void {
@@ -80,6 +98,7 @@ export class MembershipDriver {
     const there = new Set(all)
     for (const gone of [...this.#heirSince.keys()]) if (!there.has(gone)) this.#heirSince.delete(gone)
     this.#round = all
+    this.#isUnfinished = false
   }
 
   #look(partition: LedPartition): void {
@@ -87,6 +106,7 @@ export class MembershipDriver {
     this.#moving.delete(partition)
     const target = leads ? this.#options.targetOf(key.topicId, key.partition) : undefined
     if (target === undefined || !group.mayAppend) {
+      if (target !== undefined) this.#isUnfinished = true
       this.#heirSince.delete(partition)
       return
     }
@@ -95,6 +115,7 @@ export class MembershipDriver {
       this.#balance(partition, target)
       return
     }
+    this.#isUnfinished = true
     const mayAdd = configuration.learners.length > 0 || this.#moving.size < MAX_MOVES
     const change = nextChange(target, configuration, mayAdd)
     // What is refused now, while a learner has not caught up or a change is not committed, is asked for in the next step.

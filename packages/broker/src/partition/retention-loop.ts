@@ -1,6 +1,6 @@
 // Looks after the retention of all partitions of a shard in small steps, so that however many there are, no step is long.
 import type { Clock, Timer } from '../environment.js'
-import { RETENTION_PARTITIONS_PER_STEP, RETENTION_STEP_MS } from '../limits.js'
+import { RETENTION_PARTITIONS_PER_STEP, RETENTION_REST_MS, RETENTION_STEP_MS } from '../limits.js'
 import { StorageError } from '../storage/log-store.js'
 import type { Partition } from './partition.js'
 
@@ -23,8 +23,13 @@ export class RetentionLoop {
   }
 
   start(): void {
-    this.#timer = this.#clock.timer(RETENTION_STEP_MS, () => {
-      this.start()
+    this.#schedule(RETENTION_STEP_MS)
+  }
+
+  #schedule(afterMs: number): void {
+    this.#timer = this.#clock.timer(afterMs, () => {
+      if (this.#round.length === 0) this.#beginRound()
+      this.#schedule(this.#round.length === 0 ? RETENTION_REST_MS : RETENTION_STEP_MS)
       this.#step()
     })
   }
@@ -35,10 +40,11 @@ export class RetentionLoop {
     this.#round = []
   }
 
+  #beginRound(): void {
+    for (const partition of this.#partitions()) if (partition.hasRetention) this.#round.push(partition)
+  }
+
   #step(): void {
-    if (this.#round.length === 0) {
-      for (const partition of this.#partitions()) if (partition.hasRetention) this.#round.push(partition)
-    }
     for (const partition of this.#round.splice(-RETENTION_PARTITIONS_PER_STEP)) {
       try {
         partition.retain()

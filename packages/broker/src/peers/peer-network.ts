@@ -74,6 +74,8 @@ export class PeerNetwork implements PeerAcceptor {
   readonly #announced = new Map<number, RouteChange>()
   /** Leaders were told a moment ago: those that come now wait, and go together. */
   #announcing: Timer | null = null
+  #started = false
+  /** Runs while there is somebody to be heard of. */
   #ticking: Timer | null = null
   #tickedAtMs = 0
   #aliveSinceMs = Number.NEGATIVE_INFINITY
@@ -114,8 +116,9 @@ export class PeerNetwork implements PeerAcceptor {
       if (known !== undefined) continue
       const peer = new Peer(member, this.#services)
       this.#peers.set(member.nodeId, peer)
-      if (this.#ticking !== null) peer.link.wake()
+      if (this.#started) peer.link.wake()
     }
+    this.#beginTicking()
   }
 
   #drop(nodeId: number, peer: Peer): void {
@@ -127,8 +130,8 @@ export class PeerNetwork implements PeerAcceptor {
 
   /** Begins to dial the others. */
   start(): void {
-    this.#tickedAtMs = this.#services.environment.clock.monotonicMs()
-    this.#scheduleTick()
+    this.#started = true
+    this.#beginTicking()
     for (const { link } of this.#peers.values()) link.wake()
   }
 
@@ -309,8 +312,16 @@ export class PeerNetwork implements PeerAcceptor {
 
   // -------------------------------------------------------------- time
 
+  #beginTicking(): void {
+    if (!this.#started || this.#ticking !== null || this.#peers.size === 0) return
+    this.#tickedAtMs = this.#services.environment.clock.monotonicMs()
+    this.#scheduleTick()
+  }
+
   #scheduleTick(): void {
     this.#ticking = this.#services.environment.clock.timer(PEER_BEAT_MS, () => {
+      this.#ticking = null
+      if (this.#peers.size === 0) return
       this.#scheduleTick()
       const now = this.#services.environment.clock.monotonicMs()
       if (now - this.#tickedAtMs > PAUSED_MS) this.#aliveSinceMs = now
