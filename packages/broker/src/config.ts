@@ -63,6 +63,7 @@ const SETTINGS = {
     'which of the members this is; the data of another is refused',
   ),
   clusterId: setting(hexId, undefined, '<id>', 'refuse the data of another cluster [of a new one: from --members]'),
+  clusterKeyFile: setting(text, undefined, '<file>', 'keys that gossip is sealed with, read again on SIGHUP'),
   stopTimeoutMs: setting(integer(0, 3_600_000), 10_000, '<n>', 'how long a stop waits for requests in flight'),
   logFormat: setting(choice('text', 'json'), 'text', 'text|json', 'form of the log on standard error'),
   logLevel: setting(

@@ -10,6 +10,8 @@ import { examineDisk } from './doctor/examine-disk.js'
 import { examineMachine } from './doctor/examine-machine.js'
 import { type DoctorFinding, isHealthy, renderFindings } from './doctor/findings.js'
 import { DiskError, type Environment, type LogFields, type Logger } from './environment.js'
+import { readClusterKeys } from './gossip/cluster-keys.js'
+import type { GossipKey } from './gossip/keyring.js'
 import { runLogCommand } from './inspect/log-command.js'
 import { InspectError } from './inspect/reports.js'
 import { chooseEnvironment, EnvironmentUnavailableError } from './io/choose-environment.js'
@@ -143,6 +145,7 @@ async function environmentFor(settings: BrokerSettings, logger: Logger): Promise
 
 async function runBroker(settings: BrokerSettings): Promise<number> {
   const logger = createConsoleLogger({ level: settings.logLevel, format: settings.logFormat })
+  const clusterKeys = settings.clusterKeyFile === undefined ? null : await keysIn(settings.clusterKeyFile)
   endOnUnexpectedErrors(logger)
   const { environment, reason } = await environmentFor(settings, logger)
   let broker: Broker
@@ -161,6 +164,7 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
       ...(settings.bootstrap ? { bootstrap: true } : {}),
       ...(settings.nodeId === undefined ? {} : { nodeId: settings.nodeId }),
       ...(settings.clusterId === undefined ? {} : { clusterId: settings.clusterId }),
+      ...(clusterKeys === null ? {} : { clusterKeys }),
       ...(settings.members === undefined ? {} : { members: settings.members }),
       ...(settings.join === undefined ? {} : { join: settings.join }),
       ...(settings.rack === undefined ? {} : { rack: settings.rack }),
@@ -170,6 +174,7 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
     await environment.close()
     throw error
   }
+  if (settings.clusterKeyFile !== undefined) changeKeysOnSignal(broker, settings.clusterKeyFile, logger)
   // Listening before the ready line: whoever reads it may send a signal at once.
   const signalled = nextSignal()
   sayReady(broker, environment, reason, settings)
@@ -224,6 +229,31 @@ function sayReady(broker: Broker, environment: Environment, reason: string | nul
   const why = reason === null ? '' : ` (${reason})`
   const who = `node ${nodeId} of cluster ${clusterId}`
   process.stdout.write(`${SOFTWARE} ready on ${host}:${port}, environment ${environment.kind}${why}, ${who}\n`)
+}
+
+/** Keys are changed without stopping anything: edit the file, then send SIGHUP. What cannot be used is left alone. */
+function changeKeysOnSignal(broker: Broker, path: string, logger: Logger): void {
+  process.on('SIGHUP', () => {
+    keysIn(path)
+      .then((keys) => {
+        broker.setClusterKeys(keys)
+        logger.info({ keys: keys.map(({ id }) => id) }, 'gossip has new keys')
+      })
+      .catch((cause: unknown) => logger.error({ cause }, 'gossip keeps the keys it has'))
+  })
+}
+
+/** @throws StartError INVALID_CONFIG, which shows nothing of the keys. */
+async function keysIn(path: string): Promise<readonly GossipKey[]> {
+  try {
+    return readClusterKeys(await readFile(path, 'utf8'))
+  } catch (cause) {
+    const reason =
+      cause instanceof RangeError
+        ? `has to hold ${cause.message}`
+        : `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`
+    throw new StartError('INVALID_CONFIG', `the file of --cluster-key-file ${reason}`, { cause })
+  }
 }
 
 function nextSignal(): Promise<string> {

@@ -2,6 +2,7 @@
 import type { ClusterMap, CodecName, Durability } from '@millrace/protocol'
 import { type AdminFields, choice, flag, list, map, number, numberOrNull, text } from './admin-fields.js'
 import type {
+  BrokerLife,
   BrokerStatus,
   ClusterStatus,
   MemberDescription,
@@ -14,6 +15,7 @@ import type {
 
 const DURABILITIES = ['flushed', 'buffered'] as const satisfies readonly Durability[]
 const NODE_STATES = ['active', 'draining', 'removed'] as const
+const LIVES = ['alive', 'suspect', 'dead', 'left'] as const
 const CODECS = ['none', 'gzip'] as const satisfies readonly CodecName[]
 
 const settingsOf = (fields: AdminFields): Pick<TopicSummary, 'durability' | 'codecs'> & TopicRetention => ({
@@ -80,6 +82,20 @@ export const readBrokerStatus = (reply: AdminFields): BrokerStatus => ({
   version: text(reply, 'version'),
 })
 
+/** A broker of an earlier version says nothing of it. */
+function lifeOf(fields: AdminFields): BrokerLife {
+  const load = fields.load == null ? null : map(fields.load)
+  return {
+    life: fields.life == null ? null : choice(fields, 'life', LIVES),
+    lifeForMs: fields.lifeForMs == null ? null : number(fields, 'lifeForMs'),
+    load: load && {
+      bytesPerSecond: number(load, 'bytesPerSecond'),
+      freeDiskBytes: number(load, 'freeDiskBytes'),
+      partitionsLed: number(load, 'partitionsLed'),
+    },
+  }
+}
+
 export function readClusterStatus(reply: AdminFields): ClusterStatus {
   const metadata = map(reply.metadata)
   return {
@@ -93,6 +109,7 @@ export function readClusterStatus(reply: AdminFields): ClusterStatus {
         alive: flag(node, 'alive'),
         heardMsAgo: numberOrNull(node, 'heardMsAgo'),
         partitionsLed: number(node, 'partitionsLed'),
+        ...lifeOf(node),
       }
     }),
     metadata: {
@@ -121,6 +138,7 @@ export const readMembers = (reply: AdminFields): readonly MemberDescription[] =>
       partitionsLed: number(node, 'partitionsLed'),
       moving: number(node, 'moving'),
       votes: flag(node, 'votes'),
+      ...lifeOf(node),
     }
   })
 

@@ -87,11 +87,31 @@ export interface BrokerStatus {
   readonly [name: string]: unknown
 }
 
-export interface NodeStatus {
+/** How busy a broker says it is; it says so every ten seconds or less often. */
+export interface BrokerLoad {
+  /** Of clients, in and out. */
+  readonly bytesPerSecond: number
+  readonly freeDiskBytes: number
+  readonly partitionsLed: number
+}
+
+/**
+ * How a broker is, as the brokers tell each other. `suspect`: it does not answer, and may yet. `dead`: nobody has heard from
+ * it. `left`: it was stopped in order.
+ */
+export interface BrokerLife {
+  /** Null while the broker that answered has heard nothing of it. */
+  readonly life: 'alive' | 'suspect' | 'dead' | 'left' | null
+  /** Milliseconds since the broker that answered found it so. */
+  readonly lifeForMs: number | null
+  readonly load: BrokerLoad | null
+}
+
+export interface NodeStatus extends BrokerLife {
   readonly nodeId: number
   readonly host: string
   readonly port: number
-  /** As the broker that answered sees it. */
+  /** Whether the broker that answered hears from it, and knows nothing worse of it. */
   readonly alive: boolean
   /** Since that broker heard from it; 0 for itself, null when it never has. */
   readonly heardMsAgo: number | null
@@ -117,7 +137,7 @@ export interface ClusterStatus {
 }
 
 /** A node of the cluster; one that was removed stays in the list. */
-export interface MemberDescription {
+export interface MemberDescription extends BrokerLife {
   readonly nodeId: number
   readonly host: string
   readonly port: number
@@ -126,7 +146,7 @@ export interface MemberDescription {
   readonly shards: number
   /** `draining`: nothing new comes to it, and what it has goes elsewhere. `removed`: it is gone for good. */
   readonly state: 'active' | 'draining' | 'removed'
-  /** As the broker that answered sees it. */
+  /** Whether the broker that answered hears from it, and knows nothing worse of it. */
   readonly alive: boolean
   readonly heardMsAgo: number | null
   /** Partitions that are to have a replica on it. */

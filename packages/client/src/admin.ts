@@ -23,6 +23,8 @@ import {
 } from './admin-replies.js'
 import type {
   AlterTopicOptions,
+  BrokerLife,
+  BrokerLoad,
   BrokerStatus,
   ClusterStatus,
   CreatedTopic,
@@ -46,6 +48,8 @@ import { bytesTopic } from './topic.js'
 
 export type {
   AlterTopicOptions,
+  BrokerLife,
+  BrokerLoad,
   BrokerStatus,
   ClusterStatus,
   CodecName,

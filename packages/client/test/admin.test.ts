@@ -131,11 +131,14 @@ describe('answers', () => {
   })
 
   test('clusterStatus', async () => {
+    const life = 'alive'
+    const load = { bytesPerSecond: 5, freeDiskBytes: 2 ** 40, partitionsLed: 3 }
+    const unknown = { life: null, lifeForMs: null, load: null }
     const status = {
       clusterId: 'c',
       nodes: [
-        { nodeId: 1, host: 'a', port: 1, alive: true, heardMsAgo: 0, partitionsLed: 3 },
-        { nodeId: 2, host: 'b', port: 2, alive: false, heardMsAgo: null, partitionsLed: 0 },
+        { nodeId: 1, host: 'a', port: 1, alive: true, heardMsAgo: 0, partitionsLed: 3, life, lifeForMs: 7, load },
+        { nodeId: 2, host: 'b', port: 2, alive: false, heardMsAgo: null, partitionsLed: 0, ...unknown },
       ],
       metadata: { leader: 1, term: 4, version: 17 },
       underReplicated: 3,
@@ -147,6 +150,8 @@ describe('answers', () => {
       { ...status, metadata: 7 },
       { ...status, leaderless: [] },
       { ...status, nodes: [{}] },
+      { ...status, nodes: [{ ...status.nodes[0], life: 'undead' }] },
+      { ...status, nodes: [{ ...status.nodes[0], load: 7 }] },
     ]) {
       const odd = answering(wrong)
       expect(await odd.world.failure(admin(odd.mill).clusterStatus())).toMatchObject({

@@ -45,6 +45,12 @@ export interface BrokerLife {
   readonly load: MemberLoad | null
 }
 
+interface KnownState {
+  readonly state: MemberState
+  readonly bootId: number
+  readonly sinceMs: number
+}
+
 /** Rumours of a node carry no more of its rack. */
 const MAX_RACK_BYTES = 64
 const NO_LOAD: MemberLoad = { bytesPerSecond: 0, freeDiskBytes: 0, partitionsLed: 0 }
@@ -62,12 +68,14 @@ export class ClusterGossip {
   #load = NO_LOAD
   #loadedAtMs = Number.NEGATIVE_INFINITY
   #bytesThen = 0
-  readonly #states = new Map<number, { readonly state: MemberState; readonly sinceMs: number }>()
+  readonly #states = new Map<number, KnownState>()
   #digested = { version: -1, changes: -1, atMs: Number.NEGATIVE_INFINITY }
 
   constructor(options: ClusterGossipOptions) {
     this.#options = options
     this.#keys = options.keys
+    const { nodeId, starts } = options.identity
+    this.#note({ nodeId, state: 'alive', bootId: starts })
   }
 
   /** The broker accepts connections at `listen`, and others reach it at `place`: by datagrams, too. */
@@ -121,10 +129,9 @@ export class ClusterGossip {
   /** Null while nothing was heard of it. */
   lifeOf(nodeId: number): BrokerLife | null {
     const found = this.#states.get(nodeId)
-    const member = this.#service?.member(nodeId) ?? null
-    if (found === undefined || member === null) return null
+    if (found === undefined) return null
     const forMs = Math.round(this.#options.environment.clock.monotonicMs() - found.sinceMs)
-    return { state: found.state, forMs, load: member.record?.load ?? null }
+    return { state: found.state, forMs, load: this.#service?.member(nodeId)?.record?.load ?? null }
   }
 
   /** From now on these are the keys. @throws GossipError KEY, and then nothing has changed. */
@@ -136,7 +143,9 @@ export class ClusterGossip {
   /** For `brokerStatus`; null while this broker does not gossip. */
   status(): Readonly<Record<string, unknown>> | null {
     const service = this.#service
-    return service === null ? null : { keys: service.keyring.ids, ...service.statistics }
+    if (service === null) return null
+    const members = service.members().map(({ nodeId, state }) => ({ nodeId, state }))
+    return { keys: service.keyring.ids, members, ...service.statistics }
   }
 
   /** Every leader that this broker knows. */
@@ -184,7 +193,6 @@ export class ClusterGossip {
         listener: (event) => this.#hear(event),
       })
       this.#service = service
-      this.#note({ nodeId, state: 'alive' })
       this.look()
     } catch (error) {
       if (!(error instanceof NetworkError)) throw error
@@ -298,11 +306,13 @@ export class ClusterGossip {
     }
   }
 
-  #note({ nodeId, state }: Pick<MemberView, 'nodeId' | 'state'>): void {
+  #note({ nodeId, state, bootId }: Pick<MemberView, 'nodeId' | 'state' | 'bootId'>): void {
     const { environment, identity, peers } = this.#options
-    const before = this.#states.get(nodeId)?.state
-    if (before === state) return
-    this.#states.set(nodeId, { state, sinceMs: environment.clock.monotonicMs() })
+    const known = this.#states.get(nodeId)
+    // A new process of it lives for as long as that.
+    if (known?.state === state && known.bootId === bootId) return
+    const before = known?.state
+    this.#states.set(nodeId, { state, bootId, sinceMs: environment.clock.monotonicMs() })
     if (nodeId === identity.nodeId) return
     const { log } = environment
     if (state === 'dead') log.warn({ node: nodeId }, 'a broker is dead, as far as anybody can tell')

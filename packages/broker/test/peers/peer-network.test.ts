@@ -2,6 +2,7 @@
 // back which memory.
 import { encodeFrame, ProtocolError, peerHelloReply, type RouteChange } from '@millrace/protocol'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { LEADERS_WANTED_MS, MAX_FORWARD_BYTES } from '#src/limits.js'
 import { ForwardError } from '#src/peers/forward-calls.js'
 import { batchesAfter, GROUP, readOf } from './logged-batches.js'
 import { CLUSTER_ID, diskOf, type NodeOptions, PeerNode } from './peer-node.js'
@@ -66,6 +67,40 @@ for (const [kind, newWorld] of WORLDS) {
         expect(network.isConnected(99)).toBe(false)
         expect(environment.clock.monotonicMs()).toBeGreaterThan(1_000)
       }
+    })
+
+    it('exchange states of gossip, and hear nothing where there is no answer', async () => {
+      const [one, two] = await connected(2)
+      expect(one!.connections).toContain(2)
+      two!.onGossip = (from, state) => (state.length === 0 ? null : Uint8Array.of(from, ...state))
+      expect(await one!.network.exchangeGossip(2, Uint8Array.of(7, 8))).toEqual(Uint8Array.of(1, 7, 8))
+      await expect(one!.network.exchangeGossip(2, new Uint8Array(0))).rejects.toMatchObject({ code: 'timedOut' })
+      await expect(one!.network.exchangeGossip(9, Uint8Array.of(1))).rejects.toMatchObject({ code: 'notSent' })
+      const tooLarge = new Uint8Array(MAX_FORWARD_BYTES + 1)
+      await expect(one!.network.exchangeGossip(2, tooLarge)).rejects.toMatchObject({ code: 'FRAME_TOO_LARGE' })
+    })
+
+    it('tell all leaders they know to whoever lacks some, and not again and again', async () => {
+      const [one, two] = await connected(2)
+      two!.known = [{ topicId: 4, partition: 2, route: { nodeId: 3, shard: 0, placement: 0, term: 9 } }]
+      for (let asked = 0; asked < 5; asked++) one!.network.askLeaders(2)
+      await world.until('they have come', () => one!.leaders.length > 0)
+      await world.sleep(50)
+      expect(one!.leaders.map(({ from, changes }) => ({ from, changes }))).toEqual([{ from: 2, changes: two!.known }])
+      await world.sleep(LEADERS_WANTED_MS)
+      one!.network.askLeaders(2)
+      await world.until('they have come again', () => one!.leaders.length > 1)
+    })
+
+    it('are told of signs of life while there are some, and not after a connection has broken', async () => {
+      const [one, two] = await connected(2)
+      await world.until('it is heard', () => one!.heard.length > 3)
+      await two!.stop()
+      await world.until('it is lost', () => one!.lost.length > 0)
+      await world.sleep(150)
+      const { length } = one!.heard
+      await world.sleep(500)
+      expect(one!.heard.length).toBe(length)
     })
 
     it('get small messages of every kind, whole and in order', async () => {

@@ -34,6 +34,16 @@ function readAmount(
 export const timeText = (ms: number): string => amountText(ms, TIMES)
 export const sizeText = (bytes: number): string => amountText(bytes, SIZES)
 
+/** How long ago or how much, for people: in the largest unit that is not a fraction, rounded down. */
+export const roughTime = (ms: number): string => roughText(ms, TIMES)
+export const roughSize = (bytes: number): string => roughText(bytes, SIZES)
+
+function roughText(value: number, units: Readonly<Record<string, number>>): string {
+  const [unit = '', size = 1] =
+    Object.entries(units).findLast(([, one]) => value >= one) ?? Object.entries(units)[0] ?? []
+  return `${Math.floor(value / size)}${unit}`
+}
+
 /** In the largest unit that needs no fraction. */
 function amountText(value: number, units: Readonly<Record<string, number>>): string {
   let text = String(value)

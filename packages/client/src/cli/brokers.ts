@@ -1,5 +1,6 @@
 // `millrace cluster members` and `millrace broker`: who belongs to the cluster, and taking brokers out of it.
 import { type Admin, admin, type MemberDescription } from '../admin.js'
+import { roughTime } from './amounts.js'
 import { readArgument } from './command-line.js'
 import { CommandError, EXIT, type ExitCode } from './exit-codes.js'
 import { countOf, printJson, printTable } from './print.js'
@@ -12,7 +13,8 @@ const COLUMNS: readonly Column[] = [
   { title: 'address' },
   { title: 'rack' },
   { title: 'state' },
-  { title: 'heard' },
+  { title: 'life' },
+  { title: 'for', align: 'right' },
   { title: 'votes' },
   { title: 'replicas', align: 'right' },
   { title: 'led', align: 'right' },
@@ -27,10 +29,12 @@ export async function clusterMembers(session: Session): Promise<ExitCode> {
 }
 
 function rowOf(member: MemberDescription): string[] {
-  const { nodeId, host, port, rack, state, alive, votes, replicas, partitionsLed, moving } = member
-  const heard = state === 'removed' ? '-' : alive ? 'yes' : 'no'
+  const { nodeId, host, port, rack, state, alive, life, lifeForMs, votes, replicas, partitionsLed, moving } = member
+  const shown =
+    state === 'removed' ? '-' : alive || (life !== null && life !== 'alive') ? (life ?? 'alive') : 'not heard'
+  const since = state === 'removed' || lifeForMs === null || shown !== life ? '-' : roughTime(lifeForMs)
   const counts = [replicas, partitionsLed, moving].map(String)
-  return [String(nodeId), `${host}:${port}`, rack ?? '-', state, heard, votes ? 'yes' : 'no', ...counts]
+  return [String(nodeId), `${host}:${port}`, rack ?? '-', state, shown, since, votes ? 'yes' : 'no', ...counts]
 }
 
 export async function drainBroker(session: Session): Promise<ExitCode> {

@@ -1,5 +1,6 @@
 // `millrace cluster`: what its brokers say of the cluster, and whether all is well.
-import { admin, type ClusterStatus } from '../admin.js'
+import { admin, type ClusterStatus, type NodeStatus } from '../admin.js'
+import { roughSize, roughTime } from './amounts.js'
 import { EXIT, type ExitCode } from './exit-codes.js'
 import { countOf, printJson, printTable } from './print.js'
 import { type Session, withClient } from './session.js'
@@ -9,8 +10,11 @@ const COLUMNS: readonly Column[] = [
   { title: 'node', align: 'right' },
   { title: 'address' },
   { title: 'state' },
+  { title: 'for', align: 'right' },
   { title: 'heard ms ago', align: 'right' },
   { title: 'partitions led', align: 'right' },
+  { title: 'bytes a second', align: 'right' },
+  { title: 'disk free', align: 'right' },
 ]
 
 const ask = (session: Session): Promise<ClusterStatus> => withClient(session, (mill) => admin(mill).clusterStatus())
@@ -23,15 +27,24 @@ export async function clusterStatus(session: Session): Promise<ExitCode> {
     return EXIT.ok
   }
   if (output.isTerminal) void output.writeText(`${summaryOf(status)}\n\n`)
-  const rows = status.nodes.map(({ nodeId, host, port, alive, heardMsAgo, partitionsLed }) => [
-    String(nodeId),
-    `${host}:${port}`,
-    alive ? 'alive' : 'not heard from',
-    heardMsAgo === null ? '-' : String(Math.round(heardMsAgo)),
-    String(partitionsLed),
+  const rows = status.nodes.map((node) => [
+    String(node.nodeId),
+    `${node.host}:${node.port}`,
+    stateOf(node),
+    node.lifeForMs === null ? '-' : roughTime(node.lifeForMs),
+    node.heardMsAgo === null ? '-' : String(Math.round(node.heardMsAgo)),
+    String(node.partitionsLed),
+    node.load === null ? '-' : roughSize(node.load.bytesPerSecond),
+    node.load === null ? '-' : roughSize(node.load.freeDiskBytes),
   ])
   printTable(session, COLUMNS, rows)
   return EXIT.ok
+}
+
+/** What the brokers say of it; where it is not heard from although nobody has found it dead, that. */
+function stateOf({ alive, life }: NodeStatus): string {
+  if (life === null) return alive ? 'alive' : 'not heard from'
+  return life === 'alive' && !alive ? 'not heard from' : life
 }
 
 /** Ends with 8 unless every partition has a leader and all its replicas. */
@@ -62,6 +75,17 @@ function problemsOf({ nodes, metadata, leaderless, underReplicated }: ClusterSta
   if (leaderless > 0) problems.push(`${countOf(leaderless, 'partition')} without a leader`)
   if (underReplicated > 0) problems.push(`${countOf(underReplicated, 'partition')} under-replicated`)
   if (metadata.leader === 0) problems.push('the metadata has no leader, so nothing can be changed')
-  for (const { nodeId, alive } of nodes) if (!alive) problems.push(`node ${nodeId} is not heard from`)
+  for (const node of nodes) {
+    const problem = problemOf(node)
+    if (problem !== null) problems.push(`node ${node.nodeId} ${problem}`)
+  }
   return problems
+}
+
+function problemOf(node: NodeStatus): string | null {
+  const state = stateOf(node)
+  if (state === 'alive') return null
+  if (state !== node.life) return 'is not heard from'
+  const since = roughTime(node.lifeForMs ?? 0)
+  return state === 'left' ? `was stopped ${since} ago` : `has been ${state} for ${since}`
 }

@@ -109,21 +109,22 @@ ${GLOBAL}
 `,
   'cluster status': `Usage: millrace cluster status [options]
 
-The brokers as one of them sees them: address, whether it hears from them, and how many
-partitions each leads. On a terminal also the leader of the metadata and what is missing.
+The brokers as one of them sees them: address, whether each is alive, suspect (it does not
+answer, and may yet), dead, or has left (was stopped in order) and for how long, when it was
+heard last, how many partitions it leads, and how busy it says it is. On a terminal also the leader of the metadata and what is missing.
 ${GLOBAL}`,
   'cluster health': `Usage: millrace cluster health [options]
 
 Says 'healthy' and ends with 0 when every partition has a leader and all its replicas, and
-every broker is heard from. Else it says what is wrong and ends with 8; with 6 when no
+every broker is alive. Else it says what is wrong and ends with 8; with 6 when no
 broker could be asked.
 ${GLOBAL}
   millrace cluster health --json || page-somebody
 `,
   'cluster members': `Usage: millrace cluster members [options]
 
-Every broker the cluster ever had: address, rack, state, whether it is heard from and decides
-on the metadata, the partitions it is to keep, those it leads, and those on their way to it or
+Every broker the cluster ever had: address, rack, state, whether it is alive, suspect, dead or
+has left and for how long, whether it decides on the metadata, the partitions it is to keep, those it leads, and those on their way to it or
 away from it. A pipe gets the same columns separated by tabs.
 ${GLOBAL}`,
   'broker drain': `Usage: millrace broker drain NODE [options]
