@@ -18,6 +18,11 @@ export class Fifo<T> {
     return this.#items[this.#head]
   }
 
+  /** The newest item, which stays. */
+  peekLast(): T | undefined {
+    return this.length === 0 ? undefined : this.#items[this.#items.length - 1]
+  }
+
   shift(): T | undefined {
     if (this.length === 0) return undefined
     const item = this.#items[this.#head]

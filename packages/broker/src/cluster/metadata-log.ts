@@ -223,6 +223,37 @@ export class MetadataLog implements GroupOwner {
    * @throws what `judge` throws; StorageError; ProtocolError OVERLOADED, NOT_LEADER. After NOT_LEADER it may still happen.
    */
   async propose(judge: (state: MetadataState) => MetadataCommand): Promise<MetadataCommand> {
+    let refusal: { readonly error: unknown } | null = null
+    try {
+      return await this.#proposeJudged((state) => {
+        try {
+          return judge(state)
+        } catch (error) {
+          refusal = { error }
+          throw error
+        }
+      })
+    } catch (error) {
+      if (refusal !== null) await this.#confirmed()
+      throw error
+    }
+  }
+
+  /**
+   * What a command was refused for may not be committed, and would then never have been: resolves once it is certain.
+   * @throws StorageError; ProtocolError NOT_LEADER when another node has to be asked.
+   */
+  #confirmed(): Promise<unknown> {
+    const last = this.#pending.peekLast()
+    if (last !== undefined) {
+      return new Promise((resolve, reject) => this.#proposals.push({ index: last.index, resolve, reject }))
+    }
+    return this.#group!.readBarrier().catch(() => {
+      throw this.failure ?? notLeading()
+    })
+  }
+
+  async #proposeJudged(judge: (state: MetadataState) => MetadataCommand): Promise<MetadataCommand> {
     this.#assertLeading()
     // The command has to be known to see how much room it takes, and to be judged again if that took time.
     let bytes = LOG_PART_BYTES + this.#seal(judge(this.#proposed)).length
@@ -240,9 +271,7 @@ export class MetadataLog implements GroupOwner {
 
   #assertLeading(): void {
     if (this.#log.failure !== null) throw this.#log.failure
-    if (this.#group?.mayAppend !== true) {
-      throw new ProtocolError('NOT_LEADER', 'this node does not lead the metadata')
-    }
+    if (this.#group?.mayAppend !== true) throw notLeading()
   }
 
   #seal(command: MetadataCommand): Uint8Array {
@@ -319,11 +348,7 @@ export class MetadataLog implements GroupOwner {
       this.#committed.nextOffset = next.nextOffset
       this.#committed.version = next.index
       this.onApplied(next.command, next.index)
-      const proposal = this.#proposals.peek()
-      if (proposal?.index === next.index) {
-        this.#proposals.shift()
-        proposal.resolve(next.command)
-      }
+      while (this.#proposals.peek()?.index === next.index) this.#proposals.shift()?.resolve(next.command)
     }
     if (isFirst || this.version !== before) this.onChanged()
   }
@@ -337,6 +362,8 @@ export class MetadataLog implements GroupOwner {
     this.onChanged()
   }
 }
+
+const notLeading = (): ProtocolError => new ProtocolError('NOT_LEADER', 'this node does not lead the metadata')
 
 /** The commands from an offset on. */
 async function readCommands(log: PartitionLog, offset: number): Promise<readonly Pending[]> {

@@ -92,12 +92,29 @@ describe('the metadata log', () => {
   it('judges a command by what was proposed before it, flushed or not', async () => {
     const { log, create } = await open()
     const first = create('flights')
-    await expect(create('flights')).rejects.toThrow('there is a topic flights')
+    const again = create('flights')
     const second = create('trains')
     await Promise.resolve()
     log.complete()
     await expect(first).resolves.toMatchObject({ topic: { topicId: 1 } })
+    await expect(again).rejects.toThrow('there is a topic flights')
     await expect(second).resolves.toMatchObject({ topic: { topicId: 2 } })
+  })
+
+  it('refuses for what is committed only: it might never have been', async () => {
+    const { log, create, metadata } = await open()
+    const first = create('flights')
+    const again = create('flights')
+    let refused = false
+    again.catch(() => {
+      refused = true
+    })
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(refused).toBe(false)
+    log.fail()
+    await expect(first).rejects.toMatchObject({ code: 'STORAGE_FAILED' })
+    await expect(again).rejects.toMatchObject({ code: 'STORAGE_FAILED' })
+    expect(metadata.state.topics()).toEqual([])
   })
 
   it('refuses what was proposed when the disk fails', async () => {
