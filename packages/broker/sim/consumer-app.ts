@@ -28,6 +28,7 @@ export class ConsumerApp {
     const consumer = mill.consumer({ inFlightBytes: this.plan.inFlightBytes })
     while (!this.stopping) {
       await this.oneSession(consumer)
+      if (this.plan.isOnce === true) break
       await this.context.sleep(this.context.random.exponential(MEAN_PAUSE_MS))
     }
     await consumer.close()
@@ -41,9 +42,9 @@ export class ConsumerApp {
 
   private async oneSession(consumer: Consumer): Promise<void> {
     const { recorder, coverage, random, sleep } = this.context
-    const { topic, from, untilEnd, meanSessionMs } = this.plan
+    const { topic, recordedAs = topic, from, untilEnd, meanSessionMs } = this.plan
     const name = `${this.name}.${++this.sessions}`
-    const session = recorder.openSession(name, topic, from === 'earliest' ? 'earliest' : 'latest')
+    const session = recorder.openSession(name, recordedAs, from === 'earliest' ? 'earliest' : 'latest')
     const source = consumer.subscribe(topic, { from: this.drawFrom(), ...(untilEnd ? { until: 'end' } : {}) })
     this.current = session
     const over = this.plan.consumption === 'iterate' ? this.iterate(source, session) : this.follow(source, session)

@@ -21,6 +21,8 @@ export const RARE_STATES = [
   'client killed',
   'topic created',
   'topic deleted',
+  'topic of an old name kept',
+  'partitions added',
   'send failed',
   'send unknown',
   'acknowledged without offset',

@@ -38,28 +38,37 @@ export async function waitForQuiet(run: RunContext): Promise<void> {
 
 /** A client without a past reads everything. */
 export async function readFinalLogs(run: RunContext, rot: RotTrial): Promise<void> {
-  const { recorder } = run
-  const client = run.population.newClient()
-  for (const { name, partitions } of run.options.topics) {
-    const reads: ReadFact[][] = Array.from({ length: partitions }, () => [])
-    let completed = false
-    const records = client.mill.consumer().subscribe(name, { from: 'earliest', until: 'end' })
-    records.subscribe({
-      next: ({ partition, offset, key, value, headers, timestamp }) =>
-        reads[partition]!.push(recorder.readFact(partition, offset, { key, value, headers, timestamp })),
-      error: (error: unknown) => run.fail('unreadable', `the final read of ${name} failed: ${stackOf(error)}`),
-      complete: () => {
-        completed = true
-      },
-    })
-    await run.until(`the final read of ${name} completes`, () => completed || run.hasFailed)
-    const starts = await logStarts(run.population.adminOf(client), name)
-    for (const [partition, list] of reads.entries()) {
-      recorder.finalLog(name, partition, starts[partition]!, list)
-      rot.keep(name, partition, list)
-    }
+  for (const topic of run.options.topics) {
+    const { name } = topic
+    const { logs, starts } = await readFinalLog(run, topic, name)
+    for (const [partition, reads] of logs.entries()) rot.keep(name, partition, reads)
     if (starts.some((start) => start > 0)) run.coverage.count('log start moved')
   }
+}
+
+/** @param recordedAs what the history calls the topic. */
+export async function readFinalLog(
+  run: RunContext,
+  { name, partitions }: { readonly name: string; readonly partitions: number },
+  recordedAs: string,
+): Promise<{ readonly logs: readonly ReadFact[][]; readonly starts: readonly number[] }> {
+  const { recorder } = run
+  const client = run.population.reader()
+  const logs: ReadFact[][] = Array.from({ length: partitions }, () => [])
+  let completed = false
+  const records = client.mill.consumer().subscribe(name, { from: 'earliest', until: 'end' })
+  records.subscribe({
+    next: ({ partition, offset, key, value, headers, timestamp }) =>
+      logs[partition]!.push(recorder.readFact(partition, offset, { key, value, headers, timestamp })),
+    error: (error: unknown) => run.fail('unreadable', `the final read of ${name} failed: ${stackOf(error)}`),
+    complete: () => {
+      completed = true
+    },
+  })
+  await run.until(`the final read of ${name} completes`, () => completed || run.hasFailed)
+  const starts = await logStarts(run.population.adminOf(client), name)
+  for (const [partition, reads] of logs.entries()) recorder.finalLog(recordedAs, partition, starts[partition]!, reads)
+  return { logs, starts }
 }
 
 /** Whoever follows a topic from its beginning must have got everything, and soon: credit that is lost shows here. */

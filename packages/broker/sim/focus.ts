@@ -131,6 +131,22 @@ const FOCUSES: Readonly<Record<string, Focus>> = {
     brokers: 3,
     apply: (options) => withComingAndGoing(options, new SeededRandom(`members/${options.seed}`)),
   },
+  /** A topic is made, used and deleted again and again under one name, while brokers crash and lose each other. */
+  churn: {
+    brokers: 3,
+    apply: (options) => ({
+      ...only(options, {
+        topicChurnMs: 100,
+        killMs: 1500,
+        partitionMs: 2000,
+        longestPartitionMs: 2000,
+        connectionLossMs: 500,
+        longestDownMs: 600,
+      }),
+      producers: options.producers.slice(0, 1).map((plan) => ({ ...plan, ...BUSY })),
+      consumers: options.consumers.slice(0, 1),
+    }),
+  },
   /** The metadata group loses its majority, after faults of every kind. */
   metadata: {
     brokers: 5,

@@ -17,6 +17,8 @@ export interface TopicOptions {
 
 export interface ProducerPlan {
   readonly topic: string
+  /** What the history calls the topic; its name when left out. */
+  readonly recordedAs?: string
   readonly acks: Acks
   readonly codec: Codec
   readonly batchBytes: number
@@ -38,6 +40,10 @@ export type Consumption = 'processEach' | 'settle' | 'plain' | 'iterate'
 
 export interface ConsumerPlan {
   readonly topic: string
+  /** What the history calls the topic; its name when left out. */
+  readonly recordedAs?: string
+  /** No session follows the first. */
+  readonly isOnce?: boolean
   readonly from: 'earliest' | 'latest' | 'offset' | 'timestamp'
   readonly untilEnd: boolean
   readonly consumption: Consumption

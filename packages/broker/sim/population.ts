@@ -26,6 +26,7 @@ export class Population {
   readonly clients: SimulatedClient[] = []
   /** Those with applications of the workload, who may be killed. */
   private readonly workers: SimulatedClient[] = []
+  private lastReader: SimulatedClient | null = null
   private count = 0
 
   constructor(private readonly world: PopulationWorld) {}
@@ -47,6 +48,12 @@ export class Population {
     const client = new SimulatedClient({ ...world, bootstrap: world.bootstrap(), onBug }, name, random, bufferBytes)
     this.clients.push(client)
     return client
+  }
+
+  /** The one that reads everything at the end; it has no past when it is asked for first. */
+  reader(): SimulatedClient {
+    this.lastReader ??= this.newClient()
+    return this.lastReader
   }
 
   workerAt(i: number): SimulatedClient {

@@ -28,6 +28,11 @@ export class ProducerApp {
     return this.left
   }
 
+  /** Nothing more is sent; what was sent already goes on. */
+  halt(): void {
+    this.left = 0
+  }
+
   /** For the report of a run that does not end. */
   describe(): string {
     return `${this.name} (${this.doing}, ${this.left} records left, ${this.open.size} sends open)`
@@ -100,8 +105,8 @@ export class ProducerApp {
 
   private draw(): { readonly recordId: number; readonly record: PlainRecord } {
     const { recorder, environment, random } = this.context
-    const { topic, acks, keys, largestValueBytes, nullRate } = this.plan
-    const drawn = recorder.send(this.name, topic, acks, (idHeader) =>
+    const { topic, recordedAs = topic, acks, keys, largestValueBytes, nullRate } = this.plan
+    const drawn = recorder.send(this.name, recordedAs, acks, (idHeader) =>
       drawRecord(random, keys, largestValueBytes, nullRate, environment.wallMs(), idHeader),
     )
     this.open.add(drawn.recordId)

@@ -50,12 +50,15 @@ export class Recorder {
   readonly diskLosses: DiskLoss[] = []
   readonly bounds: BoundsFact[] = []
   readonly replicaLogs: ReplicaLog[] = []
+  /** Lives of a topic whose name is used again and again: each by a name of its own. */
+  readonly incarnations: { readonly name: string; readonly partitions: number }[] = []
   /** The last one of each partition. */
   private readonly leaderChanges = new Map<string, LeaderChange>()
   private readonly sends: OpenSend[] = []
   private readonly sessions: OpenSession[] = []
   private readonly finalLogs: FinalLog[] = []
   private readonly orders = new Map<string, number>()
+  private readonly movedKeys = new Set<string>()
   private readonly deletions = new Map<string, number[]>()
 
   constructor(private readonly nowMs: () => number) {}
@@ -170,6 +173,11 @@ export class Recorder {
     else moments.push(this.nowMs())
   }
 
+  /** The topic is about to have more partitions: keys go to others. */
+  keysMoved(topic: string): void {
+    this.movedKeys.add(topic)
+  }
+
   /** @param deletionSpreadMs how long a broker may take to hear that a topic is gone. */
   history(
     topics: readonly {
@@ -186,6 +194,7 @@ export class Recorder {
     const facts: TopicFact[] = topics.map(({ retentionBytes, ...topic }) => ({
       ...topic,
       hasRetention: retentionBytes !== undefined,
+      hasMorePartitions: this.movedKeys.has(topic.name),
       deletedAtMs: (this.deletions.get(topic.name) ?? []).map((atMs) => atMs + deletionSpreadMs),
     }))
     return {

@@ -4,9 +4,17 @@ import { waitForMoves } from './arrivals.js'
 import { BoundsProbe } from './bounds-probe.js'
 import { checkHistory } from './checker/check-history.js'
 import type { History } from './checker/history.js'
-import { CHURN_TOPIC, churn } from './churn.js'
+import { CHURN_TOPIC, churn, type Incarnation } from './churn.js'
 import { Coverage } from './coverage.js'
-import { closeClients, readFinalLogs, stopBroker, waitForConsumers, waitForQuiet, waitForSends } from './ending.js'
+import {
+  closeClients,
+  readFinalLog,
+  readFinalLogs,
+  stopBroker,
+  waitForConsumers,
+  waitForQuiet,
+  waitForSends,
+} from './ending.js'
 import { Faults, type Moment } from './faults.js'
 import { LivenessTrial } from './liveness-trial.js'
 import { BROKEN_MEMBERS, MemberWatch } from './member-watch.js'
@@ -88,7 +96,7 @@ class Simulation implements RunContext {
   /** For the report of a run that does not end. */
   private doing = 'it began'
   private hasRead = false
-  private churning: Promise<void> | null = null
+  private churning: Promise<Incarnation | null> | null = null
   private operating: Promise<void> | null = null
   private readonly members: MemberWatch
 
@@ -211,7 +219,7 @@ class Simulation implements RunContext {
     this.isPeaceful = true
     this.faults.heal()
     this.doing = 'the churning topic was to be deleted for the last time'
-    await this.churning
+    const kept = await this.churning
     this.doing = 'the operator was to finish'
     await this.operating
     if (options.faults.moveMs !== null || options.faults.memberMs !== null) await waitForMoves(this)
@@ -220,6 +228,7 @@ class Simulation implements RunContext {
     this.probe.stop()
     await waitForQuiet(this)
     await readFinalLogs(this, this.rot)
+    if (kept !== null) await readFinalLog(this, { ...kept, name: CHURN_TOPIC }, kept.name)
     await readReplicaLogs(this)
     this.hasRead = true
     if (this.recorder.lostTail(options.topics)) this.coverage.count('tail of a buffered topic lost')
@@ -260,7 +269,10 @@ class Simulation implements RunContext {
   }
 
   private get allTopics(): readonly TopicOptions[] {
-    return [...this.options.topics, { name: CHURN_TOPIC, partitions: 3, durability: 'flushed' }]
+    const lives = this.recorder.incarnations.map(
+      ({ name, partitions }): TopicOptions => ({ name, partitions, durability: 'flushed' }),
+    )
+    return [...this.options.topics, ...lives]
   }
 
   private result(): SimulationResult {

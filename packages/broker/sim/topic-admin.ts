@@ -34,19 +34,20 @@ export async function logStarts({ mill, sleep }: AdminContext, name: string): Pr
   }
 }
 
-export async function deleteTopic(context: AdminContext, name: string): Promise<void> {
-  await persist(context, 'ERR_MILLRACE_UNKNOWN_TOPIC', () => admin(context.mill).deleteTopic(name))
+/** @returns how often it was asked for. */
+export function deleteTopic(context: AdminContext, name: string): Promise<number> {
+  return persist(context, 'ERR_MILLRACE_UNKNOWN_TOPIC', () => admin(context.mill).deleteTopic(name))
 }
 
-/** Repeats until it has worked, or an earlier attempt turns out to have. */
-async function persist({ sleep }: AdminContext, done: string, work: () => Promise<unknown>): Promise<void> {
-  for (;;) {
+/** Repeats until it has worked, or an earlier attempt turns out to have. @returns the attempts. */
+async function persist({ sleep }: AdminContext, done: string, work: () => Promise<unknown>): Promise<number> {
+  for (let attempts = 1; ; attempts++) {
     try {
       await work()
-      return
+      return attempts
     } catch (error) {
       mustBeMillraceError(error)
-      if (error.code === done) return
+      if (error.code === done) return attempts
     }
     await sleep(RETRY_MS)
   }

@@ -64,6 +64,18 @@ export function* checkDeleted(index: RecordIndex): Iterable<Violation> {
   }
 }
 
+/** Who reads one life of a topic is given nothing that was sent to another one of its name. */
+export function* checkLives(index: RecordIndex): Iterable<Violation> {
+  const nameIn = (topic: string): string => topic.split('#')[0]!
+  for (const { name, topic, reads } of index.history.sessions) {
+    for (const read of reads) {
+      const send = index.sendBehind(read)
+      if (send === undefined || send.topic === topic || nameIn(send.topic) !== nameIn(topic)) continue
+      yield { invariant: 'resurrected', message: `${name} reads ${topic} and was given ${describe(send)}` }
+    }
+  }
+}
+
 interface SeenStart {
   readonly topic: string
   readonly read: ReadFact

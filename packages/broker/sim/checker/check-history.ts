@@ -1,6 +1,6 @@
 // The history checker: every invariant over one history, independent of broker and client.
 import { checkHighWatermarks, checkStartBounds } from './check-bounds.js'
-import { checkDeleted, checkEnds, checkStarts, checkUnseen } from './check-ends.js'
+import { checkDeleted, checkEnds, checkLives, checkStarts, checkUnseen } from './check-ends.js'
 import {
   checkDense,
   checkDuplicates,
@@ -35,6 +35,7 @@ const CHECKS = [
   checkEnds,
   checkUnseen,
   checkDeleted,
+  checkLives,
   checkHighWatermarks,
   checkStartBounds,
   checkReplicaOrder,

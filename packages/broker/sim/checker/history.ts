@@ -48,6 +48,7 @@ export interface SessionFact {
 }
 
 export interface TopicFact {
+  /** Lives of a topic under one name are topics of their own: `orders#1`, `orders#2`. */
   readonly name: string
   readonly durability: 'flushed' | 'buffered'
   readonly partitions: number

@@ -257,6 +257,19 @@ it('resurrected: a topic made anew holds nothing of the old one', () => {
   expect(found({ topics, sends, finalLogs: [], sessions: [session([read(0, 0)], { openedAtMs: 5 })] })).toEqual([])
 })
 
+it('resurrected: lives of one name have nothing in common', () => {
+  const topics = ['orders#1', 'orders#2', 'others#1'].map((name) => ({ ...FLUSHED, name }))
+  const sends = [send(0, { topic: 'orders#1' }), send(1, { topic: 'orders#2' }), send(2, { topic: 'others#1' })]
+  const lives = (topic: string, reads: readonly ReadFact[]) =>
+    found({ topics, sends, finalLogs: [], sessions: [session(reads, { topic })] })
+  expect(lives('orders#2', [read(0, 0)])).toContain('resurrected')
+  expect(lives('orders#2', [read(1, 0), read(0, 1)])).toContain('resurrected')
+  expect(lives('orders#1', [read(1, 0)])).toContain('resurrected')
+  expect(lives('orders#1', [read(2, 0)])).not.toContain('resurrected')
+  expect(lives('orders#1', [read(0, 0)])).not.toContain('resurrected')
+  expect(lives('orders#2', [read(1, 0)])).not.toContain('resurrected')
+})
+
 const small = (recordId: number, changes: Partial<SendFact> = {}) => send(recordId, { topic: 'small', ...changes })
 const smallLog = (startOffset: number, reads: readonly ReadFact[]) => ({ ...log(reads, 'small'), startOffset })
 const smallSession = (reads: readonly ReadFact[], changes: Partial<SessionFact> = {}) =>
