@@ -238,6 +238,11 @@ export const SCRUB_BYTES_PER_SECOND = 8 * 1024 * 1024
 export const SCRUB_REST_MS = 60_000
 /** Each of the four places a snapshot of all terms and votes may stand in; it takes half of it at most. */
 export const VOTE_AREA_BYTES = 1024 * 1024
+/** A read that the disk refuses while logs are opened is tried again after each of these, in milliseconds: it may pass. */
+export const READ_RETRY_PAUSES_MS: readonly number[] = [10, 50, 250]
+/** So many times for all reads of one log, and for the headers of all slots. */
+export const READ_RETRIES_PER_LOG = 9
+export const READ_RETRIES_PER_SCAN = 30
 /** How often a full disk is looked at again. */
 export const SPACE_RETRY_MS = 1_000
 

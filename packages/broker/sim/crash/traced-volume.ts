@@ -6,7 +6,8 @@ import { PageFile, type VolumeImage } from './page-image.js'
 /** Decides when operations complete. */
 export interface CompletionOrder {
   /** Calls `complete` once, now or later, and resolves then. */
-  run<T>(label: string, complete: () => T): Promise<T>
+  /** @param file that it is done to, where it is one. */
+  run<T>(label: string, complete: () => T, file?: string): Promise<T>
 }
 
 export const AT_ONCE: CompletionOrder = { run: async (_, complete) => complete() }
@@ -113,11 +114,12 @@ class TracedFile implements DiskFile {
   }
 
   read(position: number, block: Block, offset: number, length: number): Promise<number> {
-    return this.volume.order.run('read', () => {
+    const read = (): number => {
       const count = this.pages.read(position, block.bytes.subarray(offset, offset + length))
       this.volume.bytesRead += count
       return count
-    })
+    }
+    return this.volume.order.run('read', read, this.name)
   }
 
   sync(): Promise<void> {

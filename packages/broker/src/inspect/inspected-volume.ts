@@ -9,7 +9,7 @@ import { ForeignSlotError, type LogKey } from '../storage/log-store.js'
 import { slotIdOf } from '../storage/slot.js'
 import { readSlotHeader, type SlotIdentity } from '../storage/slot-header.js'
 import { CHECKPOINT_HEADER_POSITIONS, FREE_HEADER_POSITION, ROLL_HEADER_POSITION } from '../storage/slot-layout.js'
-import { type OwnedSlot, SCAN_BYTES, type ScannedSlot, scanSlot } from '../storage/slot-scan.js'
+import { type OwnedSlot, SCAN_BYTES, type ScannedSlot, type SlotReads, scanSlot } from '../storage/slot-scan.js'
 import { VOLUME_RECORD_NAME, VolumeRecord } from '../storage/volume-record.js'
 import { type HeaderState, InspectError, type Problem, type SlotReport } from './reports.js'
 
@@ -136,8 +136,10 @@ class VolumeInspection {
     const id = slotIdOf(name)!
     const file = await this.volume.open(name)
     let scanned: ScannedSlot | null = null
+    // What the disk refuses is what is to be shown.
+    const reads: SlotReads = { read: (from, position, block, length) => from.read(position, block, 0, length) }
     try {
-      scanned = await scanSlot(id, file, { byteLength: fileBytes }, this.block, identity, MAX_UNFLUSHED_BYTES)
+      scanned = await scanSlot(id, file, { byteLength: fileBytes }, this.block, identity, MAX_UNFLUSHED_BYTES, reads)
     } catch (cause) {
       if (!(cause instanceof ForeignSlotError)) throw cause
       this.damage(name, cause.message, 'move the file away: a broker does not start with slots of two owners')

@@ -3,6 +3,7 @@ import { crc32 } from '@millrace/protocol'
 import { BLOCK_BYTES, type Block, type Clock, type Memory } from '../environment.js'
 import { ENVELOPE_BYTES, type GroupEnvelope, readEnvelope, sameKey } from './group-envelope.js'
 import type { LogKey } from './log-store.js'
+import { PatientReads } from './patient-reads.js'
 import type { Segment } from './segment.js'
 import { padded } from './slot-layout.js'
 
@@ -27,12 +28,17 @@ export class GroupSource {
   private start = 0
   private end = 0
   private nextReadBytes = FIRST_READ_BYTES
+  private readonly reads: PatientReads
 
   constructor(
     private readonly memory: Memory,
     private readonly clock: Clock,
     private readonly key: LogKey,
-  ) {}
+    /** 0: what the disk refuses is not asked for again. */
+    retries = 0,
+  ) {
+    this.reads = new PatientReads(clock, retries)
+  }
 
   /**
    * The group at a position of a segment, if an envelope of this log stands there that belongs to this place; its
@@ -93,7 +99,7 @@ export class GroupSource {
     this.nextReadBytes = Math.min(this.nextReadBytes * 2, LARGEST_READ_BYTES)
     const block = await this.blockOf(wanted, length)
     this.segment = null
-    const bytes = await segment.slot.file.read(from, block, 0, Math.min(wanted, block.byteLength))
+    const bytes = await this.reads.read(segment.slot.file, from, block, Math.min(wanted, block.byteLength))
     this.bytesRead += bytes
     this.segment = segment
     this.start = from

@@ -1,5 +1,6 @@
 // Finds out where a log ends: walks its groups from the last checkpoint, and tells a torn end from damage.
 import { BLOCK_BYTES, DiskError } from '../environment.js'
+import { READ_RETRIES_PER_LOG } from '../limits.js'
 import { type Checkpoint, checkpointOf } from './checkpoint.js'
 import { checkpointIn, checkpointOnTheWay, type ReadCheckpoint } from './checkpoint-search.js'
 import { checkGroup } from './group-check.js'
@@ -27,7 +28,7 @@ export async function recoverLog(
   volume: VolumeCondition,
 ): Promise<RecoveredLog> {
   const { memory, clock } = context.environment
-  const source = new GroupSource(memory, clock, key)
+  const source = new GroupSource(memory, clock, key, READ_RETRIES_PER_LOG)
   try {
     return await new LogRecovery(context, source, slots, state, volume).run()
   } finally {

@@ -1,5 +1,6 @@
 // Makes the owner's state anew as it was at an earlier batch: from the last checkpoint before, by replay.
 import { DiskError } from '../environment.js'
+import { READ_RETRIES_PER_LOG } from '../limits.js'
 import { type Checkpoint, checkpointOf } from './checkpoint.js'
 import { checkGroup } from './group-check.js'
 import { ENVELOPE_BYTES, GROUP_KINDS, isCheckpoint, keyText } from './group-envelope.js'
@@ -23,7 +24,7 @@ export async function rewindState(
   lastIndex: number,
 ): Promise<LogEnd> {
   const { memory, clock } = context.environment
-  const source = new GroupSource(memory, clock, key)
+  const source = new GroupSource(memory, clock, key, READ_RETRIES_PER_LOG)
   try {
     return await new Rewind(context, key, writer, state, source, lastIndex).run()
   } catch (cause) {

@@ -3,6 +3,7 @@ import { crc32 } from '@millrace/protocol'
 import { BLOCK_BYTES, type Block, DiskError, type DiskFile } from '../environment.js'
 import { GROUP_KINDS, readEnvelope } from './group-envelope.js'
 import { ForeignSlotError } from './log-store.js'
+import type { PatientReads } from './patient-reads.js'
 import { Slot, slotName } from './slot.js'
 import { isZero, readSlotHeader, type SlotHeader, type SlotIdentity, type SlotOwner } from './slot-header.js'
 import {
@@ -27,6 +28,8 @@ export interface OwnedSlot {
   /** The header was lost and read off the first group; it has to be written again. */
   readonly needsHeader: boolean
 }
+
+export type SlotReads = Pick<PatientReads, 'read'>
 
 export type ScannedSlot =
   | OwnedSlot
@@ -55,10 +58,11 @@ export async function scanSlot(
   block: Block,
   identity: SlotIdentity,
   maxUnflushedBytes: number,
+  reads: SlotReads,
 ): Promise<ScannedSlot> {
   block.bytes.fill(0, 0, SCAN_BYTES)
   try {
-    await file.read(0, block, 0, SCAN_BYTES)
+    await reads.read(file, 0, block, SCAN_BYTES)
   } catch (cause) {
     if (!(cause instanceof DiskError) || cause.code !== 'INPUT_OUTPUT') throw cause
     return { kind: 'unreadable', id, file, reason: cause.message, refused: true }

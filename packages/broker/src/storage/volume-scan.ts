@@ -1,5 +1,7 @@
 // Looks at every slot file of the volume at start, many at a time.
 import type { Block, Environment, Volume } from '../environment.js'
+import { READ_RETRIES_PER_SCAN } from '../limits.js'
+import { PatientReads } from './patient-reads.js'
 import { slotIdOf } from './slot.js'
 import type { SlotIdentity } from './slot-header.js'
 import { SCAN_BYTES, type ScannedSlot, scanSlot } from './slot-scan.js'
@@ -19,13 +21,14 @@ export async function scanVolume(
   const names = (await volume.list()).filter(({ name }) => slotIdOf(name) !== null)
   names.sort((a, b) => (a.name < b.name ? -1 : 1))
   const scanned: ScannedSlot[] = []
+  const reads = new PatientReads(environment.clock, READ_RETRIES_PER_SCAN)
   let next = 0
   const scanSome = async (block: Block): Promise<void> => {
     while (next < names.length) {
       const at = next++
       const { name } = names[at]!
       const file = await volume.open(name)
-      scanned[at] = await scanSlot(slotIdOf(name)!, file, names[at]!, block, identity, maxUnflushedBytes).catch(
+      scanned[at] = await scanSlot(slotIdOf(name)!, file, names[at]!, block, identity, maxUnflushedBytes, reads).catch(
         async (cause: unknown) => {
           await file.close()
           throw cause

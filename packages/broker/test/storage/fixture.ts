@@ -40,19 +40,27 @@ export class TestOrder implements CompletionOrder {
   readonly held: Held[] = []
   /** Kinds of operations that wait for `release`. */
   readonly holding = new Set<string>()
+  private readonly refused = new Set<string>()
   private failing = new Map<string, { readonly code: DiskErrorCode; left: number }>()
 
   fail(label: string, code: DiskErrorCode, times = Number.POSITIVE_INFINITY): void {
     this.failing.set(label, { code, left: times })
   }
 
-  heal(): void {
-    this.failing.clear()
+  /** No read of this file succeeds. */
+  refuse(file: string): void {
+    this.refused.add(file)
   }
 
-  async run<T>(label: string, complete: () => T): Promise<T> {
+  heal(): void {
+    this.failing.clear()
+    this.refused.clear()
+  }
+
+  async run<T>(label: string, complete: () => T, file = ''): Promise<T> {
     this.counts[label] = (this.counts[label] ?? 0) + 1
     if (this.holding.has(label)) await new Promise<void>((go) => this.held.push({ label, go }))
+    if (this.refused.has(file)) throw new DiskError('INPUT_OUTPUT', `${label} of ${file} was made to fail`)
     const failing = this.failing.get(label)
     if (failing !== undefined && failing.left > 0) {
       failing.left--

@@ -270,10 +270,10 @@ describe('a first segment that a power cut took', () => {
   it('is damage when the disk refuses to read a slot: it may be in there', async () => {
     const { test, first } = await rolledLog(false)
     const again = new TestStore(without(test, first), test.limits)
-    again.order.fail('read', 'INPUT_OUTPUT', 1)
-    await again.start()
+    again.order.refuse(slotFiles(again.image)[0]!)
+    await again.settled(again.start())
     expect(again.store.recovery.unreadable).toHaveLength(1)
-    await again.open()
+    await again.settled(again.open())
     expect(again.store.recovery).toMatchObject({ torn: [], damaged: [{ key: KEY, position: 0 }] })
   })
 })
@@ -334,12 +334,24 @@ describe('damage', () => {
     expect(again.memory.usedBytes).toBe(0)
   })
 
+  it('is not what an error of the disk is that passes, in headers, groups and behind the end', async () => {
+    const { test, batches } = await flatLog(4)
+    for (let refused = 1; refused <= 6; refused++) {
+      const again = new TestStore(test.image.copy(), test.limits)
+      again.order.fail('read', 'INPUT_OUTPUT', refused)
+      await again.settled(again.start())
+      const log = await again.settled(again.open())
+      expect([log.failure, log.lostAcknowledged, again.store.recovery.unreadable]).toEqual([null, false, []])
+      expect(await again.readAll(log)).toHaveLength(batches.length)
+    }
+  })
+
   it('as an error of the disk is damage too, at recovery and when read', async () => {
     const { test } = await flatLog(4)
     const again = new TestStore(test.image.copy(), test.limits)
     await again.start()
-    again.order.fail('read', 'INPUT_OUTPUT', 1)
-    const log = await again.open()
+    again.order.fail('read', 'INPUT_OUTPUT')
+    const log = await again.settled(again.open())
     expect(log.failure).toMatchObject({ code: 'DAMAGED' })
     const other = await reopen(test)
     const readable = await other.open()
