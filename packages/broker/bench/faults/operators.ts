@@ -155,6 +155,8 @@ export class Operators {
         cluster.nodes.map(({ nodeId }) => nodeId),
         random,
       )
+      // One that was lost may have no successor yet.
+      if (to.length < REPLICAS) continue
       const isToBeCancelled = random.chance(CANCEL_CHANCE)
       try {
         await operator.movePartition(name, partition, to)

@@ -42,6 +42,11 @@ export class ClusterNode {
     return this.options.door
   }
 
+  /** Where its process listens. */
+  get port(): number {
+    return this.options.port
+  }
+
   get dataDirectory(): string {
     return this.options.dataDirectory
   }

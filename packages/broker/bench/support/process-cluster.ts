@@ -32,7 +32,8 @@ export interface ProcessClusterOptions {
 export class ProcessCluster {
   private members: ClusterNode[] = []
   private readonly doors: BrokerDoor[] = []
-  private nodesMade = 0
+  /** Also those that have left, or have yet to become nodes. */
+  private readonly made: ClusterNode[] = []
 
   private constructor(
     private readonly options: ProcessClusterOptions,
@@ -153,19 +154,21 @@ export class ProcessCluster {
   /** @param joinArgs with which it begins; null for those of one that joins the others. */
   private async make(port: number, joinArgs: readonly string[] | null, nodeId = 0): Promise<ClusterNode> {
     const { prefer, memory = '128m', flags = [], hasProxies, brokers } = this.options
-    const made = ++this.nodesMade
-    const door = hasProxies ? await BrokerDoor.open(port) : null
+    const number = this.made.length + 1
+    const door = hasProxies ? await BrokerDoor.open(port, (at) => this.made.find((node) => node.port === at)) : null
     if (door !== null) this.doors.push(door)
-    const takesSmallDisk = this.smallDisk !== null && made >= brokers && this.smallDiskOwner === null
+    const takesSmallDisk = this.smallDisk !== null && number >= brokers && this.smallDiskOwner === null
     const place = door === null ? joinArgs! : [`--port=${port}`, `--advertise=${HOST}:${door.port}`]
-    return new ClusterNode({
+    const node = new ClusterNode({
       port,
       door,
       nodeId,
-      dataDirectory: takesSmallDisk ? this.smallDisk.dataDirectory : join(this.directory, `data-${made}`),
-      logPath: join(this.directory, `broker-${made}.log`),
+      dataDirectory: takesSmallDisk ? this.smallDisk.dataDirectory : join(this.directory, `data-${number}`),
+      logPath: join(this.directory, `broker-${number}.log`),
       args: () => [...place, `--environment=${prefer}`, `--memory=${memory}`, ...flags],
       joinArgs: () => (door === null ? [] : (joinArgs ?? [`--join=${this.bootstrap.join(',')}`])),
     })
+    this.made.push(node)
+    return node
   }
 }

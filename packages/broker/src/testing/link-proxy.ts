@@ -27,6 +27,10 @@ export class Link {
     return this.state.cutsForward || this.state.cutsBackward
   }
 
+  get current(): LinkState {
+    return this.state
+  }
+
   set(change: Partial<LinkState>): void {
     this.state = { ...this.state, ...change }
     for (const pair of this.pairs) pair.apply(this.state)
