@@ -13,7 +13,8 @@ export type OperationKind = 'join' | 'remove' | 'replace' | 'move' | 'cancelMove
 
 /** Replicas of every partition: with as many brokers none can be drained. */
 export const REPLICAS = 3
-const MOST_BROKERS_MORE = 2
+/** As many brokers as there may be, or one more than the cluster begins with. */
+const MOST_BROKERS = 5
 const MEAN_MEMBERSHIP_GAP_MS = 3_000
 const MEAN_MOVE_GAP_MS = 1_500
 const MEAN_CANCEL_AFTER_MS = 600
@@ -69,7 +70,7 @@ export class Operators {
   private async changeMembers(random: SeededRandom): Promise<void> {
     const { cluster, patience } = this.options
     const least = Math.max(REPLICAS, cluster.nodes.length - 1)
-    const most = cluster.nodes.length + MOST_BROKERS_MORE
+    const most = Math.max(MOST_BROKERS, cluster.nodes.length + 1)
     for (;;) {
       await patience.pause(random.exponential(MEAN_MEMBERSHIP_GAP_MS))
       if (patience.isPeace) return

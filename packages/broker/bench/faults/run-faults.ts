@@ -68,6 +68,9 @@ export interface FaultRunResult {
 const CUT_OFF_BROKERS = 5
 const CUT_OFF_SHARE = 0.25
 const MOST_CUT_OFF_SECONDS = 24
+/** What a run keeps of its time for bringing everything to rest and looking at it. */
+const ENDING_SHARE = 0.2
+const MOST_ENDING_SECONDS = 15
 /** In runs that last, replicas that have moved away are waited for until they are gone. */
 const LONG_RUN_SECONDS = 120
 const MOVED_REPLICA_MS = 40_000
@@ -142,7 +145,8 @@ class FaultRun {
     const cutOffSeconds = hasCutOff ? Math.min(MOST_CUT_OFF_SECONDS, seconds * (isOnly ? 1 : CUT_OFF_SHARE)) : 0
     await this.workload.createTopics(this.replicas)
     this.workload.begin()
-    if (!isOnly) await this.hurt(this.beganMs + (seconds - cutOffSeconds) * 1000)
+    const endingSeconds = Math.min(MOST_ENDING_SECONDS, seconds * ENDING_SHARE)
+    if (!isOnly) await this.hurt(this.beganMs + (seconds - cutOffSeconds - endingSeconds) * 1000)
     this.patience.declarePeace()
     this.options.onFault('peace')
     const peaceAtMs = performance.now()

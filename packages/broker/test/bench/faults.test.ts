@@ -29,6 +29,7 @@ describe('npm run faults', { timeout: 90_000 }, () => {
     [['--brokers', '0'], '--brokers takes'],
     [['--seed', '1.5'], '--seed takes'],
     [['--environment', 'epoll'], 'no environment epoll'],
+    [['--phase', 'peace'], '--phase takes'],
     [['--colour'], "Unknown option '--colour'"],
   ])('refuses %j', async (args, words) => {
     const { code, stderr } = await faults(args)
@@ -41,11 +42,46 @@ describe('npm run faults', { timeout: 90_000 }, () => {
     const { code, stdout } = await faults(['--minutes', '0.12', '--brokers', '3', '--seed', '3', '--json'])
     const closing: unknown = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '')
     expect(closing).toMatchObject({ name: 'faults', ok: true, seed: 3, lost: 0, duplicated: 0, anomalies: 0 })
-    const { runs } = closing as { runs: readonly { acknowledged: number; reads: number; faults: object }[] }
+    const { runs } = closing as { runs: readonly Run[] }
     expect(runs).toHaveLength(1)
-    expect(runs[0]!.acknowledged).toBeGreaterThan(50)
-    expect(runs[0]!.reads).toBeGreaterThan(50)
-    expect(Object.keys(runs[0]!.faults).length).toBeGreaterThan(0)
+    const [{ acknowledged, reads, replicas, faults: hurt, operations, churn }] = runs as [Run]
+    expect(acknowledged).toBeGreaterThan(50)
+    expect(reads).toBeGreaterThan(50)
+    // Three topics with ten partitions at least, on three brokers.
+    expect(replicas).toBeGreaterThanOrEqual(30)
+    expect(Object.keys(hurt).length).toBeGreaterThan(0)
+    expect(Object.keys({ ...operations, ...churn }).length).toBeGreaterThan(0)
+    expect(code).toBe(0)
+  })
+
+  it('cuts the metadata off, and nobody who sends or reads elsewhere is kept waiting', async () => {
+    const args = ['--phase', 'cut-off', '--minutes', '0.1', '--brokers', '5', '--seed', '3', '--json']
+    const { code, stdout } = await faults(args)
+    const closing: unknown = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '')
+    expect(closing).toMatchObject({ ok: true, lost: 0, duplicated: 0, anomalies: 0 })
+    const [run] = (closing as { runs: readonly Run[] }).runs
+    expect(run!.cutOff).toMatchObject({ failed: 0 })
+    const { seconds, stopped, running, sends, read } = run!.cutOff!
+    expect(seconds).toBeGreaterThanOrEqual(6)
+    expect([stopped.length, running.length]).toEqual([3, 2])
+    expect(sends).toBeGreaterThan(50)
+    expect(read).toBe(sends)
     expect(code).toBe(0)
   })
 })
+
+interface Run {
+  readonly acknowledged: number
+  readonly reads: number
+  readonly replicas: number
+  readonly faults: object
+  readonly operations: object
+  readonly churn: object
+  readonly cutOff: {
+    readonly seconds: number
+    readonly stopped: readonly number[]
+    readonly running: readonly number[]
+    readonly sends: number
+    readonly read: number
+  } | null
+}
