@@ -5,6 +5,7 @@ import { admin } from '@millrace/client/admin'
 import type { SeededRandom } from '../../sim/random.js'
 import type { Recorder } from '../../sim/recorder.js'
 import { type AppTopic, follow, KEYS, mustBeMillraceError, newMill, produce, readFinalLog } from './fault-apps.js'
+import type { Patience } from './patience.js'
 
 export interface FaultTopic extends AppTopic {
   readonly durability: 'flushed' | 'buffered'
@@ -43,10 +44,13 @@ export class FaultWorkload {
     private readonly recorder: Recorder,
   ) {}
 
-  async createTopics(replicas: number): Promise<void> {
-    const mill = this.newMill()
+  async createTopics(replicas: number, patience: Patience): Promise<void> {
+    const operator = admin(this.newMill())
     for (const { name, durability, partitions } of FAULT_TOPICS) {
-      await admin(mill).createTopic(name, { durability, partitions, replicas })
+      await patience.until(`the topic ${name}`, async () => {
+        if ((await operator.listTopics()).some((topic) => topic.name === name)) return {}
+        return operator.createTopic(name, { durability, partitions, replicas })
+      })
     }
   }
 

@@ -25,8 +25,9 @@ export async function readReplicaLogs(
 ): Promise<DiskVerdict> {
   const logs: ReplicaLog[] = []
   const problems: string[] = []
-  for (const { nodeId, dataDirectory } of nodes) {
-    const report = await inspect(dataDirectory)
+  const reports = await Promise.all(nodes.map(({ dataDirectory }) => inspect(dataDirectory)))
+  for (const [at, { nodeId }] of nodes.entries()) {
+    const report = reports[at]!
     for (const { severity, where, problem } of report.problems) {
       if (severity === 'damage') problems.push(`node ${nodeId}: ${where}: ${problem}`)
     }

@@ -71,6 +71,8 @@ const MOST_CUT_OFF_SECONDS = 24
 /** What a run keeps of its time for bringing everything to rest and looking at it. */
 const ENDING_SHARE = 0.2
 const MOST_ENDING_SECONDS = 15
+/** However long the cluster takes to begin. */
+const LEAST_SCHEDULE_SHARE = 0.5
 /** In runs that last, replicas that have moved away are waited for until they are gone. */
 const LONG_RUN_SECONDS = 120
 const MOVED_REPLICA_MS = 40_000
@@ -143,10 +145,11 @@ class FaultRun {
     const hasCutOff = phases.includes('cut-off') && brokers >= CUT_OFF_BROKERS
     const isOnly = !phases.includes('schedule')
     const cutOffSeconds = hasCutOff ? Math.min(MOST_CUT_OFF_SECONDS, seconds * (isOnly ? 1 : CUT_OFF_SHARE)) : 0
-    await this.workload.createTopics(this.replicas)
+    await this.workload.createTopics(this.replicas, this.patience)
     this.workload.begin()
     const endingSeconds = Math.min(MOST_ENDING_SECONDS, seconds * ENDING_SHARE)
-    if (!isOnly) await this.hurt(this.beganMs + (seconds - cutOffSeconds - endingSeconds) * 1000)
+    const deadlineMs = this.beganMs + (seconds - cutOffSeconds - endingSeconds) * 1000
+    if (!isOnly) await this.hurt(Math.max(deadlineMs, performance.now() + seconds * LEAST_SCHEDULE_SHARE * 1000))
     this.patience.declarePeace()
     this.options.onFault('peace')
     const peaceAtMs = performance.now()
