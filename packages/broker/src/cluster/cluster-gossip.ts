@@ -15,9 +15,9 @@ import { VERSION } from '../version.js'
 import type { ClusterMembers } from './cluster-members.js'
 import type { LeaderTable } from './leader-table.js'
 import { isKnown, leadershipHash } from './leadership-digest.js'
+import type { TopicDefinition } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
-import type { GossipPeers } from './no-peers.js'
-import type { Topics } from './topics.js'
+import type { NodePeers } from './no-peers.js'
 
 export interface ClusterGossipOptions {
   readonly environment: Environment
@@ -26,11 +26,11 @@ export interface ClusterGossipOptions {
   readonly members: ClusterMembers
   readonly metadata: Pick<MetadataLog, 'digest' | 'version'>
   readonly leaders: Pick<LeaderTable, 'routes' | 'changes'>
-  readonly topics: Pick<Topics, 'list'>
+  readonly topics: { list(): readonly Pick<TopicDefinition, 'topicId'>[] }
   readonly shard: Pick<Shard, 'partitions'>
   readonly volume: Pick<Volume, 'space'>
   readonly metrics: Pick<Metrics, 'producedBytes' | 'pushedBytes'>
-  readonly peers: GossipPeers
+  readonly peers: Pick<NodePeers, 'exchangeGossip' | 'askLeaders' | 'wake' | 'isConnected'>
   /** One or two; the first one is sealed with. */
   readonly keys: readonly GossipKey[]
   readonly limits: GossipLimits
@@ -319,6 +319,8 @@ export class ClusterGossip {
     else if (state === 'left') log.info({ node: nodeId }, 'a broker has left in order')
     else if (state === 'alive' && before !== 'suspect') log.info({ node: nodeId }, 'a broker is alive')
     if (state === 'alive') peers.wake(nodeId)
+    // Datagrams may be what does not get through: whoever is accused hears of it on the stream, and can contradict there.
+    else if (peers.isConnected(nodeId)) this.connected(nodeId)
   }
 }
 
