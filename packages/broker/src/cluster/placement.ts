@@ -1,5 +1,5 @@
 // Which nodes get the replicas of partitions: as many racks as there are, then the nodes that have least.
-import { ProtocolError } from '@millrace/protocol'
+import { assert, ProtocolError } from '@millrace/protocol'
 import type { Assignment, TopicDefinition } from './metadata-command.js'
 import type { NodeRecord } from './node-registry.js'
 
@@ -62,8 +62,10 @@ export function placeReplicas(request: PlacementRequest): readonly (readonly num
   if (nodes.length < factor) {
     throw new ProtocolError('INVALID_CONFIG', `${factor} replicas, and there are ${nodes.length} active brokers`)
   }
+  // Ten thousand partitions are placed in one go, while nobody else gets a word in.
+  const ordered = inOrder(nodes)
   return Array.from({ length: partitions }, (_, at) => {
-    const turned = turnedBy(nodes, topicId + firstPartition + at)
+    const turned = turnedBy(ordered, topicId + firstPartition + at)
     const chosen: Candidate[] = []
     while (chosen.length < factor) chosen.push(leastLoaded(turned, chosen, load))
     const replicas = leaderFirst(chosen, load)
@@ -95,7 +97,7 @@ export function planDrain(
         throw new ProtocolError('INVALID_CONFIG', `${detail}: add a broker first`)
       }
       const stay = kept.map((kept) => records.get(kept) ?? { nodeId: kept, rack: null })
-      const successor = leastLoaded(turnedBy(free, topicId + partition), stay, load)
+      const successor = leastLoaded(turnedBy(inOrder(free), topicId + partition), stay, load)
       load.remove(nodesOf)
       const led = nodesOf[0] === nodeId
       const replicas = led ? leaderFirst([...stay, successor], load) : [...kept, successor.nodeId]
@@ -121,7 +123,7 @@ export function planFactor(
   return lists.flatMap((has, partition) => {
     if (has.length === factor) return []
     const chosen = has.slice(0, factor).map((nodeId) => ({ nodeId, rack: rackOf.get(nodeId) ?? null }))
-    const turned = turnedBy(nodes, topicId + partition)
+    const turned = turnedBy(inOrder(nodes), topicId + partition)
     while (chosen.length < factor) {
       if (turned.every(({ nodeId }) => chosen.some((taken) => taken.nodeId === nodeId))) {
         throw new ProtocolError('INVALID_CONFIG', `${factor} replicas, and there are ${nodes.length} active brokers`)
@@ -135,22 +137,34 @@ export function planFactor(
   })
 }
 
+const inOrder = (nodes: readonly Candidate[]): readonly Candidate[] => [...nodes].sort((a, b) => a.nodeId - b.nodeId)
+
 /** Everybody's turn to be first comes round, so that equals are not taken in the order of their ids. */
-function turnedBy(nodes: readonly Candidate[], turns: number): readonly Candidate[] {
-  const sorted = [...nodes].sort((a, b) => a.nodeId - b.nodeId)
-  return sorted.map((_, at) => sorted[(turns + at) % sorted.length]!)
+function turnedBy(ordered: readonly Candidate[], turns: number): readonly Candidate[] {
+  const first = turns % ordered.length
+  return [...ordered.slice(first), ...ordered.slice(0, first)]
 }
 
 /** The next node: of the rack that has fewest of these replicas, the one with the fewest replicas of all. */
 function leastLoaded(nodes: readonly Candidate[], chosen: readonly Candidate[], load: Load): Candidate {
-  const free = nodes.filter(({ nodeId }) => !chosen.some((taken) => taken.nodeId === nodeId))
-  const inRack = ({ rack }: Candidate): number =>
-    rack === null ? 0 : chosen.filter((taken) => taken.rack === rack).length
-  const isBetter = (one: Candidate, other: Candidate): boolean =>
-    inRack(one) !== inRack(other)
-      ? inRack(one) < inRack(other)
-      : load.replicasOf(one.nodeId) < load.replicasOf(other.nodeId)
-  return free.reduce((best, node) => (isBetter(node, best) ? node : best))
+  let best: Candidate | null = null
+  let fewestInRack = 0
+  for (const node of nodes) {
+    const { nodeId, rack } = node
+    let inRack = 0
+    let isTaken = false
+    for (const taken of chosen) {
+      if (taken.nodeId === nodeId) isTaken = true
+      if (rack !== null && taken.rack === rack) inRack++
+    }
+    if (isTaken) continue
+    const isFewer = inRack === fewestInRack && best !== null && load.replicasOf(nodeId) < load.replicasOf(best.nodeId)
+    if (best !== null && inRack >= fewestInRack && !isFewer) continue
+    best = node
+    fewestInRack = inRack
+  }
+  assert(best !== null, 'there is a node that has no replica yet')
+  return best
 }
 
 /** The one that should lead fewest so far leads. */
