@@ -72,8 +72,11 @@ async function measure(cluster: ProcessCluster, mill: Mill, map: MapWatch, setti
   await wait(settleSeconds)
   const beganMs = performance.now()
   const createAttempts = await createTopic(mill, partitions)
-  await until(() => map.isLed(partitions), beganMs, limitSeconds)
-  const createSeconds = secondsSince(beganMs)
+  const createSeconds = await until(() => map.isLed(partitions), beganMs, limitSeconds)
+  if (createSeconds === null) {
+    const leaders = map.leaders()
+    return { createSeconds, createAttempts, leaders, recordsPerSecond: rate, failed: 'not every partition has a leader' }
+  }
   const balancedSeconds = await until(even, beganMs, limitSeconds)
   await wait(settleSeconds)
   const idle = await idleFigures(cluster, seconds)
@@ -118,7 +121,8 @@ async function createTopic(mill: Mill, partitions: number): Promise<number> {
       return attempt
     } catch (error) {
       if (!MillraceError.is(error)) throw error
-      if (error.code === 'ERR_MILLRACE_TOPIC_EXISTS') return attempt
+      // Its leaders are waited for in any case.
+      if (error.code === 'ERR_MILLRACE_TOPIC_EXISTS' || error.code === 'ERR_MILLRACE_TIMEOUT') return attempt
       if (error.outcome !== 'unknown' || attempt === MOST_ATTEMPTS) throw error
     }
   }

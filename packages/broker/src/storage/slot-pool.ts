@@ -9,8 +9,9 @@ import { type SlotWish, SlotWishes } from './slot-wishes.js'
 import type { StorageCounters } from './storage-counters.js'
 import type { StorageLimits } from './storage-limits.js'
 
-/** Slots filled side by side when logs wait: most of the time of a small one goes into its flushes. */
+/** Slots filled side by side when logs wait: most of the time of a small one goes into its flushes, which they share. */
 const FILLS_AT_ONCE = 4
+const SMALL_FILLS_AT_ONCE = 16
 
 /** A log takes slots at most so many times larger or smaller than the one it wants. */
 const SIZES_APART = 8
@@ -210,10 +211,12 @@ export class SlotPool {
   /** Fills slots side by side while logs wait for them, one after the other otherwise. */
   private work(): void {
     while (!this.closed && !this.full && this.options.latch.failure === null) {
-      if (this.filling.size >= (this.wishes.urgentSize > 0 ? FILLS_AT_ONCE : 1)) return
       const needed = this.neededClass()
       if (needed === null) return
       const { slotBytes } = needed
+      const isSmall = slotBytes === this.options.limits.slotBytes[0]
+      const side = isSmall ? SMALL_FILLS_AT_ONCE : FILLS_AT_ONCE
+      if (this.filling.size >= (this.wishes.urgentSize > 0 ? side : 1)) return
       const isUrgent = () => this.closed || this.wishes.urgentSize > 0
       const filled = this.attempt(slotBytes, async (id) => {
         const slot = await this.filler.create(id, slotBytes, isUrgent)
