@@ -75,7 +75,13 @@ async function measure(cluster: ProcessCluster, mill: Mill, map: MapWatch, setti
   const createSeconds = await until(() => map.isLed(partitions), beganMs, limitSeconds)
   if (createSeconds === null) {
     const leaders = map.leaders()
-    return { createSeconds, createAttempts, leaders, recordsPerSecond: rate, failed: 'not every partition has a leader' }
+    return {
+      createSeconds,
+      createAttempts,
+      leaders,
+      recordsPerSecond: rate,
+      failed: 'not every partition has a leader',
+    }
   }
   const balancedSeconds = await until(even, beganMs, limitSeconds)
   await wait(settleSeconds)
