@@ -37,6 +37,7 @@ export const RARE_STATES = [
   'rot found by the scrubber',
   'rot met by a reader',
   'rotten replica repaired by the others',
+  'rotten replica begun anew',
   'rot in a replica that was left alone',
   'every broker struck at once',
   'path clogged',

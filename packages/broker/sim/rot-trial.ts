@@ -99,14 +99,15 @@ export class RotTrial {
     const { run } = this
     const replicas = () => [...(node.broker?.replicas() ?? [])]
     let wasBroken = false
+    let wasBeyondRepair = false
     await run.until(`broker ${node.nodeId} has the replicas of every topic, and each of them is whole`, () => {
-      const broken = replicas().filter(
-        ({ core, log }) => (core.isRepairing || log.failure !== null) && !hidesStart(log),
-      )
+      const broken = replicas().filter(({ core, log }) => core.isRepairing || log.failure !== null)
       if (broken.length > 0) wasBroken = true
+      if (broken.some(({ log }) => log.failure !== null)) wasBeyondRepair = true
       return broken.length === 0 && node.broker?.status().isReady === true
     })
     if (wasBroken) run.coverage.count('rotten replica repaired by the others')
+    if (wasBeyondRepair) run.coverage.count('rotten replica begun anew')
   }
 
   private async read(client: SimulatedClient, topic: string): Promise<void> {
@@ -134,14 +135,6 @@ export class RotTrial {
       })
     await run.until(`the read of ${topic} after the rot ends`, () => over)
   }
-}
-
-/**
- * The damage hides how far the beginning of the log was given back, so that segments seem to be missing. Such a replica says
- * so and stands aside, and the others go on without it: it is not repaired by itself yet (docs/decisions/0016).
- */
-function hidesStart({ failure }: ReplicaGroup['log']): boolean {
-  return failure !== null && /the first segments, before position \d+, are missing/.test(failure.message)
 }
 
 function replicaOf({ broker }: BrokerNode, topicId: number, partition: number): ReplicaGroup | undefined {

@@ -66,6 +66,10 @@ export const ASK_NODE_TIMEOUT_MS = 2_000
 /** Moves that one answer of a broker tells of, and partitions without a leader that one question is about. */
 export const MOVES_PER_ANSWER = 500
 export const PARTITIONS_PER_QUESTION = 500
+/** Replicas that a broker should have and does not serve: it tells of so many, and tries again after a pause that doubles. */
+export const MAX_LACKING_TOLD = 100
+export const REPLICA_RETRY_STEP_MS = 1_000
+export const LONGEST_REPLICA_RETRY_MS = 30_000
 /** A replica that lacks what was committed so long ago is behind; one that lacks only what came since keeps up. */
 export const REPLICA_GRACE_MS = 500
 /** A member that was not heard of for so long counts as away in what is shown. */

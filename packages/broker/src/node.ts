@@ -133,7 +133,12 @@ export class Node {
     this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })
     const membershipReport = (error: unknown): void => report(error, { during: 'changes of membership' })
     const parties = { metadata, metadataLeader, peers, leaders, shard, topics: this.topics }
-    this.#membership = new PartitionMembership({ ...parties, clock: environment.clock, report: membershipReport })
+    this.#membership = new PartitionMembership({
+      ...parties,
+      clock: environment.clock,
+      haveOthersAll: (key) => this.view.haveOthersAll(key),
+      report: membershipReport,
+    })
   }
 
   /** Opens the metadata; nothing moves before `start`. @throws StorageError, ProtocolError. */

@@ -4,7 +4,7 @@ import { ProtocolError, type Route } from '@millrace/protocol'
 import type { LeaderTable } from './cluster/leader-table.js'
 import type { TopicDefinition } from './cluster/metadata-command.js'
 import { METADATA_KEY } from './cluster/metadata-log.js'
-import type { Environment } from './environment.js'
+import { DiskError, type Environment } from './environment.js'
 import { MAX_CONCURRENT_OPENS } from './limits.js'
 import type { Metrics } from './metrics.js'
 import type { Retention } from './partition/log-start-proposal.js'
@@ -12,9 +12,12 @@ import { Partition } from './partition/partition.js'
 import { PartitionState } from './partition/partition-state.js'
 import type { Refusal } from './partition/pending-batch.js'
 import { cutDamage } from './replication/cut-damage.js'
+import type { GroupConfigurations } from './replication/group-configurations.js'
 import { GroupState } from './replication/group-state.js'
 import { type Groups, isSoleReplica } from './replication/groups.js'
-import type { LogKey, LogStore } from './storage/log-store.js'
+import { keyText } from './storage/group-envelope.js'
+import { FIRST_LOG_START } from './storage/log-start.js'
+import { type LogKey, type LogStore, type PartitionLog, StorageError } from './storage/log-store.js'
 
 export interface ShardOptions {
   readonly environment: Environment
@@ -27,12 +30,29 @@ export interface ShardOptions {
   readonly onReplicaDropped: (key: LogKey) => void
 }
 
+interface OpenedLog {
+  readonly log: PartitionLog
+  readonly state: PartitionState
+  readonly configurations: GroupConfigurations
+}
+
+/** A replica that this node should have and does not serve. */
+export interface LackingReplica {
+  readonly key: LogKey
+  readonly reason: string
+  /** It is open, and its log damaged; otherwise it could not be opened. */
+  readonly isDamaged: boolean
+}
+
 /** By partition; undefined where other nodes have all replicas. */
 type Replicas = (Partition | undefined)[]
 
 export class Shard {
   readonly #topics = new Map<number, Replicas>()
   readonly #retention = new Map<number, Retention>()
+  /** Logs that the store has opened: what their replicas are made of, again if need be. */
+  readonly #opened = new Map<string, OpenedLog>()
+  readonly #unopened = new Map<string, LackingReplica>()
 
   constructor(private readonly options: ShardOptions) {}
 
@@ -45,17 +65,20 @@ export class Shard {
   }
 
   /**
-   * Opens the logs of the partitions that have a replica here, or are to have one; on failure none stays open. One that is
-   * to move away and was found counts in its group until that does without it. @throws StorageError.
+   * Opens the logs of the partitions that have a replica here, or are to have one. One that is to move away and was found
+   * counts in its group until that does without it.
+   * @param mayLack the topic is there also without a replica that cannot be opened, which is tried again; otherwise none
+   * stays open then. @throws StorageError, DiskError.
    */
-  async openTopic(topic: TopicDefinition): Promise<void> {
+  async openTopic(topic: TopicDefinition, mayLack: boolean): Promise<void> {
     const partitions = new Array<Partition | undefined>(topic.partitions).fill(undefined)
     const found = new Set<number>()
     for (const { topicId, partition } of this.store.found) if (topicId === topic.topicId) found.add(partition)
     try {
       await inParallel(topic.partitions, async (partition) => {
         if (!topic.replicas[partition]!.includes(this.options.nodeId) && !found.has(partition)) return
-        partitions[partition] = await this.#openPartition(topic, partition)
+        const opening = this.#openPartition(topic, partition)
+        partitions[partition] = await (mayLack ? this.#noted(topic, partition, opening) : opening)
       })
     } catch (error) {
       for (const partition of partitions) {
@@ -68,15 +91,73 @@ export class Shard {
     this.#topics.set(topic.topicId, partitions)
   }
 
-  /** Opens what of a topic is to be here and is not yet. @throws StorageError; what could be opened stays. */
+  /** What cannot be opened is noted: it is tried again. */
+  async #noted(topic: TopicDefinition, partition: number, opening: Promise<Partition>): Promise<Partition | undefined> {
+    const key = { topicId: topic.topicId, partition, lane: 0 }
+    try {
+      const opened = await opening
+      if (this.#unopened.delete(keyText(key))) {
+        this.options.environment.log.info({ ...key }, 'a replica that could not be opened is open now')
+      }
+      return opened
+    } catch (cause) {
+      if (!(cause instanceof StorageError || cause instanceof DiskError)) throw cause
+      const isNews = this.#unopened.get(keyText(key))?.reason !== cause.message
+      this.#unopened.set(keyText(key), { key, reason: cause.message, isDamaged: false })
+      if (isNews) {
+        const fields = { topic: topic.name, partition, cause }
+        this.options.environment.log.error(fields, 'a replica could not be opened here; it is tried again')
+      }
+      return undefined
+    }
+  }
+
+  /** Replicas that should be here and do not do their part. */
+  *lacking(): Iterable<LackingReplica> {
+    yield* this.#unopened.values()
+    for (const { key, group } of this.partitions()) {
+      const { failure } = group.log
+      if (failure !== null) yield { key, reason: failure.message, isDamaged: failure.code === 'DAMAGED' }
+    }
+  }
+
+  /** Opens what of a topic is to be here and is not yet; what cannot be opened is noted. */
   async extendTopic(topic: TopicDefinition): Promise<void> {
     const partitions = this.#topics.get(topic.topicId)
     if (partitions === undefined) return
     while (partitions.length < topic.partitions) partitions.push(undefined)
     await inParallel(topic.partitions, async (partition) => {
-      if (partitions[partition] !== undefined || !topic.replicas[partition]!.includes(this.options.nodeId)) return
-      partitions[partition] = await this.#openPartition(topic, partition)
+      if (partitions[partition] !== undefined) return
+      const isWanted = topic.replicas[partition]!.includes(this.options.nodeId)
+      if (!isWanted && !this.#isFoundUnopened(topic.topicId, partition)) return
+      partitions[partition] = await this.#noted(topic, partition, this.#openPartition(topic, partition))
     })
+  }
+
+  /** Whether there is a log of a replica that is to move away, and could not be opened. */
+  #isFoundUnopened(topicId: number, partition: number): boolean {
+    const name = keyText({ topicId, partition, lane: 0 })
+    if (!this.#unopened.has(name)) return false
+    const isFound = this.store.found.some((key) => keyText(key) === name)
+    if (!isFound && !this.#opened.has(name)) this.#unopened.delete(name)
+    return this.#unopened.has(name)
+  }
+
+  /**
+   * Gives up a log that is damaged beyond repair: the replica begins anew, known to have lost what it had, and gets
+   * everything from the others, who are known to have it.
+   */
+  async renewReplica(topic: TopicDefinition, number: number): Promise<void> {
+    const partitions = this.#topics.get(topic.topicId)
+    const damaged = partitions?.[number]
+    if (partitions === undefined || damaged?.group.log.failure?.code !== 'DAMAGED') return
+    const { key, group } = damaged
+    this.options.groups.remove(key)
+    damaged.close({ code: 'NOT_LEADER', detail: 'the replica begins anew' })
+    partitions[number] = undefined
+    const opened = this.#opened.get(keyText(key))!
+    const renewed = group.log.installStart(FIRST_LOG_START, null).then(() => this.#join(topic, number, opened))
+    partitions[number] = await this.#noted(topic, number, renewed)
   }
 
   /** The replica is no part of its group any more. What this node has voted stays known. @throws StorageError. */
@@ -87,18 +168,30 @@ export class Shard {
     partitions[key.partition] = undefined
     this.options.groups.remove(key)
     partition.close(reason)
+    this.#opened.delete(keyText(key))
     await this.options.store.drop(key)
     this.options.onReplicaDropped(key)
   }
 
   async #openPartition(topic: TopicDefinition, number: number): Promise<Partition> {
-    const { environment, store, metrics, groups, leaders, nodeId } = this.options
-    const { clock, memory } = environment
-    const { topicId, durability, codecs } = topic
+    const key = { topicId: topic.topicId, partition: number, lane: 0 }
+    return this.#join(topic, number, this.#opened.get(keyText(key)) ?? (await this.#openLog(key)))
+  }
+
+  async #openLog(key: LogKey): Promise<OpenedLog> {
     const state = new PartitionState()
     const groupState = new GroupState(state)
-    const { configurations } = groupState
-    const log = await store.open({ topicId, partition: number, lane: 0 }, groupState)
+    const log = await this.options.store.open(key, groupState)
+    const opened = { log, state, configurations: groupState.configurations }
+    this.#opened.set(keyText(key), opened)
+    return opened
+  }
+
+  async #join(topic: TopicDefinition, number: number, opened: OpenedLog): Promise<Partition> {
+    const { environment, metrics, groups, leaders, nodeId } = this.options
+    const { clock, memory } = environment
+    const { topicId, durability, codecs } = topic
+    const { log, state, configurations } = opened
     const founders = topic.founders[number]!
     const isSole = isSoleReplica({ log, configurations, founders }, nodeId)
     // Where this copy is to be the only one the others may be gone: what stands behind the damage is not theirs to give.
@@ -157,6 +250,8 @@ export class Shard {
   }
 
   async #drop(key: LogKey): Promise<void> {
+    this.#opened.delete(keyText(key))
+    this.#unopened.delete(keyText(key))
     await this.options.store.drop(key)
     await this.options.store.votes.forget(key)
   }

@@ -5,6 +5,7 @@ import type {
   BrokerLife,
   BrokerStatus,
   ClusterStatus,
+  LackingReplica,
   MemberDescription,
   PartitionDescription,
   PartitionMove,
@@ -119,6 +120,18 @@ export function readClusterStatus(reply: AdminFields): ClusterStatus {
     },
     underReplicated: number(reply, 'underReplicated'),
     leaderless: number(reply, 'leaderless'),
+    // Brokers that are older do not tell.
+    lacking: reply.lacking === undefined ? [] : list(reply, 'lacking', readLacking),
+  }
+}
+
+function readLacking(value: unknown): LackingReplica {
+  const replica = map(value)
+  return {
+    nodeId: number(replica, 'nodeId'),
+    topic: text(replica, 'topic'),
+    partition: number(replica, 'partition'),
+    reason: text(replica, 'reason'),
   }
 }
 

@@ -134,6 +134,17 @@ export interface ClusterStatus {
   readonly underReplicated: number
   /** Partitions without a leader: they take and give no records. */
   readonly leaderless: number
+  /** Replicas that brokers should have and do not serve; a hundred of each broker at most. */
+  readonly lacking: readonly LackingReplica[]
+}
+
+/** A replica that could not be opened, or whose log takes nothing any more; opening it is tried again. */
+export interface LackingReplica {
+  readonly nodeId: number
+  readonly topic: string
+  readonly partition: number
+  /** Why, in words. */
+  readonly reason: string
 }
 
 /** A node of the cluster; one that was removed stays in the list. */

@@ -143,12 +143,17 @@ describe('answers', () => {
       metadata: { leader: 1, term: 4, version: 17 },
       underReplicated: 3,
       leaderless: 0,
+      lacking: [{ nodeId: 2, topic: 'orders', partition: 1, reason: 'damaged' }],
     }
     const stated = answering({ ...status, later: 'more' })
     expect(await stated.world.result(admin(stated.mill).clusterStatus())).toEqual(status)
+    const { lacking: _, ...older } = status
+    const silent = answering(older)
+    expect(await silent.world.result(admin(silent.mill).clusterStatus())).toMatchObject({ lacking: [] })
     for (const wrong of [
       { ...status, metadata: 7 },
       { ...status, leaderless: [] },
+      { ...status, lacking: [{}] },
       { ...status, nodes: [{}] },
       { ...status, nodes: [{ ...status.nodes[0], life: 'undead' }] },
       { ...status, nodes: [{ ...status.nodes[0], load: 7 }] },

@@ -5,10 +5,11 @@ import { ASK_NODE_TIMEOUT_MS, MEMBER_ALIVE_MS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
 import { isBug } from '../server/failures.js'
 import type { Shard } from '../shard.js'
+import type { LogKey } from '../storage/log-store.js'
 import type { BrokerLife } from './cluster-gossip.js'
 import type { ClusterMembers } from './cluster-members.js'
 import type { LeaderTable } from './leader-table.js'
-import type { Testimony } from './leaderless.js'
+import { areOthersWhole, type PartitionLists, type Testimony } from './leaderless.js'
 import type { TopicDefinition } from './metadata-command.js'
 import type { MetadataLeader } from './metadata-leader.js'
 import type { MetadataLog } from './metadata-log.js'
@@ -62,9 +63,11 @@ export class ClusterView {
   /** The answer to `clusterStatus`. */
   async status(): Promise<Fields> {
     const { environment, identity, metadata, leaders, members, shard } = this.#options
-    const asked = [nodeStatus(shard, environment.clock), this.#askOthers<NodeStatus>('nodeStatus', {})] as const
-    const answers = (await Promise.all(asked)).flat()
-    const underReplicated = answers.reduce((sum, answer) => sum + answer.underReplicated, 0)
+    const others = this.#askEach<NodeStatus>('nodeStatus', {})
+    const own = await nodeStatus(shard, environment.clock)
+    const answers = [[identity.nodeId, own] as const, ...(await others)]
+    const underReplicated = answers.reduce((sum, [, answer]) => sum + answer.underReplicated, 0)
+    const lacking = answers.flatMap(([nodeId, answer]) => this.#lackingAt(nodeId, answer))
     const ledBy = leaders.ledBy()
     const nodes = members.list().map(({ nodeId, host, port }) => ({
       nodeId,
@@ -77,7 +80,16 @@ export class ClusterView {
     let leaderless = 0
     for (const [nodeId, count] of ledBy) if (nodeId === 0 || dead.has(nodeId)) leaderless += count
     const { leader, term, version } = metadata
-    return { clusterId: identity.clusterId, nodes, metadata: { leader, term, version }, leaderless, underReplicated }
+    const { clusterId } = identity
+    return { clusterId, nodes, metadata: { leader, term, version }, leaderless, underReplicated, lacking }
+  }
+
+  #lackingAt(nodeId: number, { lacking = [] }: Partial<NodeStatus>): readonly Fields[] {
+    const { state } = this.#options.metadata
+    return lacking.flatMap(({ topicId, partition, reason }) => {
+      const topic = state.topic(topicId)
+      return topic === undefined ? [] : [{ nodeId, topic: topic.name, partition, reason }]
+    })
   }
 
   #lifeOf(nodeId: number): ShownLife {
@@ -134,6 +146,26 @@ export class ClusterView {
     })
   }
 
+  /**
+   * Whether everything that was ever committed to a partition is to be had from others than this node: somebody else leads it,
+   * and most of its members say so; or all of them are there without this one.
+   */
+  async haveOthersAll({ topicId, partition }: LogKey): Promise<boolean> {
+    const { metadataLeader, leaders, identity } = this.#options
+    const { nodeId: leader } = leaders.route(topicId, partition)
+    const isElsewhere = leader !== 0 && leader !== identity.nodeId
+    if (isElsewhere) {
+      const asked = metadataLeader.askNode(leader, 'confirmLeader', { topicId, partition }, ASK_NODE_TIMEOUT_MS)
+      if ((await settledAnswer(asked)) !== null) return true
+    }
+    const partitions: PartitionLists = [[topicId, [partition]]]
+    const answers = await this.#askEach<readonly Testimony[]>('testify', { partitions })
+    const testimonies = answers.flatMap(([nodeId, [testimony]]) =>
+      testimony === undefined ? [] : ([[nodeId, testimony]] as const),
+    )
+    return areOthersWhole(testimonies, identity.nodeId)
+  }
+
   /** Leaders, replicas and bounds of the partitions of a topic; nulls where the leader did not answer. */
   async describePartitions({ topicId, partitions }: TopicDefinition): Promise<readonly Fields[]> {
     const { leaders, shard } = this.#options
@@ -172,12 +204,17 @@ export class ClusterView {
       (await metadataLeader.askNode(nodeId, operation, fields, ASK_NODE_TIMEOUT_MS)) as T,
     ]
     const asked = members.others.filter(({ nodeId }) => peers.isConnected(nodeId)).map(({ nodeId }) => ask(nodeId))
-    const answers = await Promise.allSettled(asked)
-    return answers.flatMap((answer) => {
-      if (answer.status === 'fulfilled') return [answer.value]
-      // A broker that does not answer shows as missing in what is told.
-      if (isBug(answer.reason)) throw answer.reason
-      return []
-    })
+    // A broker that does not answer shows as missing in what is told.
+    return (await Promise.all(asked.map(settledAnswer))).filter((answer) => answer !== null)
+  }
+}
+
+/** Null when there was none. */
+async function settledAnswer<T>(asked: Promise<T>): Promise<T | null> {
+  try {
+    return await asked
+  } catch (error) {
+    if (isBug(error)) throw error
+    return null
   }
 }

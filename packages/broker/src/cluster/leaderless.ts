@@ -13,7 +13,7 @@ export interface Testimony extends Configuration {
   readonly partition: number
   /** Whether it has a replica. */
   readonly isHere: boolean
-  /** Whether that may have lost what it knew. */
+  /** Whether that may have lost what it knew, or does not do its part. */
   readonly isRepairing: boolean
   /** Of the last batch of its log. */
   readonly term: number
@@ -50,6 +50,23 @@ function isCertain(testimonies: Leaderless['testimonies']): boolean {
   const haveMost = (nodes: readonly NodeId[]): boolean =>
     nodes.length === 0 || 2 * nodes.filter(answers).length > nodes.length
   return known.length > 0 && known.every(({ voters, outgoing }) => haveMost(voters) && haveMost(outgoing))
+}
+
+/**
+ * Whether all that was ever committed is to be had from others than this node, also where nobody leads: everybody else of
+ * every configuration that is known answers, and has lost nothing. Whatever was committed, a change of members too, is in the
+ * log of one of them at least, since no majority of two or more is one node.
+ */
+export function areOthersWhole(testimonies: Iterable<readonly [NodeId, Testimony]>, self: NodeId): boolean {
+  const others = new Map([...testimonies].filter(([nodeId]) => nodeId !== self))
+  const known = [...others.values()].filter(({ voters }) => voters.length > 0)
+  const isWhole = (nodeId: NodeId): boolean => {
+    const testimony = others.get(nodeId)
+    return nodeId === self || (testimony?.isRepairing === false && testimony.voters.length > 0)
+  }
+  const areWhole = (nodes: readonly NodeId[]): boolean =>
+    nodes.every(isWhole) && (nodes.length !== 1 || nodes[0] !== self)
+  return known.length > 0 && known.every(({ voters, outgoing }) => areWhole(voters) && areWhole(outgoing))
 }
 
 /** As a move is shown: who belongs to the group is what the replica with the most of its log says. */

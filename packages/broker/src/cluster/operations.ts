@@ -3,7 +3,7 @@
 import { ProtocolError } from '@millrace/protocol'
 import type { Clock } from '../environment.js'
 import { count, list } from '../fields.js'
-import { ASK_NODE_TIMEOUT_MS, REPLICA_GRACE_MS } from '../limits.js'
+import { ASK_NODE_TIMEOUT_MS, MAX_LACKING_TOLD, REPLICA_GRACE_MS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
 import type { Partition } from '../partition/partition.js'
 import type { ReplicaStatus } from '../replication/group-ports.js'
@@ -44,6 +44,14 @@ export interface NodeStatus {
   readonly partitionsLed: number
   /** Of those, partitions of which a replica lacks batches that were committed a while ago. */
   readonly underReplicated: number
+  /** Some of the replicas that it should have and does not serve. */
+  readonly lacking: readonly LackingStatus[]
+}
+
+export interface LackingStatus {
+  readonly topicId: number
+  readonly partition: number
+  readonly reason: string
 }
 
 /** @returns the operations that this node carries out, by name. */
@@ -60,6 +68,7 @@ export function localOperations(context: OperationsContext): LocalOperation {
     alterTopic: (fields) => alterTopic(context, fields),
     partitionStatus: ({ topicId }) => partitionStatus(shard, Number(topicId)),
     nodeStatus: () => nodeStatus(shard, clock),
+    confirmLeader: (fields) => confirmLeader(shard, fields),
     doesWithout: (fields) => doesWithout(shard, fields),
     ledPartitions: async (fields) => {
       await metadataReaches(context, fields)
@@ -154,7 +163,17 @@ export async function nodeStatus(shard: Shard, clock: Clock): Promise<NodeStatus
   }
   if (behind.size > 0) await new Promise<void>((resolve) => clock.timer(REPLICA_GRACE_MS, resolve))
   const underReplicated = [...behind].filter(([partition, index]) => partition.leads && lacks(partition, index)).length
-  return { partitionsLed: led.length, underReplicated }
+  const lacking = [...shard.lacking()].slice(0, MAX_LACKING_TOLD)
+  const told = lacking.map(({ key: { topicId, partition }, reason }) => ({ topicId, partition, reason }))
+  return { partitionsLed: led.length, underReplicated, lacking: told }
+}
+
+/** Most of the members of the group say, after this was asked, that this node leads it. @throws ProtocolError NOT_LEADER. */
+async function confirmLeader(shard: Shard, fields: Fields): Promise<unknown> {
+  const partition = shard.replica(count(fields, 'topicId'), count(fields, 'partition'))
+  if (partition?.leads !== true) throw new ProtocolError('NOT_LEADER', 'this node does not lead the partition')
+  await partition.group.readBarrier()
+  return {}
 }
 
 /** Whether some replica is not known to have the batch at `index`. */

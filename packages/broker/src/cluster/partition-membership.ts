@@ -17,6 +17,7 @@ import type { NodePeers } from './no-peers.js'
 import { partitionMoves } from './partition-moves.js'
 import type { LedPartitions } from './placement-survey.js'
 import { type MembershipAnswer, ReplicaRemoval } from './replica-removal.js'
+import { ReplicaRetry } from './replica-retry.js'
 import type { Topics } from './topics.js'
 
 interface MembershipParts {
@@ -27,14 +28,27 @@ interface MembershipParts {
   readonly leaders: LeaderTable
   readonly shard: Shard
   readonly topics: Topics
+  /** Whether everything of a partition is to be had from other nodes than this one. */
+  readonly haveOthersAll: (key: LogKey) => Promise<boolean>
   readonly report: (error: unknown) => void
 }
 
 export class PartitionMembership {
   readonly #driver: MembershipDriver
   readonly #removal: ReplicaRemoval
+  readonly #retry: ReplicaRetry
 
-  constructor({ clock, metadata, metadataLeader, peers, leaders, shard, topics, report }: MembershipParts) {
+  constructor({
+    clock,
+    metadata,
+    metadataLeader,
+    peers,
+    leaders,
+    shard,
+    topics,
+    haveOthersAll,
+    report,
+  }: MembershipParts) {
     const { nodeId } = shard
     const common = { nodeId, clock, report, partitions: () => shard.partitions(), targetOf: targetsOf(metadata) }
     this.#driver = new MembershipDriver({
@@ -49,16 +63,26 @@ export class PartitionMembership {
       ask: (node, key) => askWhetherOut(metadataLeader, node, key, nodeId),
       remove: (key, isUnchanged) => topics.removeReplica(key, isUnchanged),
     })
+    this.#retry = new ReplicaRetry({
+      clock,
+      report,
+      lacking: () => shard.lacking(),
+      reopen: (key) => topics.reopen(key),
+      haveOthersAll,
+      renew: (key) => topics.renew(key),
+    })
   }
 
   start(): void {
     this.#driver.start()
     this.#removal.start()
+    this.#retry.start()
   }
 
   stop(): void {
     this.#driver.stop()
     this.#removal.stop()
+    this.#retry.stop()
   }
 }
 
@@ -110,7 +134,8 @@ export function testify(shard: Shard, metadata: MetadataLog, partitions: Partiti
       if (replica !== undefined) {
         const { core, log } = replica.group
         const { term, index } = log.filled
-        const { isRepairing, configuration } = core
+        const { configuration } = core
+        const isRepairing = core.isRepairing || log.failure !== null
         testimonies.push({ topicId, partition, isHere: true, isRepairing, term, index, ...configuration })
       } else if (!found.has(keyText(key)) && targetOf(topicId, partition)?.includes(shard.nodeId) === false) {
         testimonies.push({ topicId, partition, isHere: false, isRepairing: false, term: 0, index: 0, ...NOBODY })

@@ -92,7 +92,9 @@ export class Topics {
     await this.#queue(async () => {
       for (const topic of metadata.state.dropping()) await this.#finishDrop(topic)
       await shard.dropFound((topicId) => this.#isDeleted(topicId))
-      for (const topic of metadata.state.topics()) await this.#open(topic, metadata.version)
+      // What others have too can come later; a broker that has all there is does not begin without a part of it.
+      const mayLack = knownNodes().length > 1
+      for (const topic of metadata.state.topics()) await this.#open(topic, metadata.version, mayLack)
     })
     // What came before is part of the map, also where it was about no topic.
     map.advanceTo(version)
@@ -147,19 +149,34 @@ export class Topics {
 
   /** A topic has more partitions, or other nodes are to have its replicas: those that come to this one are opened. */
   async #changed(topicId: number, version: number): Promise<void> {
-    const { metadata, shard, map, leaders, log, report } = this.#options
+    const { metadata, shard, map, leaders, report } = this.#options
     const topic = metadata.state.topic(topicId)
     if (topic === undefined || !shard.hasTopic(topicId)) return map.advanceTo(version)
     const hasMore = topic.partitions > leaders.routes(topicId).length
     leaders.addTopic(topicId, topic.partitions)
-    try {
-      await shard.extendTopic(topic)
-    } catch (cause) {
-      if (cause instanceof StorageError) log.error({ topic: topic.name, cause }, 'a replica could not be opened here')
-      else report(cause)
-    }
+    await shard.extendTopic(topic).catch(report)
     if (hasMore) map.putTopic(topic, leaders.routes(topicId), version)
     else map.advanceTo(version)
+  }
+
+  /** Tries once more to open what should be here. Always resolves; what cannot be opened still is tried again. */
+  reopen({ topicId }: LogKey): Promise<void> {
+    const { metadata, shard, report } = this.#options
+    return this.#queue(async () => {
+      const topic = metadata.state.topic(topicId)
+      if (topic !== undefined) await shard.extendTopic(topic).catch(report)
+    })
+  }
+
+  /** A replica that is damaged beyond repair begins anew: others are known to have everything. Always resolves. */
+  renew({ topicId, partition }: LogKey): Promise<void> {
+    const { metadata, shard, log, report } = this.#options
+    return this.#queue(async () => {
+      const topic = metadata.state.topic(topicId)
+      if (topic === undefined) return
+      log.warn({ topic: topic.name, partition }, 'a replica is damaged beyond repair: it begins anew, from the others')
+      await shard.renewReplica(topic, partition).catch(report)
+    })
   }
 
   /**
@@ -188,7 +205,8 @@ export class Topics {
     try {
       const { metadata, shard } = this.#options
       const isWanted = metadata.state.topic(topicId) !== undefined && !shard.hasTopic(topicId)
-      if (isWanted) await this.#open(topic, version)
+      // Whoever creates it hears of a failure, and takes it back.
+      if (isWanted) await this.#open(topic, version, waiter === undefined)
       shard.topicHeardOf()
       waiter?.resolve()
     } catch (cause) {
@@ -200,11 +218,11 @@ export class Topics {
     this.#options.map.advanceTo(version)
   }
 
-  async #open(topic: TopicDefinition, version: number): Promise<void> {
+  async #open(topic: TopicDefinition, version: number, mayLack: boolean): Promise<void> {
     const { shard, map, leaders } = this.#options
     this.#refuseToReplace(topic)
     leaders.addTopic(topic.topicId, topic.partitions)
-    await shard.openTopic(topic)
+    await shard.openTopic(topic, mayLack)
     map.putTopic(topic, leaders.routes(topic.topicId), version)
   }
 

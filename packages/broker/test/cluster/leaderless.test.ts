@@ -1,6 +1,6 @@
 // Who may have the records of a partition that nobody leads, by what its replicas say.
 import { describe, expect, it } from 'vitest'
-import { asMove, type Leaderless, mayHold, type Testimony } from '#src/cluster/leaderless.js'
+import { areOthersWhole, asMove, type Leaderless, mayHold, type Testimony } from '#src/cluster/leaderless.js'
 
 const absent: Testimony = {
   topicId: 1,
@@ -53,5 +53,27 @@ describe('a partition that nobody leads', () => {
   it('is shown as the replica with the most of the log knows it', () => {
     const newer = knows([3, 4, 5], { term: 2, index: 9 })
     expect(asMove(leaderless({ 1: knows([1, 2, 3], { index: 30 }), 3: newer })).voters).toEqual([3, 4, 5])
+  })
+})
+
+describe('a replica that is damaged beyond repair', () => {
+  const areWhole = (testimonies: Record<number, Testimony>): boolean =>
+    areOthersWhole(leaderless(testimonies).testimonies, 1)
+
+  it('may be given up where everybody else of the group is there and has lost nothing', () => {
+    const group = [1, 2, 3]
+    expect(areWhole({ 2: knows(group), 3: knows(group) })).toBe(true)
+    expect(areWhole({ 2: knows([1, 2]) })).toBe(true)
+    expect(areWhole({ 2: knows(group) })).toBe(false)
+    expect(areWhole({ 2: knows(group), 3: knows(group, { isRepairing: true }) })).toBe(false)
+    // What it says of itself counts for nothing.
+    expect(areWhole({ 1: knows([2]), 2: knows([]) })).toBe(false)
+  })
+
+  it('is kept where the group may be made of it alone, or have gone on with others', () => {
+    expect(areWhole({ 2: knows([1]) })).toBe(false)
+    expect(areWhole({ 2: absent, 3: knows([]) })).toBe(false)
+    expect(areWhole({ 2: knows([1], { outgoing: [1, 2] }) })).toBe(false)
+    expect(areWhole({ 2: knows([1, 2]), 3: knows([1, 3, 4]) })).toBe(false)
   })
 })

@@ -3,7 +3,7 @@ import { connect, type Mill, topic, utf8 } from '@millrace/client'
 import { onTestFinished } from 'vitest'
 import type { TestCluster } from '#src/testing.js'
 
-const numbered = (name: string) => topic(name, { key: utf8, value: utf8 })
+export const numbered = (name: string) => topic(name, { key: utf8, value: utf8 })
 
 /** A client that is closed with the test, and comes back quickly. */
 export function client({ bootstrap }: TestCluster): Mill {

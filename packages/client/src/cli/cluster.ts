@@ -53,8 +53,8 @@ export async function clusterHealth(session: Session): Promise<ExitCode> {
   const status = await ask(session)
   const problems = problemsOf(status)
   const healthy = problems.length === 0
-  const { leaderless, underReplicated } = status
-  if (line.json) printJson(session, { healthy, leaderless, underReplicated, problems })
+  const { leaderless, underReplicated, lacking } = status
+  if (line.json) printJson(session, { healthy, leaderless, underReplicated, lacking, problems })
   else void output.writeText(healthy ? 'healthy\n' : `unhealthy: ${problems.join('; ')}\n`)
   return healthy ? EXIT.ok : EXIT.unhealthy
 }
@@ -70,10 +70,13 @@ function summaryOf({ clusterId, nodes, metadata, leaderless, underReplicated }: 
 }
 
 /** In words, the worst first. */
-function problemsOf({ nodes, metadata, leaderless, underReplicated }: ClusterStatus): string[] {
+function problemsOf({ nodes, metadata, leaderless, underReplicated, lacking }: ClusterStatus): string[] {
   const problems: string[] = []
   if (leaderless > 0) problems.push(`${countOf(leaderless, 'partition')} without a leader`)
   if (underReplicated > 0) problems.push(`${countOf(underReplicated, 'partition')} under-replicated`)
+  for (const { nodeId, topic, partition, reason } of lacking) {
+    problems.push(`node ${nodeId} does not serve its replica of partition ${partition} of ${topic}: ${reason}`)
+  }
   if (metadata.leader === 0) problems.push('the metadata has no leader, so nothing can be changed')
   for (const node of nodes) {
     const problem = problemOf(node)
