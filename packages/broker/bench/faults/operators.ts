@@ -8,6 +8,7 @@ import type { ClusterNode, ProcessCluster } from '../support/process-cluster.js'
 import { mustBeMillraceError } from './fault-apps.js'
 import { FAULT_TOPICS, GROWING_TOPIC } from './fault-workload.js'
 import type { Patience } from './patience.js'
+import type { Turns } from './turns.js'
 
 export type OperationKind = 'join' | 'remove' | 'replace' | 'move' | 'cancelMove' | 'addPartitions'
 
@@ -32,6 +33,8 @@ export interface OperatorsOptions {
   readonly mill: Mill
   readonly random: SeededRandom
   readonly patience: Patience
+  /** Of whatever makes partitions, and of the loss of a disk. */
+  readonly beginnings: Turns
   readonly onOperation: (words: string) => void
 }
 
@@ -108,15 +111,26 @@ export class Operators {
     node.wipe()
   }
 
-  /** The process ends and the disk is lost; another broker takes its place. */
+  /**
+   * The process ends and the disk is lost; another broker takes its place. No partition begins meanwhile: a replica that has
+   * voted and has no batch yet takes itself, after a restart, for one that has lost its log, and its group then has no leader
+   * for as long as any other is away; here that is for ever.
+   */
   private async replace(node: ClusterNode): Promise<void> {
+    const { cluster, patience, mill, beginnings, onOperation } = this.options
     const { nodeId } = node
-    this.count('replace', `${nodeId}`)
-    await this.options.cluster.dismiss(node)
-    node.wipe()
-    const { nodeId: heir } = await this.options.cluster.join()
-    this.options.onOperation(`node ${heir} takes the place of node ${nodeId}`)
-    await this.takeOut(nodeId)
+    await beginnings.take(async () => {
+      await patience.until('a leader of every partition', async () => {
+        const { leaderless } = await admin(mill).clusterStatus()
+        return leaderless === 0 ? {} : `${leaderless} partitions have none`
+      })
+      this.count('replace', `${nodeId}`)
+      await cluster.dismiss(node)
+      node.wipe()
+      const { nodeId: heir } = await cluster.join()
+      onOperation(`node ${heir} takes the place of node ${nodeId}`)
+      await this.takeOut(nodeId)
+    })
   }
 
   private async takeOut(nodeId: number): Promise<void> {
@@ -174,7 +188,7 @@ export class Operators {
   }
 
   private async addPartitions(random: SeededRandom): Promise<void> {
-    const { patience, mill } = this.options
+    const { patience, mill, beginnings } = this.options
     const operator = admin(mill)
     for (;;) {
       await patience.pause(random.exponential(MEAN_PARTITIONS_GAP_MS))
@@ -183,7 +197,7 @@ export class Operators {
         const topics = await operator.listTopics()
         const partitions = topics.find(({ name }) => name === GROWING_TOPIC)!.partitions + random.integer(1, 2)
         if (partitions > MOST_PARTITIONS) return
-        await operator.alterTopic(GROWING_TOPIC, { partitions, breakKeyOrder: true })
+        await beginnings.take(() => operator.alterTopic(GROWING_TOPIC, { partitions, breakKeyOrder: true }))
         this.count('addPartitions', `${GROWING_TOPIC} has ${partitions}`)
       } catch (error) {
         mustBeMillraceError(error)

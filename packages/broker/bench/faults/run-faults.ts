@@ -15,6 +15,7 @@ import { Patience } from './patience.js'
 import { untilPlaced } from './placement.js'
 import { readReplicaLogs } from './replica-logs.js'
 import { type ChurnKind, TopicChurn } from './topic-churn.js'
+import { Turns } from './turns.js'
 
 /** What a run is made of: both unless only one is wanted. */
 export type Phase = 'schedule' | 'cut-off'
@@ -173,7 +174,7 @@ class FaultRun {
   private async hurt(deadlineMs: number): Promise<void> {
     const { cluster, random, recorder, patience, workload } = this
     const { onFault: onOperation, brokers } = this.options
-    const common = { random: random.split('operations'), patience, onOperation }
+    const common = { random: random.split('operations'), patience, beginnings: new Turns(), onOperation }
     if (brokers >= REPLICAS) {
       this.operators = new Operators({ ...common, cluster, mill: workload.newMill() })
       this.operators.begin()

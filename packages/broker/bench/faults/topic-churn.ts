@@ -7,6 +7,7 @@ import type { Recorder } from '../../sim/recorder.js'
 import { follow, mustBeMillraceError, produce, readFinalLog } from './fault-apps.js'
 import type { FaultTopic } from './fault-workload.js'
 import type { Patience } from './patience.js'
+import type { Turns } from './turns.js'
 
 export type ChurnKind = 'create' | 'delete' | 'deleteInUse' | 'addPartitions'
 
@@ -26,6 +27,7 @@ export interface TopicChurnOptions {
   readonly random: SeededRandom
   readonly patience: Patience
   readonly replicas: number
+  readonly beginnings: Turns
   readonly onOperation: (words: string) => void
 }
 
@@ -101,15 +103,15 @@ export class TopicChurn {
   }
 
   private async create(mill: Mill, partitions: number): Promise<void> {
-    const { patience, random, replicas } = this.options
+    const { patience, random, replicas, beginnings } = this.options
     const label = `${CHURN_TOPIC}#${this.topics.length + 1}`
     const durability = random.pick(['flushed', 'buffered'] as const)
     const topic = { name: CHURN_TOPIC, label, durability, partitions, replicas }
-    await patience.until(`${label} created`, () =>
+    const creation = (): Promise<object> =>
       doneOr('ERR_MILLRACE_TOPIC_EXISTS', () =>
         admin(mill).createTopic(CHURN_TOPIC, { partitions, durability, replicas }),
-      ),
-    )
+      )
+    await beginnings.take(() => patience.until(`${label} created`, creation))
     this.note(topic)
     this.count('create')
   }
@@ -124,11 +126,13 @@ export class TopicChurn {
   private async addPartitions(mill: Mill): Promise<void> {
     const topic = this.current!
     const partitions = topic.partitions + 1
-    await this.options.patience.until(`${topic.label} with ${partitions} partitions`, async () => {
+    const { beginnings, patience } = this.options
+    const addition = async (): Promise<object> => {
       const { partitions: now } = (await admin(mill).listTopics()).find(({ name }) => name === CHURN_TOPIC)!
       if (now !== partitions) await admin(mill).alterTopic(CHURN_TOPIC, { partitions, breakKeyOrder: true })
       return {}
-    })
+    }
+    await beginnings.take(() => patience.until(`${topic.label} with ${partitions} partitions`, addition))
     this.note({ ...topic, partitions, hasMorePartitions: true })
     this.count('addPartitions')
   }
