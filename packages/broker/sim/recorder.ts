@@ -194,7 +194,7 @@ export class Recorder {
     const facts: TopicFact[] = topics.map(({ retentionBytes, ...topic }) => ({
       ...topic,
       hasRetention: retentionBytes !== undefined,
-      hasMorePartitions: this.movedKeys.has(topic.name),
+      hasMorePartitions: topic.hasMorePartitions === true || this.movedKeys.has(topic.name),
       deletedAtMs: (this.deletions.get(topic.name) ?? []).map((atMs) => atMs + deletionSpreadMs),
     }))
     return {
