@@ -84,6 +84,8 @@ export interface BrokerConfig {
   readonly acceptsPerSecond?: number
   /** A broken assertion was met: whoever runs the broker must end it. By default it is only logged. */
   readonly onHalt?: (error: unknown) => void
+  /** The broker was removed for good: whoever runs it should stop it. It does not start on its data again. */
+  readonly onRemoved?: () => void
 }
 
 export interface Broker {
@@ -172,7 +174,6 @@ async function start(
   const remembered = await readMembersFile(volume)
   const members = membersOf(config, identity, remembered, environment.cores.count)
   const founders = remembered?.founders ?? config.members?.map(({ nodeId }) => nodeId) ?? [identity.nodeId]
-
   const parts = await openParts(environment, { store, identity, volume, config, members, founders, remembered })
   const { node, context, server, gossip } = parts
   closers.push(() => node.stop())
@@ -276,7 +277,6 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
     memory.refresh()
     gossip?.look()
   }
-  const rack = config.rack ?? null
   const node = await Node.open({
     environment,
     store,
@@ -284,11 +284,12 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
     identity,
     members,
     founders,
-    rack,
+    rack: config.rack ?? null,
     metrics,
     report,
     connectPeers,
     onMembers,
+    onRemoved: config.onRemoved ?? (() => {}),
   })
   const life = gossipOf({ ...opened, environment }, metrics, node)
   gossip = life
@@ -354,6 +355,7 @@ function peersOf(
       onForward: (_from, payload) => events.onForward(payload),
       onGossip: (_from, state) => gossip()?.answer(state) ?? null,
       onHeard: (nodeId) => gossip()?.heard(nodeId),
+      onRefusedAsRemoved: events.onRefusedAsRemoved,
       onConnected: (nodeId) => gossip()?.connected(nodeId),
       onLost(nodeId) {
         events.groups.onLost(nodeId)

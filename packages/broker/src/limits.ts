@@ -74,6 +74,8 @@ export const LONGEST_REPLICA_RETRY_MS = 30_000
 export const REPLICA_GRACE_MS = 500
 /** A member that was not heard of for so long counts as away in what is shown. */
 export const MEMBER_ALIVE_MS = 2_000
+/** A broker that was removed from its cluster ends with this: it must not be started again. */
+export const REMOVED_EXIT_CODE = 3
 /** How long a node that was removed is still spoken with, so that it hears that it was. */
 export const LEAVE_GRACE_MS = 1_000
 /** How soon a broker tries again to make its disk known. */

@@ -1,4 +1,5 @@
-// The command millrace-broker: start, dev, doctor, log, version. Exit codes: 0 done, 1 could not, 2 wrong use.
+// The command millrace-broker: start, dev, doctor, log, version. Exit codes: 0 done, 1 could not, 2 wrong use, 3 removed from
+// the cluster for good.
 import { readFile, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -23,7 +24,7 @@ import { nearestDirectory } from './io/nearest-directory.js'
 import { createPortableEnvironment } from './io/portable/portable-environment.js'
 import { refusePseudoFileSystem } from './io/pseudo-file-system.js'
 import { openReadOnlyVolume } from './io/read-only-volume.js'
-import { LEAST_MEMORY_BYTES } from './limits.js'
+import { LEAST_MEMORY_BYTES, REMOVED_EXIT_CODE } from './limits.js'
 import { nearestOf } from './nearest.js'
 import { StartError } from './start-error.js'
 import { SOFTWARE, VERSION } from './version.js'
@@ -86,6 +87,7 @@ function show(words: string): number {
 function explain(error: unknown): number {
   if (error instanceof StartError) {
     process.stderr.write(`millrace-broker: ${error.message}\n`)
+    if (error.code === 'NODE_REMOVED') return REMOVED_EXIT_CODE
     return error.code === 'INVALID_CONFIG' || error.code === 'INSECURE' ? WRONG_USE : FAILED
   }
   if (error instanceof EnvironmentUnavailableError) {
@@ -148,6 +150,10 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
   const clusterKeys = settings.clusterKeyFile === undefined ? null : await keysIn(settings.clusterKeyFile)
   endOnUnexpectedErrors(logger)
   const { environment, reason } = await environmentFor(settings, logger)
+  let tellRemoved: () => void = () => {}
+  const removed = new Promise<'removed'>((resolve) => {
+    tellRemoved = () => resolve('removed')
+  })
   let broker: Broker
   try {
     broker = await startBroker(environment, {
@@ -169,6 +175,7 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
       ...(settings.join === undefined ? {} : { join: settings.join }),
       ...(settings.rack === undefined ? {} : { rack: settings.rack }),
       onHalt: () => process.exit(FAILED),
+      onRemoved: tellRemoved,
     })
   } catch (error) {
     await environment.close()
@@ -178,8 +185,11 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
   // Listening before the ready line: whoever reads it may send a signal at once.
   const signalled = nextSignal()
   sayReady(broker, environment, reason, settings)
-  const signal = await signalled
-  logger.info({ signal }, 'stopping; another signal ends at once')
+  const signal = await Promise.race([signalled, removed])
+  const isRemoved = signal === 'removed'
+  if (isRemoved)
+    logger.error({}, 'stopping: this broker was removed from the cluster, and does not start again on its data')
+  else logger.info({ signal }, 'stopping; another signal ends at once')
   process.once('SIGTERM', () => process.exit(FAILED))
   process.once('SIGINT', () => process.exit(FAILED))
   process.channel?.unref()
@@ -190,6 +200,7 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
   await environment.close()
   if (failure === null) logger.info({}, 'stopped')
   else logger.error(failure, 'stopped, but not everything could be flushed; what was acknowledged as flushed is safe')
+  if (isRemoved) return REMOVED_EXIT_CODE
   return failure === null ? DONE : FAILED
 }
 

@@ -34,6 +34,7 @@ export interface PeerEvents {
   allLeaderships(): readonly RouteChange[]
   onLeaders(changes: readonly RouteChange[]): void
   onForward(payload: Uint8Array): Promise<Uint8Array>
+  readonly onRefusedAsRemoved: () => void
   /** The disk a node is known by; null for one that has not been registered. */
   diskOf(nodeId: number): string | null
 }
@@ -53,6 +54,8 @@ export interface NodeOptions {
   readonly connectPeers: (events: PeerEvents) => NodePeers
   /** Who belongs to the cluster, or where they are, has changed. */
   readonly onMembers: () => void
+  /** This broker was removed from the cluster for good, and has nothing left to do. */
+  readonly onRemoved: () => void
 }
 
 export class Node {
@@ -94,7 +97,6 @@ export class Node {
     const { groups, leaders, map } = parts
     const { nodeId } = identity
     this.shard = new Shard({ environment, store, metrics, groups, leaders, nodeId, onReplicaDropped: parts.forgetLog })
-    const topicsReport = (error: unknown): void => report(error, { during: 'opening topics' })
     const { shard } = this
     this.topics = new Topics({
       metadata,
@@ -103,7 +105,7 @@ export class Node {
       leaders,
       knownNodes: () => members.ids,
       log: environment.log,
-      report: topicsReport,
+      report: (error) => report(error, { during: 'opening topics' }),
     })
     this.metadataLeader = new MetadataLeader({
       metadata,
@@ -129,15 +131,15 @@ export class Node {
       log: environment.log,
       nodeId,
     })
-    this.#registry = new RegistryFollower({ environment, nodeId, members, map, peers, onMembers: options.onMembers })
+    const { onMembers, onRemoved } = options
+    this.#registry = new RegistryFollower({ environment, nodeId, members, map, peers, onMembers, onRemoved })
     this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })
-    const membershipReport = (error: unknown): void => report(error, { during: 'changes of membership' })
     const parties = { metadata, metadataLeader, peers, leaders, shard, topics: this.topics }
     this.#membership = new PartitionMembership({
       ...parties,
       clock: environment.clock,
       haveOthersAll: (key) => this.view.haveOthersAll(key),
-      report: membershipReport,
+      report: (error) => report(error, { during: 'changes of membership' }),
     })
   }
 
@@ -157,6 +159,7 @@ export class Node {
       allLeaderships: () => node?.ownLeaderships() ?? [],
       onLeaders: (changes) => void leaders.learn(changes),
       onForward: (payload) => node!.metadataLeader.onForward(payload),
+      onRefusedAsRemoved: () => node?.refusedAsRemoved(),
       diskOf: (peer) => node?.metadata.state.diskOf(peer) ?? null,
     }
     const peers = connectPeers(events)
@@ -261,6 +264,11 @@ export class Node {
     const isUnknown = ({ topicId, partition, route }: RouteChange): boolean =>
       this.shard.hasTopic(topicId) && this.leaders.route(topicId, partition).term <= route.term
     return leading === 0 && !led.some(isUnknown)
+  }
+
+  /** Another broker says that this one was removed, which it may have missed. */
+  refusedAsRemoved(): void {
+    this.#registry.refusedAsRemoved()
   }
 
   /** Takes part no more. */

@@ -51,6 +51,16 @@ export class ClusterMembers {
     return this.#replace([...this.#nodes.values(), { ...member, shardCount: this.#options.shards }], this.#removed)
   }
 
+  /** A node is known to be removed before the metadata says so here. @returns whether that is news. */
+  noteRemoved(nodeId: number): boolean {
+    if (this.#removed.includes(nodeId)) return false
+    const nodes = [...this.#nodes.values()].filter((node) => node.nodeId !== nodeId)
+    return this.#replace(
+      nodes,
+      [...this.#removed, nodeId].sort((a, b) => a - b),
+    )
+  }
+
   /** The registry of the metadata has changed. @returns whether that changes who is a member, or where. */
   update(registry: readonly NodeRecord[]): boolean {
     const removed = registry.filter(({ state }) => state === 'removed').map(({ nodeId }) => nodeId)

@@ -17,6 +17,8 @@ interface RegistryFollowerOptions {
   readonly peers: Pick<NodePeers, 'setMembers'>
   /** Who belongs to the cluster, or where they are, has changed. */
   readonly onMembers: () => void
+  /** This broker was removed for good, and whoever was to hear of it from here has. */
+  readonly onRemoved: () => void
 }
 
 export class RegistryFollower {
@@ -26,6 +28,7 @@ export class RegistryFollower {
   readonly #leaving = new Map<number, { readonly node: NodeInfo; readonly timer: Timer }>()
   #seenVersion = -1
   #wasRemoved = false
+  #going: Timer | null = null
   #stopped = false
 
   constructor(options: RegistryFollowerOptions) {
@@ -46,19 +49,27 @@ export class RegistryFollower {
 
   /** Says who is known to belong to the cluster now. */
   tell(): void {
-    const { environment, members, map, nodeId, onMembers } = this.#options
+    const { environment, members, map, nodeId, onMembers, onRemoved } = this.#options
     map.putNodes(members.list())
     for (const removed of members.removed) this.#letLeave(removed)
     this.#tellPeers()
     if (members.removed.includes(nodeId) && !this.#wasRemoved) {
       this.#wasRemoved = true
-      environment.log.error({}, 'this broker was removed from the cluster for good: stop it')
+      environment.log.error({}, 'this broker was removed from the cluster for good')
+      if (!this.#stopped) this.#going = environment.clock.timer(LEAVE_GRACE_MS, onRemoved)
     }
     onMembers()
   }
 
+  /** Another broker refuses this one, since it was removed while it was away. */
+  refusedAsRemoved(): void {
+    const { members, nodeId } = this.#options
+    if (members.noteRemoved(nodeId)) this.tell()
+  }
+
   stop(): void {
     this.#stopped = true
+    this.#going?.cancel()
     for (const { timer } of this.#leaving.values()) timer.cancel()
     this.#leaving.clear()
   }

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { REMOVED_EXIT_CODE } from '../limits.js'
 import type { Member } from '../members.js'
 
 const PROGRAM = fileURLToPath(new URL('../main.js', import.meta.url))
@@ -18,6 +19,8 @@ export interface BrokerChildOptions {
 export interface BrokerEnd {
   readonly how: string
   readonly isOrderly: boolean
+  /** It was removed from the cluster, and must not be started again. */
+  readonly isRemoved: boolean
 }
 
 /**
@@ -41,9 +44,13 @@ export class BrokerChild {
       detached: true,
     })
     this.ended = new Promise((resolve) => {
-      this.child.once('error', (cause) => resolve({ how: cause.message, isOrderly: false }))
+      this.child.once('error', (cause) => resolve({ how: cause.message, isOrderly: false, isRemoved: false }))
       this.child.once('close', (code, signal) =>
-        resolve({ how: signal === null ? `code ${code}` : `signal ${signal}`, isOrderly: code === 0 }),
+        resolve({
+          how: signal === null ? `code ${code}` : `signal ${signal}`,
+          isOrderly: code === 0,
+          isRemoved: code === REMOVED_EXIT_CODE,
+        }),
       )
     })
     void this.ended.then(() => {

@@ -104,6 +104,11 @@ class DevCluster {
 
   private ended(child: BrokerChild, end: BrokerEnd, restartMs: number): void {
     if (this.stopping) return
+    if (end.isRemoved) {
+      say(`${child.name} was removed from the cluster, which goes on without it`)
+      this.children.delete(child.options.member.nodeId)
+      return
+    }
     const what = `${child.name} has ended by itself with ${end.how}`
     if (!this.options.restarts) {
       this.end({ failure: `${what}; the cluster stops (--restart would start it again)` })

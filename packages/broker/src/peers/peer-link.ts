@@ -1,5 +1,5 @@
 // The way to one peer: dials it, again and again until it answers, and again when it is lost.
-import type { PeerHelloReply, RouteChange } from '@millrace/protocol'
+import { type PeerHelloReply, ProtocolError, type RouteChange } from '@millrace/protocol'
 import { NetworkError, type Stream, type Timer } from '../environment.js'
 import { PEER_DIAL_TIMEOUT_MS, PEER_STOP_MS, SILENT_PEER_MS } from '../limits.js'
 import { OutgoingConnection, type OutgoingOptions } from './outgoing-connection.js'
@@ -18,6 +18,8 @@ export interface LinkOwner {
   onOpen(): void
   /** A connection that was open is lost. */
   onLost(): void
+  /** The peer says that this node was removed from the cluster. */
+  onRefusedAsRemoved(): void
   allLeaderships(): readonly RouteChange[]
   /** Something was thrown that is nobody's fault but our own. */
   reportBug(error: unknown): void
@@ -158,6 +160,8 @@ export class PeerLink {
   #lost(reason: Error | null, openedAtMs: number | null): void {
     this.#current = null
     if (!this.#stopped) this.#log(reason ?? new Error('the peer has closed the connection'))
+    const isRemoved = reason instanceof ProtocolError && reason.code === 'NODE_REMOVED'
+    if (isRemoved && !this.#stopped) this.#owner.onRefusedAsRemoved()
     if (openedAtMs !== null) {
       const now = this.#options.environment.clock.monotonicMs()
       this.#awaySinceMs = now

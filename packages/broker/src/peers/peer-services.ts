@@ -28,6 +28,8 @@ export interface PeerHandlers {
   onConnected(nodeId: number): void
   /** Nothing reaches the node any more, and what was sent lately may be lost. */
   onLost(nodeId: number): void
+  /** The peer says that this node was removed from the cluster. */
+  onRefusedAsRemoved(): void
   /** Everything this broker leads. */
   allLeaderships(): readonly RouteChange[]
   /** Every leader that this broker knows. */

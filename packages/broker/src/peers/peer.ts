@@ -97,6 +97,10 @@ export class Peer implements LinkOwner, SessionOwner {
     this.#services.handlers.onConnected(this.nodeId)
   }
 
+  onRefusedAsRemoved(): void {
+    this.#services.handlers.onRefusedAsRemoved()
+  }
+
   onLost(): void {
     this.#services.calls.lost(this.nodeId)
     this.#services.handlers.onLost(this.nodeId)

@@ -5,7 +5,10 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import { connect } from '@millrace/client'
+import { admin } from '@millrace/client/admin'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { freePorts } from '#src/io/free-ports.js'
 import { VERSION } from '#src/version.js'
 import { batchOf } from '../server/batches.js'
 import { RawClient } from '../server/raw-client.js'
@@ -58,6 +61,7 @@ async function result(args: readonly string[], variables: Record<string, string>
   return { code, ...started.output() }
 }
 
+const COMMON = ['start', '--environment', 'portable', '--memory', '128m', '--json']
 const START = ['start', '--port', '0', '--memory', '128m', '--json']
 
 describe('millrace-broker', () => {
@@ -186,5 +190,43 @@ describe.each(ENVIRONMENTS)('millrace-broker start on the %s environment', (envi
     }
     broker.child.kill('SIGINT')
     expect(await broker.ended).toBe(0)
+  })
+})
+
+describe('a broker that was removed', () => {
+  it('ends by itself with code 3 once it was removed from its cluster, and does not start again', {
+    timeout: 60_000,
+  }, async () => {
+    const ports = await freePorts('127.0.0.1', 3)
+    const data = await Promise.all(ports.map(() => temporaryDirectory()))
+    const started = (at: number, ...more: string[]): Started =>
+      run([...COMMON, '--port', String(ports[at]), '--data', data[at]!, ...more])
+    const first = started(0, '--bootstrap')
+    const { host, port } = await first.ready()
+    const others = [1, 2].map((at) => started(at, '--join', `${host}:${port}`))
+    const mill = connect({ bootstrap: `${host}:${port}` })
+    onTestFinished(() => mill.close())
+    const operator = admin(mill)
+    const removed = async (nodeId: number): Promise<void> => {
+      await operator.drainBroker(nodeId)
+      await expect.poll(() => operator.removeBroker(nodeId).catch(String), { timeout: 20_000 }).toBeUndefined()
+    }
+    const ids = await Promise.all(others.map(async (other) => (await other.ready()).nodeId as number))
+    // One hears of it, the other is away and is told when it comes back.
+    others[1]!.child.kill('SIGKILL')
+    await others[1]!.ended
+    await removed(ids[1]!)
+    const back = started(2)
+    expect(await back.ended).toBe(3)
+    expect(back.output().stderr).toContain('was removed from the cluster')
+    await removed(ids[0]!)
+    expect(await others[0]!.ended).toBe(3)
+    for (const at of [1, 2]) {
+      const again = started(at)
+      expect([await again.ended, again.output().stdout]).toEqual([3, ''])
+      expect(again.output().stderr).toContain('was removed from the cluster for good')
+    }
+    first.child.kill('SIGTERM')
+    expect(await first.ended).toBe(0)
   })
 })

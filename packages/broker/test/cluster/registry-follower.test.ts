@@ -31,6 +31,7 @@ function follower() {
   const peers: { readonly nodes: number[]; readonly removed: readonly number[] }[] = []
   const maps: number[][] = []
   let told = 0
+  let removals = 0
   const ids = (nodes: readonly { readonly nodeId: number }[]): number[] => nodes.map(({ nodeId }) => nodeId)
   const registry = new RegistryFollower({
     environment: { clock, log },
@@ -39,11 +40,12 @@ function follower() {
     map: { putNodes: (nodes) => void maps.push(ids(nodes)) },
     peers: { setMembers: (nodes, removed) => void peers.push({ nodes: ids(nodes), removed }) },
     onMembers: () => void told++,
+    onRemoved: () => void removals++,
   })
   let registryVersion = 0
   const follow = (...nodes: NodeRecord[]): void =>
     registry.follow({ registryVersion: ++registryVersion, nodes: () => nodes })
-  return { clock, log, peers, maps, registry, follow, told: () => told }
+  return { clock, log, peers, maps, registry, follow, told: () => told, removals: () => removals }
 }
 
 describe('who belongs to the cluster', () => {
@@ -77,7 +79,31 @@ describe('who belongs to the cluster', () => {
     follow(node(1), node(2))
     follow(node(1, 'removed'), node(2))
     follow(node(1, 'removed'), node(2), node(3))
-    expect(log.errors).toEqual(['this broker was removed from the cluster for good: stop it'])
+    expect(log.errors).toEqual(['this broker was removed from the cluster for good'])
+  })
+
+  it('lets this broker go once it was removed, when those it speaks with have heard of it', () => {
+    const { clock, follow, removals } = follower()
+    follow(node(1), node(2))
+    follow(node(1, 'removed'), node(2))
+    clock.advance(LEAVE_GRACE_MS - 1)
+    expect(removals()).toBe(0)
+    clock.advance(1)
+    follow(node(1, 'removed'), node(2), node(3))
+    clock.advance(LEAVE_GRACE_MS)
+    expect(removals()).toBe(1)
+  })
+
+  it('lets it go also when it was away, and is refused for it', () => {
+    const { clock, registry, follow, removals, told } = follower()
+    follow(node(1), node(2))
+    const before = told()
+    registry.refusedAsRemoved()
+    registry.refusedAsRemoved()
+    // What is remembered of the cluster says it from now on.
+    expect(told()).toBe(before + 1)
+    clock.advance(LEAVE_GRACE_MS)
+    expect(removals()).toBe(1)
   })
 
   it('tells nobody once this broker stops', () => {

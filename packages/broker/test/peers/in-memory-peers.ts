@@ -116,6 +116,7 @@ export async function startPeers(options: InMemoryPeersOptions = {}): Promise<In
           },
           onHeard: () => {},
           onConnected: () => {},
+          onRefusedAsRemoved: () => {},
           onForward: async (_from, payload) => {
             handed.push('forward')
             return payload

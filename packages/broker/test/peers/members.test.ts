@@ -75,6 +75,8 @@ describe('members of a cluster that runs', () => {
         .warnings('no connection with a peer')
         .map(({ fields }) => fields.code)
     await world.until('it is refused by name', () => refused().includes('NODE_REMOVED'))
+    expect(node(2).refusedAsRemoved).toBeGreaterThan(0)
+    expect(node(1).refusedAsRemoved).toBe(0)
     expect(node(1).network.heardMs(2)).toBe(Number.NEGATIVE_INFINITY)
     expect(node(1).network.status()).toEqual([])
   })

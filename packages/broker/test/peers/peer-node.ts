@@ -38,6 +38,7 @@ export class PeerNode {
   readonly installs: { from: number; group: LogKey; message: InstallRequest; state: Uint8Array }[] = []
   readonly leaders: { from: number; changes: readonly RouteChange[]; atMs: number }[] = []
   readonly lost: number[] = []
+  refusedAsRemoved = 0
   readonly bugs: unknown[] = []
   readonly doormen: Doorman[] = []
   /** What came, by name, in the order it came. */
@@ -113,6 +114,7 @@ export class PeerNode {
         onLeaders: (from, changes) => void this.leaders.push({ from, changes, atMs: environment.clock.monotonicMs() }),
         onGossip: (from, state) => this.onGossip(from, state),
         onHeard: (nodeId) => void this.heard.push(nodeId),
+        onRefusedAsRemoved: () => void this.refusedAsRemoved++,
         onConnected: (nodeId) => void this.connections.push(nodeId),
         onForward: (from, payload) => this.onForward(from, payload),
         onLost: (lost) => void this.lost.push(lost),

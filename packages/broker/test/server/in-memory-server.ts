@@ -267,6 +267,7 @@ export async function startInMemory(options: InMemoryOptions = {}): Promise<InMe
     founders: [1],
     rack: null,
     onMembers: () => {},
+    onRemoved: () => {},
     metrics,
     report,
     connectPeers: () => NO_PEERS,
