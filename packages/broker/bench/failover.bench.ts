@@ -1,12 +1,14 @@
 // Failover: the leader of partitions under load is killed again and again, and the time from the last good
 // acknowledgement of each of its partitions to the next one is what its clients have noticed. The same for leaders that
 // are stopped without a word (`--freezes N`), which is a black hole, and for those that are restarted in order, which
-// hand over before they go (`--restarts N`). `--kills N`, `--partitions N`, `--brokers N`, `--environment ring|portable|auto`.
+// hand over before they go (`--restarts N`). A second client that only watches tells how long it takes from each election
+// until clients have heard of it. `--kills N`, `--partitions N`, `--brokers N`, `--environment ring|portable|auto`.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { connect, type Mill, MillraceError } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
 import { benchOptions, type RunOptions } from './support/bench-options.js'
+import { LeaderNews, NEWS_FLAGS } from './support/leader-news.js'
 import { PacedSends, type Verdict } from './support/paced-sends.js'
 import { type ClusterNode, ProcessCluster } from './support/process-cluster.js'
 import { round } from './support/session.js'
@@ -48,12 +50,25 @@ export async function run(options: RunOptions): Promise<object> {
   const partitions = Number(values.partitions ?? PARTITIONS)
   const brokers = Number(values.brokers ?? 3)
   if (brokers === 1 && freezes > 0) throw new Error('one broker that is stopped has nobody to take over')
-  const cluster = await ProcessCluster.start({ brokers, prefer, hasProxies: false, flags: ['--log-level=warn'] })
-  const mill = connect({ bootstrap: cluster.bootstrap, retry: { initialMs: 20, maxMs: 200 } })
+  let onLine = (_line: string): void => {}
+  const flags = NEWS_FLAGS
+  const cluster = await ProcessCluster.start({
+    brokers,
+    prefer,
+    hasProxies: false,
+    flags,
+    onLine: (line) => onLine(line),
+  })
+  const client = { bootstrap: cluster.bootstrap, retry: { initialMs: 20, maxMs: 200 } }
+  const mill = connect(client)
+  const watcher = connect(client)
+  const news = new LeaderNews(watcher, TOPIC)
+  onLine = (line) => news.onLine(line)
   try {
-    return await new Failover(cluster, mill, partitions).measure({ kills, freezes, restarts })
+    return await new Failover(cluster, mill, partitions, news).measure({ kills, freezes, restarts })
   } finally {
-    await mill.close()
+    news.end()
+    await Promise.all([mill.close(), watcher.close()])
     await cluster.stop()
   }
 }
@@ -65,6 +80,7 @@ class Failover {
     private readonly cluster: ProcessCluster,
     private readonly mill: Mill,
     private readonly partitions: number,
+    private readonly news: LeaderNews,
   ) {
     this.sends = new PacedSends(mill, TOPIC, partitions)
   }
@@ -77,6 +93,7 @@ class Failover {
     const beganMs = performance.now()
     await sleep(500)
     const recordsPerSecond = (this.sends.acknowledged - before) / ((performance.now() - beganMs) / 1000)
+    this.news.begin()
     const killed: Stall[] = []
     for (let i = 0; i < counts.kills; i++) killed.push(await this.kill())
     const frozen: Stall[] = []
@@ -92,6 +109,7 @@ class Failover {
       ...killsOf(killed),
       ...stallsOf('blackHole', frozen),
       ...planned,
+      ...pushesOf(this.news.delaysMs()),
       ...verdictOf(verdict),
       recordsPerSecond: round(recordsPerSecond, 0),
     }
@@ -203,6 +221,11 @@ function stallsOf(kind: string, stalls: readonly Stall[]): object {
     [`${kind}PartitionP50Ms`]: percentile(each, 50),
     [`${kind}PartitionP99Ms`]: percentile(each, 99),
   }
+}
+
+/** From an election until a client knows of it by push. */
+function pushesOf(delaysMs: readonly number[]): object {
+  return { pushes: delaysMs.length, pushP50Ms: percentile(delaysMs, 50), pushP99Ms: percentile(delaysMs, 99) }
 }
 
 function verdictOf({ acknowledged, lost, duplicated, failed, statistics }: Verdict): object {

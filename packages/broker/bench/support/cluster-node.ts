@@ -14,6 +14,8 @@ export interface ClusterNodeOptions {
   readonly door: BrokerDoor | null
   readonly dataDirectory: string
   readonly logPath: string
+  /** Takes each line of the log as well. */
+  readonly onLine: (line: string) => void
   /** 0 while the cluster has yet to say it. */
   readonly nodeId: number
   /** Besides those of the place. */
@@ -68,7 +70,10 @@ export class ClusterNode {
   /** Resolves when it accepts connections. @throws Error when it ends before. */
   async start(): Promise<void> {
     if (this.isGone) return
-    const child = this.spawn((line) => appendFileSync(this.options.logPath, `${line}\n`))
+    const child = this.spawn((line) => {
+      appendFileSync(this.options.logPath, `${line}\n`)
+      this.options.onLine(line)
+    })
     this.child = child
     void child.ended.then(({ how }) => {
       if (this.child === child) this.crash = how

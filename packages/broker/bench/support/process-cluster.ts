@@ -27,6 +27,8 @@ export interface ProcessClusterOptions {
   readonly hasSmallDisk?: boolean
   readonly memory?: string
   readonly flags?: readonly string[]
+  /** Takes each line that a node logs, besides that it is kept in a file. */
+  readonly onLine?: (line: string) => void
 }
 
 export class ProcessCluster {
@@ -153,7 +155,7 @@ export class ProcessCluster {
 
   /** @param joinArgs with which it begins; null for those of one that joins the others. */
   private async make(port: number, joinArgs: readonly string[] | null, nodeId = 0): Promise<ClusterNode> {
-    const { prefer, memory = '128m', flags = [], hasProxies, brokers } = this.options
+    const { prefer, memory = '128m', flags = [], hasProxies, brokers, onLine = () => {} } = this.options
     const number = this.made.length + 1
     const door = hasProxies ? await BrokerDoor.open(port, (at) => this.made.find((node) => node.port === at)) : null
     if (door !== null) this.doors.push(door)
@@ -165,6 +167,7 @@ export class ProcessCluster {
       nodeId,
       dataDirectory: takesSmallDisk ? this.smallDisk.dataDirectory : join(this.directory, `data-${number}`),
       logPath: join(this.directory, `broker-${number}.log`),
+      onLine,
       args: () => [...place, `--environment=${prefer}`, `--memory=${memory}`, ...flags],
       joinArgs: () => (door === null ? [] : (joinArgs ?? [`--join=${this.bootstrap.join(',')}`])),
     })

@@ -33,6 +33,8 @@ export interface ReplicaGroupOptions {
   readonly damagedOnTheWay: (key: LogKey) => void
   /** This replica holds everything again that it may once have acknowledged. */
   readonly repaired: (key: LogKey) => void
+  /** This replica has won an election. */
+  readonly elected: (key: LogKey, term: number) => void
   /** Whether time matters to this replica has changed; at first it does not. */
   readonly needsTicksChanged: (needsTicks: boolean) => void
   /** Something was thrown that is nobody's refusal: a bug. */

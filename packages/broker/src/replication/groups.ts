@@ -110,6 +110,8 @@ export class Groups {
         log.noteWhole().catch(report)
         repairs.remove(key).catch(report)
       },
+      // With the time to the millisecond, for whoever measures how long others take to hear of it.
+      elected: (_, term) => logger.debug({ ...key, term, electedAtMs: clock.wallMs() }, 'a replica was elected'),
       needsTicksChanged: (needsTicks) => {
         if (needsTicks) this.#awake.add(group)
         else this.#awake.delete(group)

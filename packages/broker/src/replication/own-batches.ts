@@ -18,6 +18,7 @@ interface OwnBatchOptions {
   readonly configurations: GroupConfigurations
   readonly clock: Clock
   readonly memory: Memory
+  readonly elected: (key: LogKey, term: number) => void
 }
 
 interface OwnBatchEvents {
@@ -36,11 +37,17 @@ export class OwnBatches {
     private readonly events: OwnBatchEvents,
   ) {}
 
+  /** This node has won the term. @returns what writes the batch that begins it. */
+  elected(term: number): () => boolean {
+    this.options.elected(this.options.key, term)
+    return () => this.#beginTerm(term)
+  }
+
   /**
    * Makes the leader's own term count (dissertation, 6.4). The first leader of a group writes down whom it began with: nodes
    * that come later have nobody else to learn it from.
    */
-  beginTerm(term: number): boolean {
+  #beginTerm(term: number): boolean {
     if (this.group.core.role !== 'leader' || this.group.core.term !== term) return true
     const { key, nodeId, log, clock, configurations } = this.options
     if (!configurations.isKnown) return this.configure(this.group.core.configuration)

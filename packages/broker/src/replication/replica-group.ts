@@ -356,7 +356,7 @@ export class ReplicaGroup {
   }
 
   #roleChanged({ role, term }: Performed & { kind: 'role' }): void {
-    if (role === 'leader') this.#tasks.whenRoom(() => this.#ownBatches.beginTerm(term))
+    if (role === 'leader') this.#tasks.whenRoom(this.#ownBatches.elected(term))
     this.#options.owner.changed()
   }
 

@@ -122,6 +122,7 @@ export function groupOf(
     random: () => 0,
     damagedOnTheWay: () => {},
     repaired: () => {},
+    elected: () => {},
     needsTicksChanged: () => {},
     report: (error) => {
       throw error

@@ -100,6 +100,7 @@ export class ChangingGroup {
       random,
       damagedOnTheWay: () => {},
       repaired: () => {},
+      elected: () => {},
       needsTicksChanged: () => {},
       report: (error) => {
         throw error

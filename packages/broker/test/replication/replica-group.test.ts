@@ -99,6 +99,7 @@ async function startGroup(
       random: (bound) => nodeId % bound,
       damagedOnTheWay: () => {},
       repaired: () => {},
+      elected: () => {},
       needsTicksChanged: () => {},
       report: (error) => {
         throw error
