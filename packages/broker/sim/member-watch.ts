@@ -3,6 +3,8 @@
 import type { Broker } from '#src/broker.js'
 import type { NodeRecord } from '#src/cluster/node-registry.js'
 import { membersOf } from '#src/raft/configuration.js'
+import type { RaftCore } from '#src/raft/raft-core.js'
+import type { Configuration, Entry } from '#src/raft/raft-types.js'
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import type { BrokerNode } from './broker-node.js'
 
@@ -12,7 +14,13 @@ interface MemberWorld {
 }
 
 /** Of these the first ends a run: what follows means nothing. */
-export const BROKEN_MEMBERS = ['identity-reused', 'removed-early', 'removed-back', 'two-changes'] as const
+export const BROKEN_MEMBERS = [
+  'identity-reused',
+  'removed-early',
+  'removed-back',
+  'two-changes',
+  'voter-behind',
+] as const
 
 export class MemberWatch {
   private readonly diskOf = new Map<number, string>()
@@ -23,6 +31,11 @@ export class MemberWatch {
   private readonly removedIn = new Map<number, number>()
   private readonly forced = new Set<number>()
   private readonly seen = new WeakMap<Broker, number>()
+  /** The version of the metadata in which a topic was first seen gone. */
+  private readonly deletedIn = new Map<number, number>()
+  private readonly versionSeen = new WeakMap<Broker['metadata'], number>()
+  /** The last joint configuration of each leader. */
+  private readonly joint = new WeakMap<RaftCore<Entry>, Configuration>()
 
   constructor(private readonly world: MemberWorld) {}
 
@@ -36,6 +49,7 @@ export class MemberWatch {
       if (node.broker === null) continue
       this.lookAtNode(node)
       this.lookAtRegistry(node.broker)
+      this.lookAtTopics(node.broker)
       for (const replica of node.broker.replicas()) this.lookAtGroup(node, replica)
     }
   }
@@ -45,6 +59,24 @@ export class MemberWatch {
     this.machineOf.set(nodeId, machine)
     if (machine === number) return
     this.world.fail('identity-reused', `broker ${number} is node ${nodeId}, and so was broker ${machine}`)
+  }
+
+  /** Who is gone by its id stays gone: a topic of the same name is another one. */
+  private lookAtTopics({ metadata }: Broker): void {
+    const { state, version } = metadata
+    if (this.versionSeen.get(metadata) === version) return
+    this.versionSeen.set(metadata, version)
+    for (let topicId = 1; topicId < state.nextTopicId; topicId++) {
+      const deletedIn = this.deletedIn.get(topicId)
+      if (state.topic(topicId) === undefined) {
+        if (deletedIn === undefined || version < deletedIn) this.deletedIn.set(topicId, version)
+      } else if (deletedIn !== undefined && version > deletedIn) {
+        this.world.fail(
+          'identity-reused',
+          `topic ${topicId} is there in version ${version}, and was gone in ${deletedIn}`,
+        )
+      }
+    }
   }
 
   private lookAtRegistry(broker: Broker): void {
@@ -100,8 +132,11 @@ export class MemberWatch {
     )
   }
 
-  private lookAtGroup({ nodeId }: BrokerNode, { key, core }: ReplicaGroup): void {
+  private lookAtGroup(node: BrokerNode, replica: ReplicaGroup): void {
+    const { key, core } = replica
     if (core.role !== 'leader') return
+    this.lookAtNewVoters(node, replica)
+    const { nodeId } = node
     const open = core.uncommittedConfigurations
     // What was there before its own term a leader need not know to be committed.
     if (open.length < 2 || core.termAt(open.at(-1)!) !== core.term) return
@@ -110,5 +145,25 @@ export class MemberWatch {
       'two-changes',
       `${where} has changes at ${open.join(' and ')}, and committed up to ${core.commitIndex}`,
     )
+  }
+
+  /** Whoever is to decide has what was committed when it was a learner: a group that counts on others may have to wait for them. */
+  private lookAtNewVoters({ nodeId }: BrokerNode, { key, core }: ReplicaGroup): void {
+    const { voters, outgoing } = core.configuration
+    if (outgoing.length === 0 || this.joint.get(core) === core.configuration) return
+    this.joint.set(core, core.configuration)
+    // What was begun in an older term another leader has judged.
+    const at = core.uncommittedConfigurations.at(-1)
+    if (at === undefined || core.termAt(at) !== core.term) return
+    for (const voter of voters.filter((one) => !outgoing.includes(one))) {
+      const { broker } = this.world.nodes.find((node) => node.nodeId === voter) ?? { broker: null }
+      if (broker === null) continue
+      const own = [...broker.replicas()].find(({ key: { topicId, partition } }) => {
+        return topicId === key.topicId && partition === key.partition
+      })
+      if (own !== undefined && own.core.lastIndex > 0) continue
+      const where = `topic ${key.topicId}/${key.partition} led by node ${nodeId}`
+      this.world.fail('voter-behind', `${where} is to count on node ${voter}, which has nothing of it`)
+    }
   }
 }
