@@ -26,7 +26,7 @@ const DRAIN_AGAIN_MS = 3_000
 /** Time for a broker to hear that it was removed, and to write that down. */
 const HEARS_OF_IT_MS = 500
 /** What a start may take until it is refused: by what is on its disk, or else by all others. */
-const REFUSED_START_MS = 4_000
+const REFUSED_START_MS = 8_000
 
 export interface OperatorsOptions {
   readonly cluster: ProcessCluster
@@ -104,9 +104,12 @@ export class Operators {
     await this.options.cluster.dismiss(node)
     await this.options.patience.until(`a refusal of node ${nodeId}, which was removed,`, async () => {
       const { end, lines } = await node.tryStart(REFUSED_START_MS)
-      const isTold = lines.some((line) => line.includes('removed from the cluster'))
-      if (end?.isOrderly === false && isTold) this.refusedAtStart++
-      return isTold ? {} : `it starts, and says ${lines.at(-1) ?? 'nothing'}`
+      const isRefusedAtStart =
+        end?.isOrderly === false && lines.some((line) => line.includes('was removed from the cluster'))
+      if (isRefusedAtStart) this.refusedAtStart++
+      // One that has not heard of it starts, and is refused by whoever it dials.
+      const isRefused = isRefusedAtStart || lines.some((line) => line.includes('NODE_REMOVED'))
+      return isRefused ? {} : `it starts, and says ${lines.at(-1) ?? 'nothing'}`
     })
     node.wipe()
   }
