@@ -99,6 +99,7 @@ export class Operators {
   private async drainAndRemove(node: ClusterNode): Promise<void> {
     const { nodeId } = node
     this.count('remove', `${nodeId}`)
+    node.isLeaving = true
     await this.takeOut(nodeId)
     await sleep(HEARS_OF_IT_MS)
     await this.options.cluster.dismiss(node)

@@ -27,6 +27,8 @@ export interface ClusterNodeOptions {
 export class ClusterNode {
   /** It was taken out of the cluster, and never starts again. */
   isGone = false
+  /** It is about to be: it may end by itself, and may be refused when it starts. */
+  isLeaving = false
   /** How a process ended that nobody had ended. */
   crash: string | null = null
   private child: BrokerChild | null = null
@@ -76,13 +78,15 @@ export class ClusterNode {
     })
     this.child = child
     void child.ended.then(({ how }) => {
-      if (this.child === child) this.crash = how
+      if (this.child !== child) return
+      this.child = null
+      if (!this.isLeaving) this.crash = how
     })
     try {
       await child.ready
     } catch (error) {
-      if (this.isGone) return
       if (this.child === child) this.child = null
+      if (this.isGone || this.isLeaving) return
       throw error
     }
     if (this.id === 0) this.id = parseIdentity(readFileSync(this.identityPath), this.dataDirectory).nodeId
