@@ -168,7 +168,9 @@ export class MemberOperator {
     return [{ topicId: 0, partition: 0 }, ...keys].every(({ topicId, partition }) => {
       const core = leaderOf(nodes, topicId, partition)?.core
       if (core === undefined || isJoint(core.configuration) || !core.isConfigurationCommitted) return false
-      return core.configuration.voters.length >= MOST_REPLICAS
+      const { voters } = core.configuration
+      // Whoever was removed by force may be counted on for a while.
+      return voters.length >= MOST_REPLICAS && voters.every((voter) => nodes.some(({ nodeId }) => nodeId === voter))
     })
   }
 
