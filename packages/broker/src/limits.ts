@@ -59,7 +59,7 @@ export const RETENTION_PARTITIONS_PER_STEP = 256
 
 /** Replicas of each partition, where the cluster has as many brokers. */
 export const DEFAULT_REPLICAS = 3
-/** News of who leads are gathered for so long before they leave. */
+/** After news of who leads have left, those that come within this time leave together. */
 export const ROUTE_BATCH_MS = 5
 /** How long a broker waits for what another one tells of itself. */
 export const ASK_NODE_TIMEOUT_MS = 2_000
@@ -82,7 +82,9 @@ export const LEAVE_GRACE_MS = 1_000
 export const REGISTER_RETRY_MS = 1_000
 /** How long a broker that stops waits for others to lead what it leads, and how often it looks. */
 export const TRANSFER_TIMEOUT_MS = 3_000
-export const TRANSFER_POLL_MS = 10
+export const TRANSFER_POLL_MS = 5
+/** Groups that a broker hands over at the same time before it stops. */
+export const HAND_OVERS_AT_ONCE = 16
 /** What a broker that joins gives each it asks, how soon it asks again, and when it gives up. */
 export const JOIN_ATTEMPT_MS = 5_000
 export const JOIN_RETRY_MS = 500
@@ -168,8 +170,8 @@ export const MAX_PEER_UNSENT_BYTES = 8 * 1024 * 1024
 export const MAX_INSTALL_STATE_BYTES = MAX_FRAME_BYTES - 4096
 /** How long a stop waits for what is queued for a peer. */
 export const PEER_STOP_MS = 500
-/** Leaders that change within this time are told in one frame. */
-export const LEADERS_BATCH_MS = 10
+/** Leaders that change within this time are told in one frame; most have been gathered before. */
+export const LEADERS_BATCH_MS = 2
 /** Operations of one peer that are being carried out here. */
 export const MAX_FORWARDS_PER_PEER = 64
 /** An operation or its answer. */
@@ -252,6 +254,7 @@ export const READ_RETRIES_PER_SCAN = 30
 /** How often a full disk is looked at again. */
 export const SPACE_RETRY_MS = 1_000
 
+assert(LEADERS_BATCH_MS < ROUTE_BATCH_MS, 'what was gathered for all is not gathered again for brokers')
 assert(MIN_FRAME_MEMORY_BYTES >= MAX_FRAME_BYTES, 'the largest frame finds memory')
 assert(MAX_REQUEST_BYTES_IN_FLIGHT >= MAX_BATCH_BYTES, 'the largest batch can be in flight')
 assert(MAX_CONTROL_FRAME_BYTES >= MAX_FRAME_BYTES_BEFORE_HELLO, 'HELLO is a control frame')

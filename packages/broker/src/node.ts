@@ -2,6 +2,7 @@
 import type { RouteChange } from '@millrace/protocol'
 import type { ClusterMembers } from './cluster/cluster-members.js'
 import { ClusterView } from './cluster/cluster-view.js'
+import { handOver } from './cluster/hand-over.js'
 import { LeaderTable } from './cluster/leader-table.js'
 import { MapPublisher } from './cluster/map-publisher.js'
 import type { NodePlace } from './cluster/metadata-command.js'
@@ -13,14 +14,16 @@ import { isAt } from './cluster/node-operations.js'
 import { localOperations } from './cluster/operations.js'
 import { PartitionMembership } from './cluster/partition-membership.js'
 import { RegistryFollower } from './cluster/registry-follower.js'
+import { RouteNews } from './cluster/route-news.js'
 import { Topics } from './cluster/topics.js'
 import type { Environment, LogFields, Timer, Volume } from './environment.js'
 import type { Identity } from './identity.js'
-import { REGISTER_RETRY_MS, ROUTE_BATCH_MS, TRANSFER_POLL_MS } from './limits.js'
+import { REGISTER_RETRY_MS, ROUTE_BATCH_MS } from './limits.js'
 import type { Metrics } from './metrics.js'
 import { isOnly } from './raft/configuration.js'
 import { Groups } from './replication/groups.js'
 import { RepairList } from './replication/repair-list.js'
+import type { ReplicaGroup } from './replication/replica-group.js'
 import { isBug } from './server/failures.js'
 import { Shard } from './shard.js'
 import { StartError } from './start-error.js'
@@ -69,9 +72,7 @@ export class Node {
   readonly view: ClusterView
   readonly #membership: PartitionMembership
   readonly #options: NodeOptions
-  /** Routes that are news and have not been pushed yet. */
-  #news: RouteChange[] = []
-  #pushing: Timer | null = null
+  readonly #news: RouteNews
   #retry: Timer | null = null
   #opening = false
   #opened = false
@@ -96,6 +97,7 @@ export class Node {
     this.map = parts.map
     const { groups, leaders, map } = parts
     const { nodeId } = identity
+    this.#news = new RouteNews({ nodeId, clock: environment.clock, map, peers: parts.peers })
     this.shard = new Shard({ environment, store, metrics, groups, leaders, nodeId, onReplicaDropped: parts.forgetLog })
     const { shard } = this
     this.topics = new Topics({
@@ -243,27 +245,14 @@ export class Node {
 
   /** Has others lead what this node leads, and its clients hear of them, as far as that can be had in time. Always resolves. */
   async handOver(timeoutMs: number): Promise<void> {
-    const { environment, members } = this.#options
-    const { clock } = environment
-    if (members.others.length === 0) return
-    const led = this.ownLeaderships().filter(({ topicId, partition }) => {
-      const replicas = this.groups.find({ topicId, partition, lane: 0 })?.replicas() ?? []
-      return replicas.length > 1
-    })
-    const deadline = clock.monotonicMs() + timeoutMs
-    while (clock.monotonicMs() < deadline && !this.#isHandedOver(led)) {
-      await new Promise<void>((resolve) => clock.timer(TRANSFER_POLL_MS, resolve))
-    }
+    const { clock } = this.#options.environment
+    if (this.#options.members.others.length === 0) return
+    const isFollowed = ({ key: { topicId, partition } }: ReplicaGroup, term: number): boolean =>
+      !this.shard.hasTopic(topicId) || this.leaders.route(topicId, partition).term > term
+    const isLast = ({ key }: ReplicaGroup): boolean => key.topicId === METADATA_KEY.topicId
+    await handOver({ clock, groups: this.groups.all(), isFollowed, isLast }, timeoutMs)
     // What was heard last leaves with the next push.
     await new Promise<void>((resolve) => clock.timer(2 * ROUTE_BATCH_MS, resolve))
-  }
-
-  #isHandedOver(led: readonly RouteChange[]): boolean {
-    let leading = 0
-    for (const group of this.groups.all()) if (group.handOver()) leading++
-    const isUnknown = ({ topicId, partition, route }: RouteChange): boolean =>
-      this.shard.hasTopic(topicId) && this.leaders.route(topicId, partition).term <= route.term
-    return leading === 0 && !led.some(isUnknown)
   }
 
   /** Another broker says that this one was removed, which it may have missed. */
@@ -274,7 +263,7 @@ export class Node {
   /** Takes part no more. */
   async stop(): Promise<void> {
     this.#stopped = true
-    this.#pushing?.cancel()
+    this.#news.stop()
     this.#retry?.cancel()
     this.#registry.stop()
     this.#metadataMembership.stop()
@@ -347,20 +336,7 @@ export class Node {
     return own
   }
 
-  /** News of a moment leave together, to clients and, where this node leads, to the other brokers. */
   routesChanged(changes: readonly RouteChange[]): void {
-    const isFirst = this.#news.length === 0
-    this.#news.push(...changes)
-    if (!isFirst || this.#stopped) return
-    this.#pushing = this.#options.environment.clock.timer(ROUTE_BATCH_MS, () => this.#pushRoutes())
-  }
-
-  #pushRoutes(): void {
-    const news = this.#news
-    this.#news = []
-    this.map.putRoutes(news)
-    const { nodeId } = this.#options.identity
-    const own = news.filter(({ route }) => route.nodeId === nodeId)
-    if (own.length > 0) this.peers.announce(own)
+    this.#news.tell(changes)
   }
 }

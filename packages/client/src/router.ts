@@ -81,7 +81,9 @@ export class Router {
     const learned = this.learn(topicId, partition, told)
     const known = map.route(topicId, partition)
     if (learned || known === undefined || compareRouteVersions(known, asked) > 0) return
-    this.suspect()
+    // Whoever hands over says so before the next leader is elected: its push is on its way, and a whole map would not
+    // know more.
+    this.awaitLeader()
     this.#refusals.set(`${topicId}/${partition}`, { version: known, atMs: environment.monotonicMs() })
     this.#owner.routesChanged()
   }

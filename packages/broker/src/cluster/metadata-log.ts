@@ -271,7 +271,7 @@ export class MetadataLog implements GroupOwner {
 
   #assertLeading(): void {
     if (this.#log.failure !== null) throw this.#log.failure
-    if (this.#group?.mayAppend !== true) throw notLeading()
+    if (!this.leads || this.#group?.mayAppend !== true) throw notLeading()
   }
 
   #seal(command: MetadataCommand): Uint8Array {

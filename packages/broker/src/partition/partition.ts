@@ -297,7 +297,7 @@ export class Partition implements GroupOwner {
 
   changed(): void {
     const { nodeId, onLeadership } = this.#options
-    const term = this.#servedTerm
+    const term = this.#ledTerm
     if (term !== (this.#ownRoute?.term ?? 0)) {
       this.#ownRoute = term === 0 ? null : { nodeId, shard: 0, placement: 0, term }
       if (term === 0) this.#fail(this.#log.failure === null ? LOST_LEADERSHIP : refusalOf(this.#log.failure))
@@ -309,10 +309,13 @@ export class Partition implements GroupOwner {
     if (this.leads || this.#log.failure !== null) this.#onOpened()
   }
 
-  /** 0 while this node does not lead. What is whole of a failed log that nobody else has is still to be had here. */
-  get #servedTerm(): number {
+  /**
+   * 0 while this node does not lead. From its election on it takes batches, while readers wait for what is committed then.
+   * What is whole of a failed log that nobody else has is still to be had here.
+   */
+  get #ledTerm(): number {
     const group = this.#group
-    if (group?.isServing === true) return group.term
+    if (group?.leads === true) return group.term
     const isAllThereIs = group?.membership.isSole === true && this.#log.failure !== null && this.closed === null
     return isAllThereIs ? Math.max(1, group?.term ?? 0, this.#log.filled.term) : 0
   }
@@ -377,9 +380,9 @@ export class Partition implements GroupOwner {
    * is room now. Otherwise the next call finds the same. @throws StorageError.
    */
   retain(): void {
-    if (this.closed === null && this.#log.failure === null && this.hasRetention && this.#group?.mayAppend === true) {
-      proposeLogStart(this.#group, this.#log, this.#state, this.#options)
-    }
+    const group = this.#group
+    if (this.closed !== null || this.#log.failure !== null || !this.hasRetention) return
+    if (group?.isServing === true && group.mayAppend) proposeLogStart(group, this.#log, this.#state, this.#options)
   }
 
   /** Takes nothing more: what is pending is refused for this reason, readers are woken to see it. */

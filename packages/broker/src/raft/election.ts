@@ -74,6 +74,7 @@ function campaign<E extends Entry>(state: RaftState<E>, kind: VoteRequest['kind'
   const isAgain = !isReal && state.role === 'preCandidate'
   if (isReal) enterTerm(state, state.term + 1, nodeId)
   state.role = isReal ? 'candidate' : 'preCandidate'
+  state.isHeir = isTransfer
   state.leader = 0
   state.ballot = ballot
   if (!isAgain) announceRole(state)

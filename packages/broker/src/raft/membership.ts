@@ -58,7 +58,8 @@ export function proposeConfiguration<E extends Entry>(
 /** It has all that was committed when the last but one heartbeat was sent: a quorum that needs it will not wait. */
 function keepsUp(leading: LeaderState, nodeId: NodeId): boolean {
   const progress = leading.find(nodeId)
-  return progress !== undefined && progress.mode === 'replicate' && progress.match >= leading.previousCommitAtRound
+  if (progress === undefined || progress.mode !== 'replicate' || progress.match === 0) return false
+  return progress.match >= leading.previousCommitAtRound
 }
 
 /** After anything was committed: the end of a joint change is asked for, and a leader that was taken out steps down. */

@@ -31,10 +31,10 @@ import type {
 } from './raft-types.js'
 import { requestRead } from './reads.js'
 import {
-  advanceCommit,
   entriesRead,
   followerLost,
   installSent,
+  leaderDurable,
   proposed,
   readFailed,
   receiveAppendReply,
@@ -112,6 +112,12 @@ export class RaftCore<E extends Entry> {
   /** It leads, and an entry of its own term is committed: what it has committed is all there is. */
   get isServing(): boolean {
     return this.state.leading?.isServing ?? false
+  }
+
+  /** It leads, and the entry with which its term begins is in its log: others may follow it. */
+  get hasBegunTerm(): boolean {
+    const { leading, log, term } = this.state
+    return leading !== null && log.lastTerm === term
   }
 
   /** Whether entries may be appended and reported by `proposed`. */
@@ -207,7 +213,7 @@ export class RaftCore<E extends Entry> {
     const { state } = this
     if (!state.log.durable(index, term)) return
     if (state.leading === null) followerDurable(state)
-    else advanceCommit(state, state.leading)
+    else leaderDurable(state, state.leading)
     this.endStep()
   }
 

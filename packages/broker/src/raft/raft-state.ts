@@ -38,6 +38,8 @@ export class RaftState<E extends Entry> {
   leading: LeaderState | null = null
   /** While this node stands for election. */
   ballot: Ballot | null = null
+  /** The election that this node stands for, or has won, is one that the leader before has asked for. */
+  isHeir = false
   /** As a follower: the group is at rest, and ticks do not count. */
   rest: FollowerRest | null = null
   /** Since the leader was heard, or a vote was given. */

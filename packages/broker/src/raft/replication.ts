@@ -22,7 +22,9 @@ export function becomeLeader<E extends Entry>(state: RaftState<E>): void {
   state.leading = leading
   state.ballot = null
   state.attempts = 0
-  leading.reconfigure(state.nodeId, state.configuration, state.log)
+  const followers = leading.reconfigure(state.nodeId, state.configuration, state.log)
+  // Logs are likely to agree with that of an heir: the entry that begins the term goes there at once. One that does not says so.
+  if (state.isHeir) for (const progress of followers) progress.becomeReplicate(progress.next)
   announceRole(state)
   sendRound(state, leading)
 }
@@ -253,6 +255,12 @@ function refused<E extends Entry>(
   if (next >= progress.next) return
   progress.becomeProbe(next)
   sendHeartbeat(state, leading, progress)
+}
+
+/** The leader's own disk has got further. */
+export function leaderDurable<E extends Entry>(state: RaftState<E>, leading: LeaderState): void {
+  advanceCommit(state, leading)
+  if (state.leading === leading) tryTimeoutNow(state, leading)
 }
 
 /** Counts the members; called whenever one has more, or there are others to count. */

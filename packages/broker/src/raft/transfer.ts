@@ -1,8 +1,9 @@
 // Leadership given away on purpose: no new proposals, the target catches up, and is told to stand for election at once.
-// Source: dissertation, 3.10.
+// Source: dissertation, 3.10. Beyond it: the old leader does not wait to be asked for its vote (see `abdicate`).
 import type { LeaderState } from './leader-state.js'
 import type { RaftState } from './raft-state.js'
 import type { Entry, NodeId } from './raft-types.js'
+import { becomeFollower } from './roles.js'
 
 export type TransferRefusal = 'notLeader' | 'self' | 'notVoter' | 'transferUnderWay' | 'behind'
 
@@ -14,17 +15,36 @@ export function transferTo<E extends Entry>(state: RaftState<E>, to: NodeId): Tr
   if (!state.configuration.voters.includes(to)) return 'notVoter'
   if (leading.transfer !== null) return 'transferUnderWay'
   // Catching up has to fit in the time of a transfer: only a follower that is being replicated to has a chance.
-  if (leading.find(to)?.mode !== 'replicate') return 'behind'
+  const progress = leading.find(to)
+  if (progress === undefined || progress.mode !== 'replicate' || progress.match === 0) return 'behind'
   leading.transfer = { to, ticks: 0 }
   tryTimeoutNow(state, leading)
   return null
 }
 
-/** Called whenever a follower has got further, and at each heartbeat, since the message may be lost. */
+/**
+ * Called whenever something was committed or a follower has got further, and at each heartbeat. Nobody waits for an answer
+ * from this leader when all that it has is committed.
+ */
 export function tryTimeoutNow<E extends Entry>(state: RaftState<E>, leading: LeaderState): void {
   const { transfer } = leading
-  if (transfer === null || leading.find(transfer.to)?.match !== state.log.lastIndex) return
-  sendTimeoutNow(state, transfer.to)
+  const { lastIndex } = state.log
+  if (transfer === null || leading.find(transfer.to)?.match !== lastIndex || state.commitIndex !== lastIndex) return
+  abdicate(state, transfer.to)
+}
+
+/**
+ * Has the heir stand for election, and votes for it in the term to come without being asked: that saves the way there and
+ * the way back, and both write down their votes at the same time.
+ * Invariant: the heir's log is durable and the same as that of this node, which accepts nothing in its own term any more,
+ * so that the vote is the one that it would give if it were asked.
+ */
+function abdicate<E extends Entry>(state: RaftState<E>, to: NodeId): void {
+  sendTimeoutNow(state, to)
+  becomeFollower(state, state.term + 1, 0)
+  state.setHardState(state.term, to)
+  const { nodeId: from, term, isRepairing } = state
+  state.send({ kind: 'voteReply', from, to, term, granted: true, isRepairing })
 }
 
 export function sendTimeoutNow<E extends Entry>(state: RaftState<E>, to: NodeId): void {

@@ -26,7 +26,7 @@ import { encodeInstalledState } from './installed-state.js'
 import { LogTasks } from './log-tasks.js'
 import { OwnBatches } from './own-batches.js'
 import { notLeading, ReadBarriers } from './read-barriers.js'
-import { mostAdvancedOther, replicaStatuses } from './replica-statuses.js'
+import { replicaStatuses } from './replica-statuses.js'
 
 type Performed = Effect<Entry>
 
@@ -48,7 +48,8 @@ export class ReplicaGroup {
   #scheduled = false
   /** The log fails, or the group is closed: this replica says nothing any more. */
   #stopped = false
-  #servingTerm = 0
+  /** As the owner knows it: twice the term that this node leads in, and one more when it serves; 0 while another leads. */
+  #standing = 0
 
   constructor(options: ReplicaGroupOptions) {
     const { log } = options
@@ -91,6 +92,11 @@ export class ReplicaGroup {
     this.#logMoved()
   }
 
+  /** Whether this node leads and takes batches: they are committed as soon as it serves. */
+  get leads(): boolean {
+    return !this.#stopped && this.core.hasBegunTerm
+  }
+
   /** Whether this node leads and everything committed before its term is known here. */
   get isServing(): boolean {
     return !this.#stopped && this.core.isServing
@@ -125,9 +131,7 @@ export class ReplicaGroup {
   // -------------------------------------------------------------- what comes in
 
   receive(message: RaftMessage<Entry>): void {
-    if (this.#isAside) return
-    this.core.step(message)
-    this.#run()
+    this.#tell((core) => core.step(message))
   }
 
   receiveAppend(append: IncomingAppend): void {
@@ -154,14 +158,16 @@ export class ReplicaGroup {
   }
 
   tick(): void {
-    if (this.#isAside) return
-    this.core.tick()
-    this.#run()
+    this.#tell((core) => core.tick())
   }
 
   peerLost(nodeId: NodeId): void {
+    this.#tell((core) => core.unreachable(nodeId))
+  }
+
+  #tell(event: (core: RaftCore<Entry>) => void): void {
     if (this.#isAside) return
-    this.core.unreachable(nodeId)
+    event(this.core)
     this.#run()
   }
 
@@ -196,15 +202,7 @@ export class ReplicaGroup {
 
   /** Whether batches can be appended now; if not while this node leads, `changed` or `committed` tells when to look again. */
   get mayAppend(): boolean {
-    return this.isServing && this.core.mayPropose
-  }
-
-  /** Asks the follower that is farthest to lead instead. @returns whether this node leads still, and another could. */
-  handOver(): boolean {
-    const heir = this.#stopped || this.core.role !== 'leader' ? 0 : mostAdvancedOther(this.core)
-    // Refused while one is under way: that is waited for.
-    if (heir !== 0) this.transferTo(heir)
-    return heir !== 0
+    return this.leads && this.core.mayPropose
   }
 
   /** What this node knows as a leader of every replica, itself included. */
@@ -284,7 +282,7 @@ export class ReplicaGroup {
     } finally {
       this.#running = false
     }
-    this.#noteServing()
+    this.#noteLeading()
     this.rest.noteTicks(this.needsTicks)
   }
 
@@ -387,13 +385,14 @@ export class ReplicaGroup {
       this.#options.configurations.forgetBefore(start.index)
       this.core.logStartMoved(start)
     }
-    this.#noteServing()
+    this.#noteLeading()
   }
 
-  #noteServing(): void {
-    const term = this.isServing ? this.core.term : 0
-    if (term === this.#servingTerm) return
-    this.#servingTerm = term
+  #noteLeading(): void {
+    const { term } = this.core
+    const standing = this.leads ? 2 * term + Number(this.isServing) : 0
+    if (standing === this.#standing) return
+    this.#standing = standing
     this.#options.owner.changed()
   }
 }

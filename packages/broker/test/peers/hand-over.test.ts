@@ -1,6 +1,7 @@
 // A connection of the listener that turns out to be a peer's: handed over by its first frame, and kept apart from those of
 // clients; a broker that is not who it should be is refused by name.
 import {
+  ERROR_TABLE,
   encodeFrame,
   errorName,
   failure,
@@ -167,6 +168,36 @@ describe('a broker that is not who it should be', () => {
     const versionFor = (minVersion: number, maxVersion: number) =>
       open({ minVersion, maxVersion }).take(peerHelloReply)[0]?.version
     expect([versionFor(1, 1), versionFor(1, 2), versionFor(3, 9), versionFor(4, 9)]).toEqual([1, 2, 3, undefined])
+  })
+})
+
+describe('a frame of a version to come', () => {
+  const isNamed = async (
+    bytes: Uint8Array,
+    code: 'UNKNOWN_KIND' | 'UNSUPPORTED_FEATURE',
+    detail: string,
+  ): Promise<void> => {
+    const { open, handed } = await startPeers({ versions: { min: 1, max: 2 } })
+    const stream = open({ minVersion: 1, maxVersion: 2 })
+    expect(stream.take(peerHelloReply)[0]?.version).toBe(2)
+    stream.receive(MESSAGE)
+    stream.receive(bytes)
+    const [refusal] = stream.take(failure)
+    expect(refusal).toMatchObject({ code: ERROR_TABLE[code].code })
+    expect(refusal?.detail).toContain(detail)
+    expect([stream.ended, handed]).toEqual([true, ['timeoutNow']])
+  }
+
+  it('is refused by its kind, in words, and what came before it counts', async () => {
+    const frame = encodeFrame(ping, {}, { id: 0 })
+    new DataView(frame.buffer).setUint16(4, 99, true)
+    await isNamed(frame, 'UNKNOWN_KIND', '99')
+  })
+
+  it('is refused by the feature that it requires', async () => {
+    const frame = MESSAGE.slice()
+    new DataView(frame.buffer).setUint16(6, 0x200, true)
+    await isNamed(frame, 'UNSUPPORTED_FEATURE', '0x200')
   })
 })
 

@@ -16,5 +16,8 @@ test('no schedule breaks safety, and every one heals', () => {
     { numRuns: RUNS, endOnFailure: true },
   )
   // The rare things have happened, or the schedules prove less than they seem to.
-  for (const count of Object.values(total)) expect(count).toBeGreaterThan(RUNS / 20)
+  const { transfers, ...others } = total
+  for (const count of Object.values(others)) expect(count).toBeGreaterThan(RUNS / 20)
+  // One for each leader that gives its place away: TimeoutNow is said once.
+  expect(transfers).toBeGreaterThan(RUNS / 100)
 }, 120_000)

@@ -171,12 +171,12 @@ describe('replicas of a group', () => {
   it('that hands over leads no more, and another one does', async () => {
     const { replicas, run } = await startGroup(3)
     await run(500)
-    expect(replicas[0]!.group.handOver()).toBe(true)
+    expect(replicas[0]!.group.transferTo(2)).toBe(null)
     expect(replicas[0]!.group.mayAppend).toBe(false)
     await run(500)
     expect(replicas[0]!.group.isServing).toBe(false)
     expect(replicas.filter(({ group }) => group.isServing)).toHaveLength(1)
-    expect(replicas[0]!.group.handOver()).toBe(false)
+    expect(replicas[0]!.group.leads).toBe(false)
   })
 
   it('with a full disk gives back the memory of what it cannot take, and has everything once there is space', async () => {
