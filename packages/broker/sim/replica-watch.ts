@@ -61,6 +61,8 @@ export class ReplicaWatch {
   private readonly seen = new Map<ReplicaGroup, Seen>()
   /** The replicas of each broker when they were looked at last. */
   private readonly there = new WeakMap<Broker, ReadonlyMap<string, ReplicaGroup>>()
+  /** Damaged beyond repair: such a replica begins anew once the others are known to have everything. */
+  private readonly damaged = new WeakSet<ReplicaGroup>()
 
   constructor(private readonly world: WatchWorld) {}
 
@@ -70,6 +72,7 @@ export class ReplicaWatch {
       const there = new Map<string, ReplicaGroup>()
       for (const replica of node.broker.replicas()) {
         there.set(nameOf(replica), replica)
+        if (replica.log.failure?.code === 'DAMAGED') this.damaged.add(replica)
         this.lookAt(node, replica)
       }
       const before = this.there.get(node.broker)
@@ -78,9 +81,9 @@ export class ReplicaWatch {
     }
   }
 
-  /** A replica is given up only when its group does without it. */
+  /** A replica that can be repaired is given up only when its group does without it. */
   private checkGone({ nodeId }: BrokerNode, gone: ReplicaGroup): void {
-    if (this.world.topics[gone.key.topicId - 1] === undefined) return
+    if (this.world.topics[gone.key.topicId - 1] === undefined || this.damaged.has(gone)) return
     const leaders = this.world.nodes.flatMap(({ broker }) => {
       const replica = broker === null ? undefined : replicaOf(broker.replicas(), gone)
       return replica?.isServing === true ? [replica] : []
