@@ -111,7 +111,8 @@ ${GLOBAL}
 
 The brokers as one of them sees them: address, whether each is alive, suspect (it does not
 answer, and may yet), dead, or has left (was stopped in order) and for how long, when it was
-heard last, how many partitions it leads, and how busy it says it is. On a terminal also the leader of the metadata and what is missing.
+heard last, how many partitions it leads, and how busy it says it is. On a terminal also the
+leader of the metadata and what is missing.
 ${GLOBAL}`,
   'cluster health': `Usage: millrace cluster health [options]
 
@@ -124,8 +125,8 @@ ${GLOBAL}
   'cluster members': `Usage: millrace cluster members [options]
 
 Every broker the cluster ever had: address, rack, state, whether it is alive, suspect, dead or
-has left and for how long, whether it decides on the metadata, the partitions it is to keep, those it leads, and those on their way to it or
-away from it. A pipe gets the same columns separated by tabs.
+has left and for how long, whether it decides on the metadata, the partitions it is to keep,
+those it leads, and those on their way to it or away from it. A pipe gets the same columns separated by tabs.
 ${GLOBAL}`,
   'broker drain': `Usage: millrace broker drain NODE [options]
 
