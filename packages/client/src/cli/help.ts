@@ -126,7 +126,8 @@ ${GLOBAL}
 
 Every broker the cluster ever had: address, rack, state, whether it is alive, suspect, dead or
 has left and for how long, whether it decides on the metadata, the partitions it is to keep,
-those it leads, and those on their way to it or away from it. A pipe gets the same columns separated by tabs.
+those it leads, and those on their way to it or away from it. A pipe gets the same columns
+separated by tabs.
 ${GLOBAL}`,
   'broker drain': `Usage: millrace broker drain NODE [options]
 
