@@ -53,9 +53,8 @@ describe('operations', { timeout: 120_000 }, () => {
     await operator.removeBroker(2)
     await expect(operator.drainBroker(2)).rejects.toMatchObject({ code: 'ERR_MILLRACE_NODE_REMOVED' })
     expect(new Set((await replicasOf(operator, 'orders')).flat())).toEqual(new Set([1, 3, 4]))
-    // It stays removed: nobody lets it in again, and clients are not sent to it.
-    await cluster.restart(2)
-    await new Promise((resolve) => setTimeout(resolve, 1_000))
+    // It stays removed, once it has heard so: nobody lets it in again, and clients are not sent to it.
+    await vi.waitFor(() => expect(cluster.restart(2)).rejects.toThrow('removed from the cluster for good'), PATIENCE)
     expect((await operator.members()).find(({ nodeId }) => nodeId === 2)).toMatchObject({ state: 'removed' })
     expect((await operator.clusterStatus()).nodes.map(({ nodeId }) => nodeId)).toEqual([1, 3, 4])
     await sendAll(mill, 'orders', 400, 600)
