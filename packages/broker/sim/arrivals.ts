@@ -1,5 +1,5 @@
 // Whether partitions that were given other replicas have come to them.
-import { isAtTarget } from '#src/replication/next-change.js'
+import { hasArrived } from '#src/cluster/partition-moves.js'
 import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import type { BrokerNode } from './broker-node.js'
 import { leaderOf } from './partition-moves.js'
@@ -16,7 +16,7 @@ export async function waitForMoves(run: RunContext): Promise<void> {
       if (topic === undefined) return [name]
       return topic.replicas.flatMap((target, partition) => {
         const group = leaderOf(nodes, topic.topicId, partition)
-        return group !== undefined && isAtTarget(target, group.configuration) ? [] : [`${name}/${partition}`]
+        return group !== undefined && hasArrived(group, target) ? [] : [`${name}/${partition}`]
       })
     })
   }

@@ -2,6 +2,7 @@
 import type { NodeId } from '../raft/raft-types.js'
 import type { ReplicaStatus } from '../replication/group-ports.js'
 import { isAtTarget } from '../replication/next-change.js'
+import type { ReplicaGroup } from '../replication/replica-group.js'
 import type { LedPartition, MembershipDriverOptions } from './membership-driver.js'
 
 export interface PartitionMove {
@@ -19,6 +20,11 @@ export interface PartitionMove {
   readonly replicas: readonly ReplicaStatus[]
 }
 
+/** Until the last change is committed, the replicas that it takes out may be what a leader is elected by. */
+export function hasArrived({ configuration, core }: ReplicaGroup, target: readonly NodeId[]): boolean {
+  return isAtTarget(target, configuration) && core.isConfigurationCommitted
+}
+
 /** Those that have not arrived, as their leader sees them. */
 export function partitionMoves(
   partitions: Iterable<LedPartition>,
@@ -29,7 +35,7 @@ export function partitionMoves(
     const { topicId, partition } = key
     const target = leads ? targetOf(topicId, partition) : undefined
     const { configuration } = group
-    if (target === undefined || isAtTarget(target, configuration)) continue
+    if (target === undefined || hasArrived(group, target)) continue
     const { voters, outgoing, learners } = configuration
     const replicas = group.replicas()
     moves.push({ topicId, partition, target, hasLeader: true, voters, outgoing, learners, replicas })
