@@ -1,14 +1,6 @@
 // The metadata log: commands in, committed by its group, applied in order on every member. It is the log of topic 0,
 // partition 0, like any other.
-import {
-  AssertionError,
-  type BatchHeader,
-  crc32,
-  LOG_PART_BYTES,
-  loggedBatches,
-  ProtocolError,
-  readBatchHeader,
-} from '@millrace/protocol'
+import { AssertionError, type BatchHeader, LOG_PART_BYTES, ProtocolError, readBatchHeader } from '@millrace/protocol'
 import type { Clock, Memory } from '../environment.js'
 import { Fifo } from '../fifo.js'
 import { decodeFields, encodeMessagePack } from '../message-pack.js'
@@ -20,14 +12,13 @@ import type { GroupOwner, LoggedEntry, ReplicaStatus } from '../replication/grou
 import { GroupState } from '../replication/group-state.js'
 import { type Groups, isSoleReplica } from '../replication/groups.js'
 import type { ReplicaGroup } from '../replication/replica-group.js'
-import type { LogKey, LogRead, LogState, LogStore, PartitionLog } from '../storage/log-store.js'
-import { StorageError } from '../storage/log-store.js'
+import type { LogKey, LogState, LogStore, PartitionLog, StorageError } from '../storage/log-store.js'
 import { commandOf, sealCommand } from './command-batch.js'
+import { type LoggedCommand, readCommands } from './logged-commands.js'
 import type { MetadataCommand } from './metadata-command.js'
 import { decodeImage, imageFields, MetadataState } from './metadata-state.js'
 
 export const METADATA_KEY: LogKey = { topicId: 0, partition: 0, lane: 0 }
-const READ_BYTES = 256 * 1024
 const NOBODY: Configuration = { voters: [], outgoing: [], learners: [] }
 
 export interface MetadataLogOptions {
@@ -36,14 +27,6 @@ export interface MetadataLogOptions {
   readonly groups: Groups
   /** Nodes that the group began with; none where it is older than this replica. */
   readonly members: readonly number[]
-}
-
-/** A command in the log that is not committed. */
-interface Pending {
-  readonly command: MetadataCommand
-  readonly index: number
-  /** Offset after it. */
-  readonly nextOffset: number
 }
 
 interface Proposal {
@@ -106,7 +89,7 @@ export class MetadataLog implements GroupOwner {
   #group: ReplicaGroup | null = null
   /** The state with everything in the log applied, committed or not: what proposals are judged by. */
   readonly #proposed = new MetadataState()
-  #pending: Fifo<Pending>
+  #pending: Fifo<LoggedCommand>
   #proposals = new Fifo<Proposal>()
   #lastAppendTime = 0
   #hasCommitted = false
@@ -114,7 +97,7 @@ export class MetadataLog implements GroupOwner {
   private constructor(
     log: PartitionLog,
     committed: CommittedState,
-    pending: readonly Pending[],
+    pending: readonly LoggedCommand[],
     options: MetadataLogOptions,
   ) {
     this.#log = log
@@ -245,10 +228,17 @@ export class MetadataLog implements GroupOwner {
    */
   #confirmed(): Promise<unknown> {
     const last = this.#pending.peekLast()
-    if (last !== undefined) {
-      return new Promise((resolve, reject) => this.#proposals.push({ index: last.index, resolve, reject }))
-    }
-    return this.#group!.readBarrier().catch(() => {
+    if (last === undefined) return this.catchUp()
+    return new Promise((resolve, reject) => this.#proposals.push({ index: last.index, resolve, reject }))
+  }
+
+  /**
+   * Resolves once `state` has everything that was committed before the call: another node may lead since a while.
+   * @throws StorageError; ProtocolError NOT_LEADER when another node has to be asked.
+   */
+  async catchUp(): Promise<void> {
+    this.#assertLeading()
+    await this.#group!.readBarrier().catch(() => {
       throw this.failure ?? notLeading()
     })
   }
@@ -298,7 +288,7 @@ export class MetadataLog implements GroupOwner {
     }
   }
 
-  #add(pending: Pending): void {
+  #add(pending: LoggedCommand): void {
     this.#pending.push(pending)
     this.#proposed.apply(pending.command)
   }
@@ -364,32 +354,3 @@ export class MetadataLog implements GroupOwner {
 }
 
 const notLeading = (): ProtocolError => new ProtocolError('NOT_LEADER', 'this node does not lead the metadata')
-
-/** The commands from an offset on. */
-async function readCommands(log: PartitionLog, offset: number): Promise<readonly Pending[]> {
-  const commands: Pending[] = []
-  let nextOffset = offset
-  while (nextOffset < log.filled.nextOffset) {
-    const read = await log.read(nextOffset, READ_BYTES, log.filled.index)
-    if (read.batchCount === 0) throw new StorageError('DAMAGED', 'the metadata log ends before its last command')
-    const bytes = bytesOf(read)
-    read.release()
-    for (const { baseOffset, clientStart, end, index } of loggedBatches(bytes, crc32)) {
-      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-      if (baseOffset < nextOffset || readBatchHeader(view, clientStart).control) continue
-      commands.push({ command: commandOf(bytes, clientStart, end), index, nextOffset: baseOffset + 1 })
-    }
-    nextOffset = read.nextOffset
-  }
-  return commands
-}
-
-function bytesOf(read: LogRead): Uint8Array {
-  const bytes = new Uint8Array(read.byteLength)
-  let at = 0
-  for (const piece of read.pieces) {
-    bytes.set(piece.block.bytes.subarray(piece.offset, piece.offset + piece.length), at)
-    at += piece.length
-  }
-  return bytes
-}

@@ -54,10 +54,12 @@ export interface LackingStatus {
   readonly reason: string
 }
 
+type Operations = Readonly<Record<string, (fields: Fields) => Promise<unknown> | unknown>>
+
 /** @returns the operations that this node carries out, by name. */
 export function localOperations(context: OperationsContext): LocalOperation {
-  const { topics, shard, clock } = context
-  const operations: Readonly<Record<string, (fields: Fields) => Promise<unknown> | unknown>> = {
+  const { topics, shard, clock, metadata } = context
+  const changes: Operations = {
     createTopic: (fields) => createTopic(topics, fields),
     deleteTopic: (fields) => deleteTopic(topics, fields),
     registerNode: (fields) => registerNode(context, fields),
@@ -66,6 +68,8 @@ export function localOperations(context: OperationsContext): LocalOperation {
     removeBroker: (fields) => removeBroker(context, fields),
     movePartition: (fields) => movePartition(context, fields),
     alterTopic: (fields) => alterTopic(context, fields),
+  }
+  const questions: Operations = {
     partitionStatus: ({ topicId }) => partitionStatus(shard, Number(topicId)),
     nodeStatus: () => nodeStatus(shard, clock),
     confirmLeader: (fields) => confirmLeader(shard, fields),
@@ -80,7 +84,10 @@ export function localOperations(context: OperationsContext): LocalOperation {
     },
   }
   return async (operation, fields) => {
-    const perform = Object.hasOwn(operations, operation) ? operations[operation] : undefined
+    const change = Object.hasOwn(changes, operation) ? changes[operation] : undefined
+    // What is refused is refused for what is so now, not for what was so when this node led.
+    if (change !== undefined) await metadata.catchUp()
+    const perform = change ?? (Object.hasOwn(questions, operation) ? questions[operation] : undefined)
     if (perform === undefined) throw new ProtocolError('UNKNOWN_OPERATION', `the operation ${operation} is unknown`)
     return perform(fields)
   }

@@ -69,7 +69,7 @@ async function open(disk: MemoryDisk = newMemoryDisk(), flush: 'manual' | 'turn'
       if (state.topicByName(name) !== undefined) throw new Error(`there is a topic ${name}`)
       return { kind: 'createTopic', topic: topic(state.nextTopicId, name) }
     })
-  return { metadata, store, log, clock, create, disk }
+  return { metadata, store, log, clock, create, disk, groups }
 }
 
 describe('the metadata log', () => {
@@ -99,6 +99,17 @@ describe('the metadata log', () => {
     await expect(first).resolves.toMatchObject({ topic: { topicId: 1 } })
     await expect(again).rejects.toThrow('there is a topic flights')
     await expect(second).resolves.toMatchObject({ topic: { topicId: 2 } })
+  })
+
+  it('knows what others may have changed before it says what there is, and says nothing once it does not lead', async () => {
+    const { metadata, groups } = await open()
+    await expect(metadata.catchUp()).resolves.toBeUndefined()
+    groups.stop()
+    await expect(metadata.catchUp()).rejects.toMatchObject({ code: 'NOT_LEADER' })
+    const judged = metadata.propose(() => {
+      throw new Error('there is no such topic')
+    })
+    await expect(judged).rejects.toMatchObject({ code: 'NOT_LEADER' })
   })
 
   it('refuses for what is committed only: it might never have been', async () => {
