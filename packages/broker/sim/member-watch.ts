@@ -157,7 +157,8 @@ export class MemberWatch {
     if (at === undefined || core.termAt(at) !== core.term) return
     for (const voter of voters.filter((one) => !outgoing.includes(one))) {
       const { broker } = this.world.nodes.find((node) => node.nodeId === voter) ?? { broker: null }
-      if (broker === null) continue
+      // One that was restarted meanwhile may not have opened its replicas yet.
+      if (broker?.status().isReady !== true) continue
       const own = [...broker.replicas()].find(({ key: { topicId, partition } }) => {
         return topicId === key.topicId && partition === key.partition
       })

@@ -30,6 +30,8 @@ export class Endpoint {
   private handler: EndpointHandler | null = null
   private error: Error | null = null
   private state: 'open' | 'ending' | 'closing' | 'closed' = 'open'
+  /** The other end hears of it when it sends something. */
+  hasGivenUp = false
 
   constructor(
     readonly process: SimulatedProcess,
@@ -105,7 +107,9 @@ export class Endpoint {
 
   /** The kernel of this end has lost patience with a peer that does not answer. What comes later is answered by a reset. */
   giveUp(): void {
-    if (this.state !== 'closed' && this.state !== 'closing') this.fail('timed out')
+    if (this.state === 'closed' || this.state === 'closing') return
+    this.hasGivenUp = true
+    this.fail('timed out')
   }
 
   private fail(reason: string): void {
