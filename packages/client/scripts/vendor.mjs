@@ -14,9 +14,8 @@ await build({
   stdin: { contents: "export { Packr } from './index.js'", resolveDir: source },
   outfile: join(target, 'msgpackr.js'),
   bundle: true,
-  // Half the size; names stay, so that a stack trace can be read.
-  minifySyntax: true,
-  minifyWhitespace: true,
+  // A third of the size.
+  minify: true,
   format: 'esm',
   platform: 'neutral',
   target: 'es2022',
