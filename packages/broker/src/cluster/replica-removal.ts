@@ -1,11 +1,12 @@
 // Replicas that are to move away go when the group itself does without them, which only its leader knows, and when that has
 // been so for a while.
 // Invariant: data goes only when both the committed metadata and the group's own committed configuration do without it.
-import type { Clock, Timer } from '../environment.js'
+import type { Clock } from '../environment.js'
 import { REMOVAL_STEP_MS, REMOVALS_AT_ONCE, REPLICA_QUARANTINE_MS } from '../limits.js'
 import type { NodeId } from '../raft/raft-types.js'
 import type { LogKey } from '../storage/log-store.js'
 import type { LedPartition } from './membership-driver.js'
+import { RepeatedStep } from './repeated-step.js'
 
 /** What a node says of a group that another node asks about. */
 export interface MembershipAnswer {
@@ -38,25 +39,20 @@ export class ReplicaRemoval {
   readonly #options: ReplicaRemovalOptions
   /** Since when, on the monotonic clock, the groups of these replicas are known to do without them. */
   readonly #outSince = new Map<MovedReplica, number>()
-  #timer: Timer | null = null
-  #stopped = false
+  readonly #repeated: RepeatedStep
 
   constructor(options: ReplicaRemovalOptions) {
     this.#options = options
+    const { clock, report } = options
+    this.#repeated = new RepeatedStep({ clock, everyMs: REMOVAL_STEP_MS, step: () => this.#step(), report })
   }
 
   start(): void {
-    if (this.#stopped) return
-    this.#timer = this.#options.clock.timer(REMOVAL_STEP_MS, () => {
-      this.#step()
-        .catch((error: unknown) => this.#options.report(error))
-        .finally(() => this.start())
-    })
+    this.#repeated.start()
   }
 
   stop(): void {
-    this.#stopped = true
-    this.#timer?.cancel()
+    this.#repeated.stop()
   }
 
   async #step(): Promise<void> {
@@ -84,7 +80,7 @@ export class ReplicaRemoval {
       return core.lastIndex === lastIndex && core.term === term && this.#isToGo(replica)
     }
     const isOut = (await this.#isOut(replica, term)) && isUnchanged()
-    if (this.#stopped) return
+    if (this.#repeated.isStopped) return
     if (!isOut) {
       this.#outSince.delete(replica)
       return

@@ -1,10 +1,11 @@
 // Replicas that should be on this node and do not do their part: what could not be opened is tried again, and what is damaged
 // beyond repair begins anew once it is certain that others have everything.
-import type { Clock, Timer } from '../environment.js'
+import type { Clock } from '../environment.js'
 import { LONGEST_REPLICA_RETRY_MS, REPLICA_RETRY_STEP_MS } from '../limits.js'
 import type { LackingReplica } from '../shard.js'
 import { keyText } from '../storage/group-envelope.js'
 import type { LogKey } from '../storage/log-store.js'
+import { RepeatedStep } from './repeated-step.js'
 
 export interface ReplicaRetryOptions {
   readonly clock: Clock
@@ -27,25 +28,20 @@ interface Waiting {
 export class ReplicaRetry {
   readonly #options: ReplicaRetryOptions
   readonly #waiting = new Map<string, Waiting>()
-  #timer: Timer | null = null
-  #stopped = false
+  readonly #repeated: RepeatedStep
 
   constructor(options: ReplicaRetryOptions) {
     this.#options = options
+    const { clock, report } = options
+    this.#repeated = new RepeatedStep({ clock, everyMs: REPLICA_RETRY_STEP_MS, step: () => this.#step(), report })
   }
 
   start(): void {
-    if (this.#stopped) return
-    this.#timer = this.#options.clock.timer(REPLICA_RETRY_STEP_MS, () => {
-      this.#step()
-        .catch((error: unknown) => this.#options.report(error))
-        .finally(() => this.start())
-    })
+    this.#repeated.start()
   }
 
   stop(): void {
-    this.#stopped = true
-    this.#timer?.cancel()
+    this.#repeated.stop()
   }
 
   async #step(): Promise<void> {
@@ -53,7 +49,7 @@ export class ReplicaRetry {
     const names = new Set(lacking.map(({ key }) => keyText(key)))
     for (const name of [...this.#waiting.keys()]) if (!names.has(name)) this.#waiting.delete(name)
     for (const replica of lacking) {
-      if (this.#stopped) return
+      if (this.#repeated.isStopped) return
       if (this.#isDue(keyText(replica.key))) await this.#attempt(replica)
     }
   }

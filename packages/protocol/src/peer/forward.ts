@@ -3,21 +3,8 @@
 //
 //   fixed  (empty)
 //   tail   the operation, opaque, to the end of the frame
-import type { MessageCodec } from '../message.js'
+import { type Payload, payloadMessage } from '../payload-message.js'
 
-export interface Forward {
-  readonly payload: Uint8Array
-}
+export type Forward = Payload
 
-export const forward: MessageCodec<Forward> = {
-  kind: 71,
-  name: 'FORWARD',
-  sender: 'peer',
-  encode({ payload }, writer) {
-    writer.fixed(() => {}).bytes(payload)
-  },
-  decode(reader) {
-    reader.fixed(() => {})
-    return { payload: reader.bytes(reader.remaining) }
-  },
-}
+export const forward = payloadMessage(71, 'FORWARD', 'peer')

@@ -3,7 +3,6 @@
 //
 //   fixed  (empty)
 //   tail   the sealed state, opaque, to the end of the frame
-import type { MessageCodec } from '../message.js'
-import { type Gossip, gossip } from './gossip.js'
+import { payloadMessage } from '../payload-message.js'
 
-export const gossipReply: MessageCodec<Gossip> = { ...gossip, kind: 76, name: 'GOSSIP_REPLY' }
+export const gossipReply = payloadMessage(76, 'GOSSIP_REPLY', 'peer')

@@ -3,21 +3,8 @@
 //
 //   fixed  (empty)
 //   tail   the sealed state, opaque, to the end of the frame
-import type { MessageCodec } from '../message.js'
+import { type Payload, payloadMessage } from '../payload-message.js'
 
-export interface Gossip {
-  readonly payload: Uint8Array
-}
+export type Gossip = Payload
 
-export const gossip: MessageCodec<Gossip> = {
-  kind: 75,
-  name: 'GOSSIP',
-  sender: 'peer',
-  encode({ payload }, writer) {
-    writer.fixed(() => {}).bytes(payload)
-  },
-  decode(reader) {
-    reader.fixed(() => {})
-    return { payload: reader.bytes(reader.remaining) }
-  },
-}
+export const gossip = payloadMessage(75, 'GOSSIP', 'peer')
