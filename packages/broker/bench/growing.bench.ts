@@ -92,6 +92,7 @@ async function startBroker(flags: readonly string[]): Promise<ChildProcess> {
     throw new Error(`a broker ended with ${String(code)} before it was ready`)
   })
   await Promise.race([once(createInterface(child.stdout), 'line'), ended])
+  // From now on it is to end some time.
   ended.catch(() => {})
   return child
 }

@@ -55,6 +55,7 @@ export class Operators {
       this.movePartitions(random.split('moves')),
       this.addPartitions(random.split('partitions')),
     ])
+    // Whoever awaits the end is told of it; until then it is not unhandled.
     this.work.catch(() => undefined)
   }
 

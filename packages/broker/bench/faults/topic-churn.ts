@@ -43,6 +43,7 @@ export class TopicChurn {
 
   begin(): void {
     this.work = this.run()
+    // Whoever awaits the end is told of it; until then it is not unhandled.
     this.work.catch(() => undefined)
   }
 

@@ -6,6 +6,7 @@ export class Turns {
   /** Begins when everything that asked before has ended, however it has. */
   take<T>(work: () => Promise<T>): Promise<T> {
     const mine = this.last.then(work)
+    // What becomes of it is told to whoever took the turn.
     this.last = mine.catch(() => undefined)
     return mine
   }
