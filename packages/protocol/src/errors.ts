@@ -75,6 +75,17 @@ export const ERROR_TABLE = {
   INVALID_REQUEST: row(50, false, false, 'Correct the field that the message names.'),
   UNKNOWN_OPERATION: row(51, false, false, 'The broker does not know this operation; upgrade it.'),
   INTERNAL: row(60, true, false, 'A bug in the broker; see its log and report it.'),
+  UNKNOWN_MEMBER: row(70, false, false, 'The lease of this member ran out; join the group again with a new member id.'),
+  MEMBER_FENCED: row(71, false, false, 'Another process uses this memberName; give each process a name of its own.'),
+  STALE_ASSIGNMENT: row(72, false, false, "The partition is another member's now; go on with what is assigned."),
+  UNKNOWN_GROUP: row(73, false, false, 'No member and no committed offset of this group is known; check its name.'),
+  GROUP_NOT_EMPTY: row(74, false, false, 'Stop all members of the group first.'),
+  COORDINATOR_LOADING: row(
+    75,
+    true,
+    false,
+    'The new leader is reading what groups have committed; ask again in a moment.',
+  ),
 } as const satisfies Record<string, ErrorRow>
 
 export type ErrorName = keyof typeof ERROR_TABLE

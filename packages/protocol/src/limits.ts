@@ -44,6 +44,15 @@ export const MAX_LEADERS_PER_FRAME = 4_096
 export const MAX_GROUPS_PER_SET_BEAT = 4_096
 /** Voters of a Raft group; as many learners, and as many voters that a change is leaving. */
 export const MAX_MEMBERS_PER_GROUP = 64
+/** Members of a consumer group. */
+export const MAX_MEMBERS_PER_GROUP_OF_CONSUMERS = 4_096
+/** Topics that one member of a consumer group reads. */
+export const MAX_TOPICS_PER_MEMBER = 64
+/** Partitions of all topics that one consumer of a group may have: a beat carries all of them. */
+export const MAX_PARTITIONS_PER_CONSUMER = 65_535
+/** How long a member of a consumer group may be silent: what a client may ask for. */
+export const MIN_LEASE_MS = 1_000
+export const MAX_LEASE_MS = 30 * 60_000
 
 assert(MAX_BATCH_BYTES < MAX_FRAME_BYTES, 'a frame holds the largest batch')
 assert(MAX_BATCH_BYTES <= MAX_DECODED_BYTES, 'an uncompressed batch of the largest size can be decoded')
@@ -51,4 +60,5 @@ assert(MAX_RECORDS_PER_BATCH * MIN_RECORD_BYTES < MAX_BATCH_BYTES, 'a batch of t
 assert(MAX_KEY_BYTES + MAX_HEADER_BYTES_PER_RECORD < MAX_BATCH_BYTES, 'the largest key and headers fit a batch')
 assert(MAX_PARTITIONS_PER_TOPIC * 12 < MAX_FRAME_BYTES / 8, 'the largest topic takes a fraction of a map frame')
 assert(MAX_FRAME_BYTES_BEFORE_HELLO >= MAX_AUTHENTICATION_BYTES + 2 * MAX_STRING_BYTES + 256, 'the largest HELLO fits')
+assert(MAX_PARTITIONS_PER_CONSUMER * 32 < MAX_FRAME_BYTES / 2, 'the largest assignment fits a frame')
 assert(PRODUCER_WINDOW_BATCHES >= 2 * MAX_IN_FLIGHT_BATCHES, 'a retry always falls into the window')

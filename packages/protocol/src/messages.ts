@@ -9,6 +9,12 @@ import { cursorHeartbeat } from './client/cursor-heartbeat.js'
 import { cursorOpen } from './client/cursor-open.js'
 import { cursorOpened } from './client/cursor-opened.js'
 import { failure } from './client/failure.js'
+import { groupBeat } from './client/group-beat.js'
+import { groupBeatReply } from './client/group-beat-reply.js'
+import { groupCommit } from './client/group-commit.js'
+import { groupCommitReply } from './client/group-commit-reply.js'
+import { groupJoin } from './client/group-join.js'
+import { groupJoined } from './client/group-joined.js'
 import { hello } from './client/hello.js'
 import { helloReply } from './client/hello-reply.js'
 import { mapDelta } from './client/map-delta.js'
@@ -64,6 +70,12 @@ export const MESSAGES: readonly MessageCodec<unknown>[] = [
   widen(cursorClosed),
   widen(offsets),
   widen(offsetsReply),
+  widen(groupJoin),
+  widen(groupJoined),
+  widen(groupBeat),
+  widen(groupBeatReply),
+  widen(groupCommit),
+  widen(groupCommitReply),
   widen(admin),
   widen(adminReply),
   widen(peerHello),

@@ -66,6 +66,11 @@ export class Reader {
     return value
   }
 
+  /** An unsigned 64-bit integer of which every bit counts: an id, not a position. */
+  bits64(): bigint {
+    return this.#view.getBigUint64(this.#take(8), true)
+  }
+
   /** A view, not a copy. */
   bytes(length: number): Uint8Array {
     const at = this.#take(length)

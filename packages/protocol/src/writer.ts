@@ -88,6 +88,13 @@ export class Writer {
     return this
   }
 
+  bits64(value: bigint): this {
+    if (BigInt.asUintN(64, value) !== value) throw new AssertionError(`not 64 bits: ${value}`)
+    const at = this.#room(8)
+    this.#view.setBigUint64(at, value, true)
+    return this
+  }
+
   bytes(bytes: Uint8Array): this {
     const at = this.#room(bytes.length)
     this.#bytes.set(bytes, at)

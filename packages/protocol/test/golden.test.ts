@@ -219,7 +219,7 @@ describe('docs/WIRE-FORMAT.md', () => {
   })
 
   it('describes each message under a heading of its own, with the fields its fixed part has', () => {
-    const sizes = new Map(Object.entries({ u8: 1, u16: 2, u32: 4, u64: 8, 'u64?': 8, '16B': 16, route: 12 }))
+    const sizes = new Map(Object.entries({ u8: 1, u16: 2, u32: 4, u64: 8, 'u64?': 8, id64: 8, '16B': 16, route: 12 }))
     for (const { codec, message } of MESSAGE_SAMPLES) {
       const section = page.split(`\n### ${codec.name}\n`)[1]?.split('\n### ')[0] ?? ''
       const writer = new NotingWriter()

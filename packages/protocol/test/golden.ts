@@ -95,6 +95,10 @@ export class NotingWriter extends Writer {
     return this.#note(() => super.u64OrNull(value), value === null ? 'u64 none' : `u64 ${value}`)
   }
 
+  override bits64(value: bigint): this {
+    return this.#note(() => super.bits64(value), `id64 ${value.toString(16)}`)
+  }
+
   override bytes(bytes: Uint8Array): this {
     return bytes.length === 0 ? this : this.#note(() => super.bytes(bytes), `${bytes.length} bytes`)
   }

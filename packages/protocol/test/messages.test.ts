@@ -6,6 +6,10 @@ import {
   cursorOpen,
   encodeFrame,
   FRAME_HEADER_BYTES,
+  groupBeatReply,
+  groupCommit,
+  groupCommitReply,
+  groupJoin,
   hello,
   helloReply,
   leaders,
@@ -15,11 +19,13 @@ import {
   MAX_LEADERS_PER_FRAME,
   MAX_MEMBERS_PER_GROUP,
   MAX_NODES_PER_MAP,
+  MAX_PARTITIONS_PER_CONSUMER,
   MAX_PARTITIONS_PER_TOPIC,
   MAX_RAFT_MESSAGES_PER_FRAME,
   MAX_ROUTES_PER_DELTA,
   MAX_STRING_BYTES,
   MAX_TOPICS_PER_MAP,
+  MAX_TOPICS_PER_MEMBER,
   MESSAGES,
   type MessageCodec,
   mapDelta,
@@ -285,6 +291,30 @@ describe('limits of messages', () => {
     expect(() => encoded(raftAppend, { ...append, batchCount: 0 })).toThrow(AssertionError)
   })
 
+  it('topics, partitions and entries of consumer groups', () => {
+    const sampleOf = <T>(codec: MessageCodec<T>): T =>
+      codec.decode(new Reader(payloadOf(MESSAGE_SAMPLES.find((one) => one.codec.kind === codec.kind)!)))
+    const join = (topics: number) => ({ ...sampleOf(groupJoin), topicIds: Array<number>(topics).fill(7) })
+    const largest = join(MAX_TOPICS_PER_MEMBER)
+    expect(groupJoin.decode(new Reader(encoded(groupJoin, largest)))).toEqual(largest)
+    expect(() => encoded(groupJoin, join(MAX_TOPICS_PER_MEMBER + 1))).toThrow(AssertionError)
+    const reply = sampleOf(groupBeatReply)
+    const assigned = Array(MAX_PARTITIONS_PER_CONSUMER).fill(reply.assigned[0])
+    expect(groupBeatReply.decode(new Reader(encoded(groupBeatReply, { ...reply, assigned }))).assigned).toEqual(
+      assigned,
+    )
+    expect(() => encoded(groupBeatReply, { ...reply, assigned: [...assigned, assigned[0]] })).toThrow(AssertionError)
+    const commit = sampleOf(groupCommit)
+    const over = Array(MAX_ENTRIES_PER_FRAME + 1)
+    expect(() => encoded(groupCommit, { ...commit, entries: over.fill(commit.entries[0]) })).toThrow(AssertionError)
+    expect(() => encoded(groupCommitReply, { ...sampleOf(groupCommitReply), codes: over.fill(0) })).toThrow(
+      AssertionError,
+    )
+    expect(() => encoded(groupJoin, { ...largest, place: { ...largest.place, memberId: 2n ** 64n } })).toThrow(
+      AssertionError,
+    )
+  })
+
   it('a frame', () => {
     const options = { id: 1, extraPayloadBytes: MAX_FRAME_BYTES - 2 }
     expect(viewOf(encodeFrame(ping, {}, options)).getUint32(0, true)).toBe(MAX_FRAME_BYTES)
@@ -298,6 +328,11 @@ const appendOf = (batches: number, tailBytes: number): Reader =>
   withCounts((w) => w.u64(0).u32(0).u32(1).u32(0).u32(batches).u64(0).u64(0).u64(0), tailBytes)
 /** The fixed part of RAFT_INSTALL up to its counts. */
 const installHead = (w: Writer): Writer => w.u64(0).u32(0).u32(1).u32(0).u64(1).u64(1)
+
+/** The fixed parts of messages of groups up to their counts. */
+const placeHead = (w: Writer): Writer => w.u64(0).u64(0).u64(0)
+const codeHead = (w: Writer): Writer => w.u32(0).u64(0).u32(0)
+const commitHead = (w: Writer, entries: number): Writer => w.u16(0).u16(entries).u64(0).u32(0)
 
 describe('counts that lie', () => {
   const HUGE = 0xffff_ffff
@@ -327,6 +362,19 @@ describe('counts that lie', () => {
     ],
     ['LEADERS', () => leaders.decode(withCounts((w) => w.u32(HUGE), 20))],
     ['LEADERS over the limit', () => leaders.decode(withCounts((w) => w.u32(4_097), 4_097 * 20))],
+    ['GROUP_JOIN', () => groupJoin.decode(withCounts((w) => placeHead(w).u32(1).u16(2).u16(0), 6 + 7))],
+    ['GROUP_JOIN over the limit', () => groupJoin.decode(withCounts((w) => placeHead(w).u32(1).u16(65).u16(0), 999))],
+    ['GROUP_BEAT_REPLY', () => groupBeatReply.decode(withCounts((w) => codeHead(w).u32(1).u16(2).u16(0), 63))],
+    ['GROUP_COMMIT', () => groupCommit.decode(withCounts((w) => placeHead(w).u32(1).u16(2).u16(0), 2 + 63))],
+    [
+      'GROUP_COMMIT over the limit',
+      () => groupCommit.decode(withCounts((w) => placeHead(w).u32(1).u16(4_097).u16(0), 2 + 4_097 * 32)),
+    ],
+    ['GROUP_COMMIT_REPLY', () => groupCommitReply.decode(withCounts((w) => commitHead(w, 3), 5))],
+    [
+      'GROUP_COMMIT_REPLY over the limit',
+      () => groupCommitReply.decode(withCounts((w) => commitHead(w, 4_097), 9_999)),
+    ],
     ['OFFSETS_REPLY', () => offsetsReply.decode(withCounts((w) => w.u16(2), 71))],
   ]
   for (const [name, work] of cases) {
@@ -353,6 +401,10 @@ describe('values that mean nothing', () => {
     for (const kind of [0, 4]) {
       expect(broken('OFFSETS', (payload) => payload.fill(kind, 14, 15))).toBe('CORRUPT_FRAME')
     }
+    // Its first entry says that it commits an offset, and names none.
+    expect(broken('GROUP_COMMIT', (payload) => payload.fill(0xff, 2 + 32 + 9 + 16, 2 + 32 + 9 + 24))).toBe(
+      'CORRUPT_FRAME',
+    )
     expect(broken('PEER_HELLO', zeroed)).toBe('NOT_MILLRACE')
     expect(broken('PEER_HELLO_REPLY', zeroed)).toBe('NOT_MILLRACE')
     for (const kind of [0, 8]) {

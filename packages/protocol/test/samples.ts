@@ -20,6 +20,12 @@ import {
   forwardReply,
   gossip,
   gossipReply,
+  groupBeat,
+  groupBeatReply,
+  groupCommit,
+  groupCommitReply,
+  groupJoin,
+  groupJoined,
   hello,
   helloReply,
   LOG_PART_BYTES,
@@ -236,6 +242,9 @@ const DISK = 'f0e0d0c0b0a090807060504030201000'
 const GROUP = { topicId: 7, partition: 3, lane: 0 }
 const METADATA = { topicId: 0, partition: 0, lane: 0 }
 
+const PLACE = { topicId: 9, partition: 5, routeVersion: { term: 17, placement: 2 }, memberId: 0xfedc_ba98_7654_3210n }
+const NO_MEMBER = { ...PLACE, routeVersion: { term: 0, placement: 0 }, memberId: 1n }
+
 const FIRST = buildSampleBatch(SAMPLE_BATCHES[0]!)
 const SECOND = buildSampleBatch(SAMPLE_BATCHES[1]!)
 
@@ -408,6 +417,75 @@ export const MESSAGE_SAMPLES: readonly MessageSample[] = [
       { code: 0, offset: 102, timestamp: null, term: 17, route: ROUTE },
       { code: ERROR_TABLE.UNKNOWN_PARTITION.code, offset: 0, timestamp: null, term: 0, route: NO_ROUTE },
     ],
+  }),
+  sample(groupJoin, 'a member with a name, two topics', {
+    place: PLACE,
+    leaseMs: 45_000,
+    group: 'billing',
+    memberName: 'billing-0',
+    clientId: 'host-1234',
+    topicIds: [7, 8],
+  }),
+  sample(groupJoin, 'a member without a name or topics', {
+    place: NO_MEMBER,
+    leaseMs: 1_000,
+    group: 'g',
+    memberName: '',
+    clientId: '',
+    topicIds: [],
+  }),
+  sample(groupJoined, 'joined', { code: 0, route: ROUTE, memberEpoch: 41, leaseMs: 45_000 }),
+  sample(groupJoined, 'refused', {
+    code: ERROR_TABLE.MEMBER_FENCED.code,
+    route: ROUTE,
+    memberEpoch: 0,
+    leaseMs: 0,
+  }),
+  sample(groupBeat, 'waits for the next assignment', {
+    place: PLACE,
+    memberEpoch: 41,
+    version: 44,
+    waitMs: 11_250,
+    group: 'billing',
+  }),
+  sample(groupBeatReply, 'committed, revoking and new', {
+    code: 0,
+    route: ROUTE,
+    version: 45,
+    assigned: [
+      { topicId: 7, partition: 3, lane: 0, epoch: 41, offset: LARGE, term: 16, isRevoking: false },
+      { topicId: 7, partition: 4, lane: 0, epoch: 42, offset: 0, term: 0, isRevoking: true },
+      { topicId: 8, partition: 0, lane: 0, epoch: 45, offset: null, term: 0, isRevoking: false },
+    ],
+  }),
+  sample(groupBeatReply, 'the lease has run out', {
+    code: ERROR_TABLE.UNKNOWN_MEMBER.code,
+    route: ROUTE,
+    version: 0,
+    assigned: [],
+  }),
+  sample(groupCommit, 'commits, releases, and both', {
+    place: PLACE,
+    memberEpoch: 41,
+    leaves: false,
+    group: 'billing',
+    entries: [
+      { topicId: 7, partition: 3, lane: 0, epoch: 41, offset: LARGE, term: 17, releases: false },
+      { topicId: 7, partition: 4, lane: 0, epoch: 42, offset: null, term: 0, releases: true },
+      { topicId: 8, partition: 0, lane: 0, epoch: 45, offset: 0, term: 0, releases: true },
+    ],
+  }),
+  sample(groupCommit, 'leaves', { place: PLACE, memberEpoch: 41, leaves: true, group: 'billing', entries: [] }),
+  sample(groupCommitReply, 'done, stale, done', {
+    code: 0,
+    route: ROUTE,
+    codes: [0, ERROR_TABLE.STALE_ASSIGNMENT.code, 0],
+  }),
+  sample(groupCommitReply, 'two done', { code: 0, route: ROUTE, codes: [0, 0] }),
+  sample(groupCommitReply, 'another broker leads', {
+    code: ERROR_TABLE.NOT_LEADER.code,
+    route: { nodeId: 4, shard: 1, placement: 0, term: 18 },
+    codes: [],
   }),
   sample(admin, 'list topics: an empty MessagePack map', { operation: 4, mapVersion: 0, payload: hexBytes('80') }),
   sample(adminReply, 'done', { code: 0, mapVersion: LARGE, detail: '', payload: hexBytes('81a16101') }),

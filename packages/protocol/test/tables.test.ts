@@ -5,10 +5,14 @@ import {
   assert,
   BATCH_HEADER_BYTES,
   CODE_OK,
+  checkGroupName,
   checkTopicName,
   ERROR_TABLE,
   type ErrorName,
   errorName,
+  GROUP_ENTRY_BYTES,
+  GROUPS_TOPIC,
+  isReservedTopicName,
   LOG_PART_BYTES,
   MAX_TOPIC_NAME_LENGTH,
   PRODUCE_ENTRY_BYTES,
@@ -62,6 +66,12 @@ const CODES: Readonly<Record<ErrorName, number>> = {
   INVALID_REQUEST: 50,
   UNKNOWN_OPERATION: 51,
   INTERNAL: 60,
+  UNKNOWN_MEMBER: 70,
+  MEMBER_FENCED: 71,
+  STALE_ASSIGNMENT: 72,
+  UNKNOWN_GROUP: 73,
+  GROUP_NOT_EMPTY: 74,
+  COORDINATOR_LOADING: 75,
 }
 const names = Object.keys(ERROR_TABLE) as ErrorName[]
 
@@ -118,6 +128,23 @@ describe('topic names', () => {
   })
 })
 
+describe('names of groups and of the brokers', () => {
+  it('follow the rule of topics, and say what they are names of', () => {
+    for (const name of ['billing', 'a', 'x'.repeat(MAX_TOPIC_NAME_LENGTH)]) checkGroupName(name)
+    for (const name of ['', '..', 'a b', 'größe', 'x'.repeat(250)])
+      expect(
+        codeOf(() => checkGroupName(name)),
+        name,
+      ).toBe('INVALID_REQUEST')
+    expect(() => checkGroupName('a b', 'member')).toThrow('the name of a member has')
+  })
+
+  it('of topics that nobody else may write', () => {
+    expect([GROUPS_TOPIC, '__x', '_orders', 'a__b'].map(isReservedTopicName)).toEqual([true, true, false, false])
+    checkTopicName(GROUPS_TOPIC)
+  })
+})
+
 describe('limits', () => {
   it('fit together', () => {
     const p = protocol
@@ -128,6 +155,8 @@ describe('limits', () => {
     expect(p.PRODUCER_WINDOW_BATCHES).toBeGreaterThanOrEqual(2 * p.MAX_IN_FLIGHT_BATCHES)
     expect(p.MAX_ENTRIES_PER_FRAME * (PRODUCE_ENTRY_BYTES + BATCH_HEADER_BYTES)).toBeLessThan(p.MAX_FRAME_BYTES)
     expect(p.MAX_KEY_BYTES + p.MAX_HEADER_BYTES_PER_RECORD).toBeLessThan(p.MAX_BATCH_BYTES)
+    expect(p.MAX_ENTRIES_PER_FRAME * GROUP_ENTRY_BYTES).toBeLessThan(256 * 1024 - 1024)
+    expect(p.MAX_PARTITIONS_PER_CONSUMER * GROUP_ENTRY_BYTES).toBeLessThan(p.MAX_FRAME_BYTES)
     // Sequences repeat after 2^32 batches; the window has to divide that, so that slots do too.
     expect(2 ** 32 % p.PRODUCER_WINDOW_BATCHES).toBe(0)
   })

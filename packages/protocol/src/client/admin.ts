@@ -19,6 +19,11 @@ export const ADMIN_OPERATIONS = {
   cancelMove: 12,
   moves: 13,
   alterTopic: 14,
+  createGroupsTopic: 15,
+  groupList: 16,
+  groupDescribe: 17,
+  groupReset: 18,
+  groupDelete: 19,
 } as const
 export type AdminOperation = keyof typeof ADMIN_OPERATIONS
 
