@@ -24,6 +24,7 @@ export type ClientErrorName =
   | 'INVALID_ARGUMENT'
   | 'NOT_IN_DELIVERY'
   | 'ITERATOR_OVERFLOW'
+  | 'DEAD_LETTER'
 
 /** Errors that arise in the client itself; those that brokers report stand in the table of the protocol. */
 const CLIENT_ERRORS: Readonly<Record<ClientErrorName, ClientErrorRow>> = {
@@ -47,6 +48,10 @@ const CLIENT_ERRORS: Readonly<Record<ClientErrorName, ClientErrorRow>> = {
   NOT_IN_DELIVERY: row(
     false,
     'Put processEach() and settle() before every asynchronous operator: they must see a record while it is delivered.',
+  ),
+  DEAD_LETTER: row(
+    false,
+    'See the cause; the record is not settled and comes again. Create the dead-letter topic before it is needed.',
   ),
   ITERATOR_OVERFLOW: row(false, 'Iterate faster, raise `bufferRecords`, or use processEach() for real back-pressure.'),
 }

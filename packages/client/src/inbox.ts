@@ -13,6 +13,7 @@ import {
 import type { ClientCodec } from './environment.js'
 import { type MillraceError, toMillraceError } from './errors.js'
 import { ConsumerRecord } from './record.js'
+import { RecordOrigin } from './record-origin.js'
 import type { Serde } from './serde.js'
 import type { Topic } from './topic.js'
 
@@ -47,6 +48,7 @@ export class Inbox<K, V> {
   #batch: ReceivedBatch | null = null
   #records: RecordReader | null = null
   #recordStart = 0
+  #currentStart = 0
   #currentOffset = -1
   /** Decoded bytes received and not settled. */
   unsettledBytes = 0
@@ -89,6 +91,20 @@ export class Inbox<K, V> {
 
   get currentBatch(): ReceivedBatch | null {
     return this.#batch
+  }
+
+  /** The bytes of the record last taken. */
+  get currentOrigin(): RecordOrigin {
+    const baseTimestamp = this.#batch!.header.baseTimestamp
+    const { partition } = this
+    return new RecordOrigin(
+      this.#topicName,
+      partition,
+      this.#currentOffset,
+      baseTimestamp,
+      this.#records!,
+      this.#currentStart,
+    )
   }
 
   /** The first cursor was opened: delivery starts here. */
@@ -159,6 +175,7 @@ export class Inbox<K, V> {
         if (offset >= this.endOffset) break
         this.nextOffset = offset + 1
         this.#currentOffset = offset
+        this.#currentStart = start
         const record = this.#decode(records, offset, header.baseTimestamp + records.timestampDelta, start)
         if (record !== null) return record
       }

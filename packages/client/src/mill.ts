@@ -60,6 +60,8 @@ export class Mill {
   readonly #shared: ProducerSurroundings
   readonly #producers = new Set<Closable>()
   readonly #consumers = new Set<Closable>()
+  /** For dead letters: one for each topic they go to. */
+  readonly #byteProducers = new Map<string, Producer<Uint8Array, Uint8Array>>()
   readonly #stopSignal: () => void
   #closing: Promise<void> | null = null
 
@@ -105,9 +107,23 @@ export class Mill {
 
   #producer<K, V>(topic: Topic<K, V>, options: ProducerOptions): Producer<K, V> {
     this.#refuseWhenClosed()
+    return this.#makeProducer(topic, options)
+  }
+
+  #makeProducer<K, V>(topic: Topic<K, V>, options: ProducerOptions): Producer<K, V> {
     const core = new ProducerCore(this.#shared, topic.name, resolveProducerOptions(options))
     const producer = new Producer(core, this.#budget, topic, () => this.#producers.delete(producer))
     this.#producers.add(producer)
+    return producer
+  }
+
+  /** Made even while the client closes, when work that is finished then still sends dead letters. */
+  #byteProducer(topic: string): Producer<Uint8Array, Uint8Array> {
+    let producer = this.#byteProducers.get(topic)
+    if (producer === undefined) {
+      producer = this.#makeProducer(bytesTopic(topic), {})
+      this.#byteProducers.set(topic, producer)
+    }
     return producer
   }
 
@@ -118,7 +134,12 @@ export class Mill {
   consumer(options: ConsumerOptions = {}): Consumer {
     this.#refuseWhenClosed()
     const { cluster } = this.#shared
-    const surroundings = { cluster, lifeline: this.#lifeline, warnings: this.#warnings }
+    const surroundings = {
+      cluster,
+      lifeline: this.#lifeline,
+      warnings: this.#warnings,
+      byteProducer: (topic: string) => this.#byteProducer(topic),
+    }
     const consumer = new Consumer(surroundings, resolveConsumerOptions(options), () => this.#consumers.delete(consumer))
     this.#consumers.add(consumer)
     return consumer

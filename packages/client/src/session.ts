@@ -4,14 +4,16 @@ import type { ChecksumFunction, TopicInfo } from '@millrace/protocol'
 import { abortError, onAbort } from './abort.js'
 import type { Cluster } from './cluster.js'
 import { Cursor, type CursorOwner } from './cursor.js'
-import type { ClientCodec, ClientTimer } from './environment.js'
+import type { ByteProducer } from './dead-letter.js'
+import type { ClientCodec, ClientEnvironment, ClientTimer } from './environment.js'
 import { ConnectionError, MillraceError } from './errors.js'
-import { Inbox, type InboxOwner, type ReceivedBatch } from './inbox.js'
+import { Inbox, type InboxOwner } from './inbox.js'
 import type { Lifeline } from './lifeline.js'
 import { WATCH_INTERVAL_MS } from './limits.js'
 import { ProgressWatch, type Unfinished } from './progress-watch.js'
 import type { ConsumerRecord } from './record.js'
-import type { Claim, Deliverer } from './settlement.js'
+import { SessionClaims } from './session-claims.js'
+import type { Claim, ClientServices, Deliverer } from './settlement.js'
 import type { ResolvedSubscribeOptions, Until } from './subscribe-options.js'
 import type { Topic } from './topic.js'
 import { TopicLookup, type TopicSeeker } from './topic-lookup.js'
@@ -29,29 +31,11 @@ export interface SessionSurroundings {
   readonly cluster: Cluster
   readonly lifeline: Lifeline
   readonly warnings: Warnings
+  byteProducer(topic: string): ByteProducer
   onSessionOver(session: Session<unknown, unknown>): void
 }
 
-class RecordClaim implements Claim {
-  onAbandon: (() => void) | null = null
-
-  constructor(
-    readonly session: Session<unknown, unknown>,
-    readonly inbox: Inbox<unknown, unknown>,
-    readonly batch: ReceivedBatch,
-    readonly offset: number,
-  ) {}
-
-  settle(): void {
-    this.session.release(this)
-  }
-
-  letGo(): void {
-    this.session.release(this)
-  }
-}
-
-export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker, Deliverer {
+export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker, Deliverer, ClientServices {
   readonly cluster: Cluster
   readonly codec: ClientCodec
   readonly checksum: ChecksumFunction
@@ -66,8 +50,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   readonly #inReady = new Set<number>()
   #current: Inbox<K, V> | null = null
   #partitionsLeft = 0
-  readonly #claims = new Set<RecordClaim>()
-  #idleListeners: (() => void)[] = []
+  readonly #claims: SessionClaims
   #refusal: MillraceError | null = null
   #started = false
   #over = false
@@ -90,6 +73,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.checksum = this.cluster.environment.checksum
     this.#options = options
     this.#sink = sink
+    this.#claims = new SessionClaims(topic.name, this)
     this.#lookup = new TopicLookup(this.cluster, topic.name, this)
     this.#progress = new ProgressWatch(this.cluster, surroundings.warnings, topic.name)
   }
@@ -125,30 +109,23 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
 
   /** Ends without a word to the sink, and without waiting for claims. */
   stop(): void {
-    if (this.#finish()) this.#forgetClaims()
+    if (this.#finish()) this.#claims.forget()
   }
 
-  /** Ends in good order: nothing more is taken, the sink is told, claims may still be settled. */
+  /** Ends in good order: nothing more is taken or begun, the sink is told, work that has begun may still be settled. */
   complete(): void {
+    this.#claims.dropWaiting()
     this.#end(null)
   }
 
   /** Resolves when no record is being worked on. */
   whenIdle(): Promise<void> {
-    if (this.#claims.size === 0) return Promise.resolve()
-    return new Promise((resolve) => this.#idleListeners.push(resolve))
+    return this.#claims.whenIdle()
   }
 
-  /** Gives up on records being worked on. */
-  abandon(): void {
-    const claims = [...this.#claims]
-    this.#forgetClaims()
-    for (const claim of claims) claim.onAbandon?.()
-  }
-
-  #forgetClaims(): void {
-    this.#claims.clear()
-    for (const listener of this.#idleListeners.splice(0)) listener()
+  /** Gives up on records being worked on; `error` is what their streams end with, null lets them complete. */
+  abandon(error: MillraceError | null = null): void {
+    this.#claims.abandon(error)
   }
 
   #end(error: MillraceError | null): void {
@@ -277,21 +254,26 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.cluster.report('record-skipped', detail, { topic: this.topicName, partition, offset, error })
   }
 
+  // What operators ask of the client.
+
+  get environment(): ClientEnvironment {
+    return this.cluster.environment
+  }
+
+  report(...news: Parameters<ClientServices['report']>): void {
+    this.cluster.report(...news)
+  }
+
+  byteProducer(topic: string): ByteProducer {
+    return this.#surroundings.byteProducer(topic)
+  }
+
   // Claims.
 
   claim(): Claim {
     const inbox = this.#current!
-    const batch = inbox.currentBatch!
-    batch.unfinished++
-    const claim = new RecordClaim(this, inbox, batch, inbox.currentOffset)
-    this.#claims.add(claim)
-    return claim
-  }
-
-  release(claim: RecordClaim): void {
-    if (!this.#claims.delete(claim)) return
-    claim.inbox.finish(claim.batch)
-    if (this.#claims.size === 0) for (const listener of this.#idleListeners.splice(0)) listener()
+    const offset = inbox.currentOffset
+    return this.#claims.add(inbox, inbox.currentBatch!, offset, offset + 1, inbox.currentOrigin)
   }
 
   // The watch.
@@ -312,7 +294,8 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   }
 
   #oldestUnfinished(): Unfinished | null {
-    for (const claim of this.#claims) return { token: claim, partition: claim.inbox.partition, offset: claim.offset }
+    const claim = this.#claims.oldest
+    if (claim !== null) return { token: claim, partition: claim.partition, offset: claim.offset }
     const inbox = this.#current
     // The record taken last, when the one after it was not asked for yet.
     if (inbox === null || inbox.currentBatch === null) return null

@@ -4,46 +4,9 @@ import { concatMap, delay, filter, map, mergeMap, type OperatorFunction, of, sha
 import { describe, expect, test } from 'vitest'
 import { fill } from './support/batches.js'
 import { begin, type Setting, Texts } from './support/setting.js'
+import { Workbench } from './support/workbench.js'
 
 type TextRecord = ConsumerRecord<string, string>
-
-/** Work that ends when the test says so. */
-class Workbench {
-  readonly started: number[] = []
-  readonly finished: number[] = []
-  most = 0
-  readonly #open = new Map<number, { resolve(): void; reject(error: unknown): void }>()
-
-  readonly work = ({ offset }: { readonly offset: number }): Promise<number> => {
-    this.started.push(offset)
-    return new Promise((resolve, reject) => {
-      this.#open.set(offset, {
-        resolve: () => {
-          this.finished.push(offset)
-          resolve(offset)
-        },
-        reject,
-      })
-      this.most = Math.max(this.most, this.#open.size)
-    })
-  }
-
-  get busy(): number[] {
-    return [...this.#open.keys()]
-  }
-
-  finish(offset = this.busy[0]): void {
-    const work = this.#open.get(offset!)!
-    this.#open.delete(offset!)
-    work.resolve()
-  }
-
-  fail(error: unknown, offset = this.busy[0]): void {
-    const work = this.#open.get(offset!)!
-    this.#open.delete(offset!)
-    work.reject(error)
-  }
-}
 
 const records = ({ mill }: Setting, inFlightBytes = 2_000) =>
   mill.consumer({ inFlightBytes }).subscribe(Texts, { from: 'earliest' })

@@ -1,7 +1,7 @@
 // settle: marks the place in a synchronous pipeline behind which a record is finished.
 import { type MonoTypeOperatorFunction, Observable } from 'rxjs'
-import { claimCurrent } from '../settlement.js'
-import { Detachable, notInDelivery } from './process-each.js'
+import { claimCurrent, subscribeToSettle } from '../settlement.js'
+import { Detachable, notInDelivery } from './worker.js'
 
 /**
  * Finishes each record when everything behind this operator has returned. Like processEach() it must see records while
@@ -12,11 +12,12 @@ export function settle<T>(): MonoTypeOperatorFunction<T> {
     new Observable((subscriber) => {
       const detachable = new Detachable()
       subscriber.add(() => detachable.detach())
-      detachable.hold(
+      const subscription = subscribeToSettle(() =>
         source.subscribe({
           next: (value) => {
             const claim = claimCurrent()
             if (claim === null) return subscriber.error(notInDelivery('settle()'))
+            claim.begin()
             subscriber.next(value)
             claim.settle()
           },
@@ -24,5 +25,6 @@ export function settle<T>(): MonoTypeOperatorFunction<T> {
           complete: () => subscriber.complete(),
         }),
       )
+      detachable.hold(subscription)
     })
 }

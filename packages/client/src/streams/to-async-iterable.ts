@@ -2,7 +2,7 @@
 import type { Observable, Subscription } from 'rxjs'
 import { MillraceError } from '../errors.js'
 import { integer, onlyKnown } from '../options.js'
-import { type Claim, claimCurrent } from '../settlement.js'
+import { type Claim, claimCurrent, subscribeToSettle } from '../settlement.js'
 
 export interface ToAsyncIterableOptions {
   /** Values held that nothing holds back. Default 1,000. */
@@ -25,13 +25,19 @@ interface Waiter<T> {
   reject(error: unknown): void
 }
 
+/** A value nobody asked for yet; without a claim it could not be held back. */
+interface Held<T> {
+  readonly value: T
+  readonly claim: Claim | null
+}
+
 const DONE = { value: undefined, done: true } as const
 
 class ObservableIterator<T> implements AsyncIterableIterator<T, undefined, undefined> {
   readonly #source: Observable<T>
   readonly #bufferRecords: number
   #subscription: Subscription | null = null
-  #values: { readonly value: T; readonly claim: Claim | null }[] = []
+  #values: Held<T>[] = []
   #head = 0
   #unclaimed = 0
   #handedOut: Claim | null = null
@@ -48,21 +54,34 @@ class ObservableIterator<T> implements AsyncIterableIterator<T, undefined, undef
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
-    this.#subscription ??= this.#source.subscribe({
+    this.#subscription ??= subscribeToSettle(() => this.#subscribe())
+    this.#handedOut?.settle()
+    this.#handedOut = null
+    for (let item = this.#shift(); item !== null; item = this.#shift()) {
+      const { value, claim } = item
+      // The subscription may have ended in good order meanwhile; then the value is for another time.
+      if (claim === null || claim.begin()) return Promise.resolve(this.#handOut(value, claim))
+    }
+    return this.#end === null ? this.#wait() : this.#last()
+  }
+
+  #subscribe(): Subscription {
+    return this.#source.subscribe({
       next: (value) => this.#take(value),
       error: (error: unknown) => this.#finish({ error }),
       complete: () => this.#finish('completed'),
     })
-    this.#handedOut?.settle()
-    this.#handedOut = null
+  }
+
+  #shift(): Held<T> | null {
     const item = this.#values[this.#head]
-    if (item === undefined) return this.#end === null ? this.#wait() : this.#last()
+    if (item === undefined) return null
     this.#head++
     if (this.#head === this.#values.length) {
       this.#values = []
       this.#head = 0
     }
-    return Promise.resolve(this.#handOut(item.value, item.claim))
+    return item
   }
 
   return(): Promise<IteratorResult<T, undefined>> {
@@ -99,6 +118,7 @@ class ObservableIterator<T> implements AsyncIterableIterator<T, undefined, undef
     if (claim === null) this.#unclaimed++
     const waiter = this.#waiters.shift()
     if (waiter !== undefined) {
+      claim?.begin()
       waiter.resolve(this.#handOut(value, claim))
       return
     }

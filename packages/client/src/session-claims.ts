@@ -1,0 +1,106 @@
+// The claims of one subscription: who works on which record, whether that work has begun, and who waits for its end.
+import type { MillraceError } from './errors.js'
+import type { Inbox, ReceivedBatch } from './inbox.js'
+import type { Claim, ClientServices, Origin } from './settlement.js'
+
+/** What somebody works on: one record, or a whole batch. */
+export class SessionClaim implements Claim {
+  onAbandon: ((error: MillraceError | null) => void) | null = null
+  hasBegun = false
+
+  constructor(
+    readonly claims: SessionClaims,
+    readonly inbox: Inbox<unknown, unknown>,
+    readonly batch: ReceivedBatch,
+    /** Offsets from `offset` up to `endOffset`, which is not one of them. */
+    readonly offset: number,
+    readonly endOffset: number,
+    readonly origin: Origin,
+  ) {}
+
+  get topic(): string {
+    return this.claims.topic
+  }
+
+  get partition(): number {
+    return this.inbox.partition
+  }
+
+  get client(): ClientServices {
+    return this.claims.client
+  }
+
+  begin(): boolean {
+    this.hasBegun = this.claims.holds(this)
+    return this.hasBegun
+  }
+
+  settle(): void {
+    this.claims.release(this)
+  }
+
+  letGo(): void {
+    this.claims.release(this)
+  }
+}
+
+export class SessionClaims {
+  readonly #claims = new Set<SessionClaim>()
+  #idleListeners: (() => void)[] = []
+
+  constructor(
+    readonly topic: string,
+    readonly client: ClientServices,
+  ) {}
+
+  /** The one made first of those that are left. */
+  get oldest(): SessionClaim | null {
+    for (const claim of this.#claims) return claim
+    return null
+  }
+
+  add(inbox: Inbox<unknown, unknown>, batch: ReceivedBatch, offset: number, endOffset: number, origin: Origin): Claim {
+    batch.unfinished++
+    const claim = new SessionClaim(this, inbox, batch, offset, endOffset, origin)
+    this.#claims.add(claim)
+    return claim
+  }
+
+  holds(claim: SessionClaim): boolean {
+    return this.#claims.has(claim)
+  }
+
+  release(claim: SessionClaim): void {
+    if (!this.#claims.delete(claim)) return
+    claim.inbox.finish(claim.batch)
+    if (this.#claims.size === 0) this.#tellIdle()
+  }
+
+  /** Lets go of those whose work has not begun; it will not begin any more. */
+  dropWaiting(): void {
+    for (const claim of [...this.#claims]) if (!claim.hasBegun) claim.letGo()
+  }
+
+  /** Resolves when nothing is being worked on. */
+  whenIdle(): Promise<void> {
+    if (this.#claims.size === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#idleListeners.push(resolve))
+  }
+
+  /** Gives up on what is being worked on; `error` is what its streams end with, null lets them complete. */
+  abandon(error: MillraceError | null): void {
+    const claims = [...this.#claims]
+    this.forget()
+    for (const claim of claims) claim.onAbandon?.(error)
+  }
+
+  /** Nobody waits for them any more, and nobody is told. */
+  forget(): void {
+    this.#claims.clear()
+    this.#tellIdle()
+  }
+
+  #tellIdle(): void {
+    for (const listener of this.#idleListeners.splice(0)) listener()
+  }
+}
