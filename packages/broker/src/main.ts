@@ -18,12 +18,12 @@ import { InspectError } from './inspect/reports.js'
 import { chooseEnvironment, EnvironmentUnavailableError } from './io/choose-environment.js'
 import { createConsoleLogger } from './io/console-logger.js'
 import { directoryHolder } from './io/directory-lock.js'
-import { gunzip } from './io/gunzip.js'
 import { defaultMemoryBytes, fileSystemOf, machineFacts } from './io/machine.js'
 import { nearestDirectory } from './io/nearest-directory.js'
 import { createPortableEnvironment } from './io/portable/portable-environment.js'
 import { refusePseudoFileSystem } from './io/pseudo-file-system.js'
 import { openReadOnlyVolume } from './io/read-only-volume.js'
+import { unpack } from './io/unpack.js'
 import { LEAST_MEMORY_BYTES, REMOVED_EXIT_CODE } from './limits.js'
 import { nearestOf } from './nearest.js'
 import { StartError } from './start-error.js'
@@ -294,7 +294,7 @@ async function runLog(args: readonly string[]): Promise<number> {
     return await runLogCommand(args, {
       memory,
       clock,
-      unpack: gunzip,
+      unpack,
       openVolume: (directory) => openReadOnlyVolume(directory, memory),
       holderOf: directoryHolder,
       print: show,

@@ -1,5 +1,5 @@
 // Replies of brokers to administration, from MessagePack maps to what the public API tells.
-import type { ClusterMap, CodecName, Durability } from '@millrace/protocol'
+import { type ClusterMap, CODEC_NAMES, type Durability } from '@millrace/protocol'
 import { type AdminFields, choice, flag, list, map, number, numberOrNull, text } from './admin-fields.js'
 import type {
   BrokerLife,
@@ -17,11 +17,10 @@ import type {
 const DURABILITIES = ['flushed', 'buffered'] as const satisfies readonly Durability[]
 const NODE_STATES = ['active', 'draining', 'removed'] as const
 const LIVES = ['alive', 'suspect', 'dead', 'left'] as const
-const CODECS = ['none', 'gzip'] as const satisfies readonly CodecName[]
 
 const settingsOf = (fields: AdminFields): Pick<TopicSummary, 'durability' | 'codecs'> & TopicRetention => ({
   durability: choice(fields, 'durability', DURABILITIES),
-  codecs: list(fields, 'codecs', (value) => choice({ codec: value }, 'codec', CODECS)),
+  codecs: list(fields, 'codecs', (value) => choice({ codec: value }, 'codec', CODEC_NAMES)),
   retentionMs: numberOrNull(fields, 'retentionMs'),
   retentionBytes: numberOrNull(fields, 'retentionBytes'),
 })

@@ -8,7 +8,10 @@ export interface CreateTopicOptions {
   readonly replicas?: number
   /** `flushed` (default) survives power loss; `buffered` survives the end of the process. */
   readonly durability?: Durability
-  /** What producers may compress with. Default `none` and `gzip`, which every client can read. */
+  /**
+   * What producers may compress with. Default `none` and `gzip`, which every client can read; with `zstd`, consumers need
+   * Node 22.15, 23.8, 24 or newer.
+   */
   readonly codecs?: readonly CodecName[]
   /**
    * Records go this many milliseconds after they were appended, in whole segments. Default null: they are kept.

@@ -1,9 +1,10 @@
 // The cluster as a user of the client may look at it: the map, and where a key goes.
-import { type ClusterMap, type CodecName, type Durability, partitionOfKey, type TopicInfo } from '@millrace/protocol'
+import type { ClusterMap, CodecName, Durability, TopicInfo } from '@millrace/protocol'
 import { showAddress } from './address.js'
 import type { Cluster } from './cluster.js'
 import type { MillraceError } from './errors.js'
 import type { Lifeline } from './lifeline.js'
+import { partitionFor } from './partitioner.js'
 import { Scratch } from './scratch.js'
 import { type Observable, type Observer, observable } from './streams/observe.js'
 import { bytesTopic, type Topic } from './topic.js'
@@ -72,7 +73,7 @@ export interface ClusterView {
   readonly map$: Observable<ClusterMapView>
   /**
    * Explains the route of a key; `null` stands for partition 0.
-   * @throws MillraceError CONNECTION, UNKNOWN_TOPIC, SERIALIZATION.
+   * @throws MillraceError CONNECTION, UNKNOWN_TOPIC, SERIALIZATION, INVALID_ARGUMENT by the topic's partitioner.
    */
   whereIs<K, V>(topic: Topic<K, V>, key: K | null): Promise<Whereabouts>
   whereIs(topic: string, key: Uint8Array | null): Promise<Whereabouts>
@@ -162,11 +163,13 @@ async function whereIs<K, V>(
   const info = await new Promise<TopicInfo>((onTopic, onNoTopic) => {
     new TopicLookup(cluster, topic.name, { onTopic, onNoTopic }).start()
   }).finally(() => lifeline.release())
-  const partition = bytes === null ? 0 : partitionOfKey(bytes, info.routes.length)
+  const { partitioner = null } = topic
+  const partition = bytes === null ? 0 : partitionFor(info, bytes, partitioner)
   const { nodeId, shard, term, placement } = info.routes[partition]!
   const node = cluster.map.node(nodeId)
   const address = node === undefined ? null : showAddress(node)
-  const from = bytes === null ? 'no key' : `murmur2 of a key of ${bytes.length} bytes`
+  const rule = partitioner === null ? 'murmur2' : 'the partitioner of the topic'
+  const from = bytes === null ? 'no key' : `${rule} of a key of ${bytes.length} bytes`
   const place = `${from}: partition ${partition} of ${info.routes.length} of ${info.name}`
   const led = `led by node ${nodeId}, core ${shard}, at ${address ?? 'an address not known yet'}, in term ${term}`
   const explanation = `${place}, ${nodeId === 0 ? 'whose leader is not known at the moment' : led}`

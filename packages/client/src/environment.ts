@@ -44,6 +44,14 @@ export interface ClientCodec {
   gzip(bytes: Uint8Array): Uint8Array
   /** @throws when the result would exceed `maxBytes`: nothing larger is ever allocated. */
   gunzip(bytes: Uint8Array, maxBytes: number): Uint8Array
+  /** Zstandard, where the platform has it: Node does from 22.15 and 23.8 on. */
+  readonly zstd?: ZstdCodec | undefined
+}
+
+export interface ZstdCodec {
+  compress(bytes: Uint8Array): Uint8Array
+  /** @throws when the result would exceed `maxBytes`: nothing larger is ever allocated. */
+  decompress(bytes: Uint8Array, maxBytes: number): Uint8Array
 }
 
 export interface ClientEnvironment {

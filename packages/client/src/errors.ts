@@ -21,6 +21,7 @@ export type ClientErrorName =
   | 'ABORTED'
   | 'SERIALIZATION'
   | 'DESERIALIZATION'
+  | 'CODEC_UNAVAILABLE'
   | 'INVALID_ARGUMENT'
   | 'NOT_IN_DELIVERY'
   | 'ITERATOR_OVERFLOW'
@@ -44,6 +45,10 @@ const CLIENT_ERRORS: Readonly<Record<ClientErrorName, ClientErrorRow>> = {
     'Give a key and value that the topic can encode; null stands for none, undefined is refused.',
   ),
   DESERIALIZATION: row(false, 'Read the topic with the serdes it was written with, or set `onDecodeError`.'),
+  CODEC_UNAVAILABLE: row(
+    false,
+    'Run it on a runtime that has the codec (zstd: Node 22.15, 23.8, 24 or newer), or produce with gzip, which all have.',
+  ),
   INVALID_ARGUMENT: row(false, 'Correct the argument that the message names.'),
   NOT_IN_DELIVERY: row(
     false,

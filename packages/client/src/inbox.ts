@@ -10,8 +10,9 @@ import {
   readBatchHeader,
   verifyBatch,
 } from '@millrace/protocol'
+import { decompress } from './codec.js'
 import type { ClientCodec } from './environment.js'
-import { type MillraceError, toMillraceError } from './errors.js'
+import { MillraceError, toMillraceError } from './errors.js'
 import { ConsumerRecord } from './record.js'
 import { RecordOrigin } from './record-origin.js'
 import type { Serde } from './serde.js'
@@ -196,27 +197,15 @@ export class Inbox<K, V> {
     const bodyStart = bytes.length - header.bodyBytes
     this.#batch = batch
     try {
-      const body = header.codec === 'gzip' ? this.#gunzip(bytes.subarray(bodyStart), header.decodedBytes) : bytes
-      const start = header.codec === 'gzip' ? 0 : bodyStart
+      const packed = header.codec !== 'none'
+      const body = packed ? decompress(this.#owner.codec, bytes.subarray(bodyStart), header) : bytes
+      const start = packed ? 0 : bodyStart
       this.#recordStart = start
       this.#records = new RecordReader(body, start, body.length, header.recordCount, header.lastOffsetDelta, header)
     } catch (cause) {
       throw this.#damaged(cause, batch.baseOffset)
     }
     return true
-  }
-
-  #gunzip(body: Uint8Array, decodedBytes: number): Uint8Array {
-    let decoded: Uint8Array
-    try {
-      decoded = this.#owner.codec.gunzip(body, decodedBytes)
-    } catch (cause) {
-      throw new ProtocolError('INVALID_BATCH', 'the body cannot be decompressed within its decoded size', { cause })
-    }
-    if (decoded.length !== decodedBytes) {
-      throw new ProtocolError('INVALID_BATCH', `${decoded.length} decoded bytes, the header says ${decodedBytes}`)
-    }
-    return decoded
   }
 
   /** Null for a record that is to be skipped. */
@@ -240,7 +229,9 @@ export class Inbox<K, V> {
   }
 
   #damaged(cause: unknown, offset: number): MillraceError {
-    const error = toMillraceError(cause, { topic: this.#topicName, partition: this.partition, offset, fatal: true })
+    const context = { topic: this.#topicName, partition: this.partition, offset, fatal: true }
+    const plain = toMillraceError(cause, context)
+    const error = plain.fatal ? plain : new MillraceError(plain.code, plain.detail, context)
     this.drop()
     this.#failure = error
     return error

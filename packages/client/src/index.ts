@@ -1,4 +1,5 @@
 // The public face of @millrace/client.
+export { partitionOfKey } from '@millrace/protocol'
 export type { ClusterMapView, ClusterView, MapNode, MapPartition, MapTopic, Whereabouts } from './cluster-view.js'
 export { connect } from './connect.js'
 export { Consumer } from './consumer.js'
@@ -19,8 +20,10 @@ export {
   MillraceError,
   type MillraceErrorCode,
 } from './errors.js'
+export type { Interceptor, OutgoingRecord } from './interceptors.js'
 export { Mill } from './mill.js'
 export type { ConnectOptions, ConsumerOptions, ProducerOptions, RetryOptions } from './options.js'
+export type { PartitionContext, Partitioner } from './partitioner.js'
 export { type CloseOptions, Producer, type SendOptions, type SendRecord } from './producer.js'
 export { ConsumerRecord } from './record.js'
 export type { Scratch } from './scratch.js'

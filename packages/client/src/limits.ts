@@ -51,6 +51,8 @@ export const STALL_WARNING_MS = 30_000
 export const UNOPENED_WARNING_MS = 30_000
 /** The warning that the buffer is full is given once in so long. */
 export const BUFFER_WARNING_MS = 60_000
+/** The warning that an interceptor failed is given once in so long. */
+export const INTERCEPTOR_WARNING_MS = 60_000
 /** A data connection that nothing needs any more is closed after so long. */
 export const LINK_IDLE_MS = 30_000
 /** How often the producer looks for batches past `deliveryTimeoutMs`, at most. */

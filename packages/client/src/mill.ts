@@ -7,6 +7,7 @@ import { type ClusterView, viewCluster } from './cluster-view.js'
 import { Consumer } from './consumer.js'
 import type { ClientEnvironment } from './environment.js'
 import { closedError, DeliveryError, type DeliveryFailure, MillraceError } from './errors.js'
+import { Interceptors } from './interceptors.js'
 import { Lifeline } from './lifeline.js'
 import {
   type ConnectOptions,
@@ -75,6 +76,7 @@ export class Mill {
     this.#budget = new BufferBudget(environment, resolved.bufferBytes)
     this.#status = observe(this.#cluster.status, 1)
     this.status$ = this.#status.stream
+    const { interceptors } = resolved
     this.#shared = {
       cluster: this.#cluster,
       budget: this.#budget,
@@ -82,6 +84,7 @@ export class Mill {
       buffers: new BatchBuffers(),
       warnings: this.#warnings,
       outboxes: new WeakMap(),
+      interceptors: interceptors.length === 0 ? null : new Interceptors(interceptors, this.#warnings),
     }
     this.cluster = viewCluster(this.#cluster, this.#lifeline)
     INTERNALS.set(this, { cluster: this.#cluster, lifeline: this.#lifeline })
@@ -94,7 +97,7 @@ export class Mill {
 
   /**
    * A producer for one topic; a topic given as a string is bytes to bytes.
-   * @throws MillraceError INVALID_ARGUMENT, CLOSED.
+   * @throws MillraceError INVALID_ARGUMENT, CLOSED, CODEC_UNAVAILABLE for zstd on a runtime without it.
    */
   producer<K, V>(topic: Topic<K, V>, options?: ProducerOptions): Producer<K, V>
   producer(topic: string, options?: ProducerOptions): Producer<Uint8Array, Uint8Array>
@@ -111,7 +114,7 @@ export class Mill {
   }
 
   #makeProducer<K, V>(topic: Topic<K, V>, options: ProducerOptions): Producer<K, V> {
-    const core = new ProducerCore(this.#shared, topic.name, resolveProducerOptions(options))
+    const core = new ProducerCore(this.#shared, topic.name, resolveProducerOptions(options, topic.partitioner))
     const producer = new Producer(core, this.#budget, topic, () => this.#producers.delete(producer))
     this.#producers.add(producer)
     return producer
@@ -133,9 +136,10 @@ export class Mill {
    */
   consumer(options: ConsumerOptions = {}): Consumer {
     this.#refuseWhenClosed()
-    const { cluster } = this.#shared
+    const { cluster, interceptors } = this.#shared
     const surroundings = {
       cluster,
+      interceptors,
       lifeline: this.#lifeline,
       warnings: this.#warnings,
       byteProducer: (topic: string) => this.#byteProducer(topic),

@@ -4,6 +4,7 @@ import {
   type Acks,
   BATCH_HEADER_BYTES,
   CODEC_IDS,
+  CODEC_NAMES,
   type CodecName,
   MAX_BATCH_BYTES,
   MAX_DECODED_BYTES,
@@ -12,6 +13,8 @@ import {
 } from '@millrace/protocol'
 import { type Address, parseBootstrap } from './address.js'
 import { invalidArgument } from './errors.js'
+import type { Interceptor } from './interceptors.js'
+import type { Partitioner } from './partitioner.js'
 import type { Logger } from './warnings.js'
 
 /** Waits between attempts: a random time up to `initialMs`, doubling up to `maxMs`. */
@@ -39,12 +42,17 @@ export interface ConnectOptions {
   readonly logger?: Logger
   /** Aborting it closes the client at once. */
   readonly signal?: AbortSignal
+  /** Look on while records are sent and consumed, and may add headers: for tracing. Default: none. */
+  readonly interceptors?: readonly Interceptor[]
 }
 
 export interface ProducerOptions {
   /** When a send counts: `all` committed (default), `leader` appended by the leader, `none` handed to the socket. */
   readonly acks?: Acks
-  /** Compression of each batch: `none` (default) or `gzip`; the topic must allow it. */
+  /**
+   * Compression of each batch: `none` (default), `gzip`, or `zstd` where this runtime has it (Node 22.15, 23.8, 24 or
+   * newer); the topic must allow it, and does not allow zstd unless made so, since its consumers must have it too.
+   */
   readonly codec?: CodecName
   /** Bytes at which a batch is closed. Default 256 KiB: large enough for sequential writes, small enough for latency. */
   readonly batchBytes?: number
@@ -52,6 +60,13 @@ export interface ProducerOptions {
   readonly inFlightBatches?: number
   /** How long a record may take in all, retries included. Default 120,000 ms. */
   readonly deliveryTimeoutMs?: number
+  /** Where keys go. Default: the partitioner of the topic, else murmur2 of the key, as every client does it. */
+  readonly partitioner?: Partitioner
+}
+
+/** With every default filled in. */
+export interface ResolvedProducerOptions extends Required<Omit<ProducerOptions, 'partitioner'>> {
+  readonly partitioner: Partitioner | null
 }
 
 export interface ConsumerOptions {
@@ -71,6 +86,7 @@ export interface ResolvedConnectOptions {
   readonly retry: RetryOptions
   readonly logger: Logger | null
   readonly signal: AbortSignal | null
+  readonly interceptors: readonly Interceptor[]
 }
 
 const MIB = 1024 * 1024
@@ -97,18 +113,38 @@ export function resolveConnectOptions(options: ConnectOptions): ResolvedConnectO
     retry,
     logger: options.logger ?? null,
     signal: options.signal ?? null,
+    interceptors: interceptorsOf(options.interceptors ?? []),
   }
 }
 
-export function resolveProducerOptions(options: ProducerOptions): Required<ProducerOptions> {
+const HOOKS = ['onSend', 'onAcknowledged', 'onFailed', 'onConsume'] as const satisfies readonly (keyof Interceptor)[]
+
+function interceptorsOf(list: readonly Interceptor[]): readonly Interceptor[] {
+  if (!Array.isArray(list)) throw invalidArgument('interceptors must be a list')
+  list.forEach((one: Interceptor | null, at) => {
+    const isObject = typeof one === 'object' && one !== null
+    if (!isObject || HOOKS.every((hook) => one[hook] === undefined)) {
+      throw invalidArgument(`interceptors[${at}] must be an object with any of ${HOOKS.join(', ')}`)
+    }
+    const wrong = HOOKS.find((hook) => one[hook] !== undefined && typeof one[hook] !== 'function')
+    if (wrong !== undefined) throw invalidArgument(`interceptors[${at}].${wrong} must be a function`)
+  })
+  return [...list]
+}
+
+export function resolveProducerOptions(options: ProducerOptions, ofTopic?: Partitioner): ResolvedProducerOptions {
   onlyKnown('producer()', options, PRODUCER_KEYS)
   const acks = options.acks ?? 'all'
   if (!Object.hasOwn(ACKS_IDS, acks)) throw invalidArgument(`acks must be all, leader or none, got ${String(acks)}`)
   const codec = options.codec ?? 'none'
-  if (!Object.hasOwn(CODEC_IDS, codec)) throw invalidArgument(`codec must be none or gzip, got ${String(codec)}`)
+  if (!Object.hasOwn(CODEC_IDS, codec))
+    throw invalidArgument(`codec must be ${CODEC_NAMES.join(', ')}, got ${String(codec)}`)
+  const partitioner = options.partitioner ?? ofTopic ?? null
+  if (partitioner !== null && typeof partitioner !== 'function') throw invalidArgument('partitioner must be a function')
   return {
     acks,
     codec,
+    partitioner,
     batchBytes: integer('batchBytes', options.batchBytes ?? 256 * 1024, BATCH_HEADER_BYTES + 1, MAX_BATCH_BYTES),
     inFlightBatches: integer('inFlightBatches', options.inFlightBatches ?? 5, 1, MAX_IN_FLIGHT_BATCHES),
     deliveryTimeoutMs: integer('deliveryTimeoutMs', options.deliveryTimeoutMs ?? 120_000, 1, MAX_MS),
@@ -137,6 +173,7 @@ const CONNECT_KEYS = [
   'retry',
   'logger',
   'signal',
+  'interceptors',
 ] as const satisfies readonly (keyof ConnectOptions)[]
 const PRODUCER_KEYS = [
   'acks',
@@ -144,6 +181,7 @@ const PRODUCER_KEYS = [
   'batchBytes',
   'inFlightBatches',
   'deliveryTimeoutMs',
+  'partitioner',
 ] as const satisfies readonly (keyof ProducerOptions)[]
 const CONSUMER_KEYS = ['inFlightBytes', 'onDecodeError'] as const satisfies readonly (keyof ConsumerOptions)[]
 

@@ -13,34 +13,16 @@ import {
   type Route,
 } from '@millrace/protocol'
 import type { Backoff } from './backoff.js'
-import type { BatchBuffers } from './batch-buffers.js'
-import type { BrokerLink } from './broker-link.js'
-import type { Cluster } from './cluster.js'
 import type { RecordWaiter } from './delivery.js'
 import type { ClientTimer } from './environment.js'
 import { errorOfCode, MillraceError, protocolName } from './errors.js'
 import { InFlightBatches } from './in-flight-batches.js'
 import { AT_ONCE_BYTES, LANE } from './limits.js'
-import type { ProducerOptions } from './options.js'
 import type { Attempt, BatchSource, Outbox } from './outbox.js'
 import { PendingBatch } from './pending-batch.js'
 import { outcomeError, timedOut } from './produce-errors.js'
 import { judgeRefusal, type Verdict } from './produce-verdict.js'
-
-/** What a queue needs of its producer. */
-export interface QueueOwner {
-  readonly cluster: Cluster
-  readonly topicName: string
-  readonly options: Required<ProducerOptions>
-  readonly producerId: BatchIdentity['producer']
-  readonly buffers: BatchBuffers
-  outboxOf(link: BrokerLink): Outbox
-  onTaken(byteLength: number): void
-  /** The queue has something to send that need not wait for the end of the turn. */
-  onRipe(queue: PartitionQueue): void
-  /** The batch is over; `error` is null when it was acknowledged. */
-  onDone(batch: PendingBatch, partition: number, error: MillraceError | null): void
-}
+import type { QueueOwner } from './queue-owner.js'
 
 const NO_ROUTE: Route = { nodeId: 0, shard: 0, placement: 0, term: 0 }
 
@@ -81,9 +63,15 @@ export class PartitionQueue implements BatchSource {
     return this.#owner.cluster.map.route(this.topicId, this.partition) ?? NO_ROUTE
   }
 
-  /** Takes records that have not been sealed yet. */
-  get filling(): boolean {
-    return this.#open !== null
+  /** It has a leader, and nothing waits before the batch that takes records. */
+  get flows(): boolean {
+    return this.#outbox !== null && !this.#draining && this.#full.length === 0
+  }
+
+  /** A batch has been begun, has room for so many bytes more, and leaves as soon as it is its turn. */
+  hasRoom(byteLength: number): boolean {
+    const open = this.#open
+    return open !== null && this.flows && open.builder.byteLength + byteLength <= this.#owner.options.batchBytes
   }
 
   /** Copies a record. @throws ProtocolError BATCH_TOO_LARGE for a record that no batch can hold. */
@@ -153,8 +141,7 @@ export class PartitionQueue implements BatchSource {
       batch = this.#open!
       this.#open = null
     }
-    const { cluster, options, producerId } = this.#owner
-    const { environment } = cluster
+    const { cluster, compression, options, producerId } = this.#owner
     const identity: BatchIdentity = {
       topicId: this.topicId,
       partition: this.partition,
@@ -164,7 +151,7 @@ export class PartitionQueue implements BatchSource {
       ...this.#inFlight.nextIdentity(),
     }
     this.#expectedBytes = Math.min(batch.builder.byteLength, options.batchBytes)
-    batch.stamp(identity, environment.checksum, options.codec, environment.codec.gzip)
+    batch.stamp(identity, cluster.environment.checksum, compression)
     this.#inFlight.add(batch)
     // Without answers a lost batch would leave a hole that nothing after it gets past: each is an epoch of its own.
     if (options.acks === 'none') this.#inFlight.beginNextEpoch()

@@ -1,12 +1,6 @@
 // One batch on its way from `send` to its outcome: the records, who waits for them, and what is known of its attempts.
-import {
-  BATCH_CHECKSUM_START,
-  type BatchIdentity,
-  type ChecksumFunction,
-  type CodecName,
-  RecordBatchBuilder,
-  type SealOptions,
-} from '@millrace/protocol'
+import { BATCH_CHECKSUM_START, type BatchIdentity, type ChecksumFunction, RecordBatchBuilder } from '@millrace/protocol'
+import type { Compression } from './codec.js'
 import { copyBytes } from './copy-bytes.js'
 import type { RecordWaiter } from './delivery.js'
 import type { MillraceError } from './errors.js'
@@ -72,18 +66,11 @@ export class PendingBatch {
   }
 
   /** Seals the batch, or stamps a new epoch and sequence on one sealed before, which surely is in no log. */
-  stamp(
-    identity: BatchIdentity,
-    checksum: ChecksumFunction,
-    codec: CodecName,
-    gzip: (body: Uint8Array) => Uint8Array,
-  ): void {
+  stamp(identity: BatchIdentity, checksum: ChecksumFunction, compression: Compression | null): void {
     this.epoch = identity.epoch
     this.sequence = identity.sequence
     if (this.#bytes === null) {
-      const options: SealOptions =
-        codec === 'none' ? { identity, checksum } : { identity, checksum, compression: { codec, compress: gzip } }
-      this.#bytes = this.builder.seal(options)
+      this.#bytes = this.builder.seal({ identity, checksum, ...(compression !== null && { compression }) })
       return
     }
     // A copy, because the bytes sent before may not be changed while anybody could still read them.

@@ -1,10 +1,11 @@
 // What one producer keeps: its topic, a queue for each partition in use, records that wait for the topic to be known,
 // and the count of what failed.
-import { type BatchIdentity, partitionOfKey, type TopicInfo } from '@millrace/protocol'
+import type { BatchIdentity, TopicInfo } from '@millrace/protocol'
 import type { BatchBuffers } from './batch-buffers.js'
 import type { BrokerLink } from './broker-link.js'
 import type { BufferBudget } from './buffer-budget.js'
 import type { Cluster } from './cluster.js'
+import { type Compression, compressionOf } from './codec.js'
 import { copyBytes } from './copy-bytes.js'
 import type { RecordWaiter } from './delivery.js'
 import type { ClientTimer } from './environment.js'
@@ -16,13 +17,16 @@ import {
   MillraceError,
   toMillraceError,
 } from './errors.js'
+import type { Interceptors } from './interceptors.js'
 import type { Lifeline } from './lifeline.js'
 import { DELIVERY_SWEEP_MS } from './limits.js'
 import { Notifier } from './notifier.js'
-import type { ProducerOptions } from './options.js'
+import type { ResolvedProducerOptions } from './options.js'
 import { Outbox } from './outbox.js'
-import { PartitionQueue, type QueueOwner } from './partition-queue.js'
+import { PartitionQueue } from './partition-queue.js'
+import { nextSticky, partitionFor } from './partitioner.js'
 import type { PendingBatch } from './pending-batch.js'
+import type { QueueOwner, RipeQueue } from './queue-owner.js'
 import { TopicLookup, type TopicSeeker } from './topic-lookup.js'
 import type { Warnings } from './warnings.js'
 
@@ -35,6 +39,8 @@ export interface ProducerSurroundings {
   readonly buffers: BatchBuffers
   /** One outbox a link, so that the batches of all producers share frames. */
   readonly outboxes: WeakMap<BrokerLink, Outbox>
+  /** Null when there are none. */
+  readonly interceptors: Interceptors | null
 }
 
 /** A record in bytes, not yet in a batch. */
@@ -70,6 +76,8 @@ const recordBytes = ({ key, value, headers }: EncodedRecord): number =>
 export class ProducerCore implements QueueOwner, TopicSeeker {
   readonly cluster: Cluster
   readonly producerId: BatchIdentity['producer']
+  readonly compression: Compression | null
+  readonly interceptors: Interceptors | null
   readonly failures = new Notifier<DeliveryFailure>()
   readonly #surroundings: ProducerSurroundings
   readonly #lookup: TopicLookup
@@ -77,7 +85,7 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
   #topic: TopicInfo | null = null
   #queues = new Map<number, PartitionQueue>()
   #sticky: PartitionQueue | null = null
-  readonly #ripe = new Set<PartitionQueue>()
+  readonly #ripe = new Set<RipeQueue>()
   #held: HeldRecord[] = []
   #topicWaiters: TopicWaiter[] = []
   #unresolvedRecords = 0
@@ -89,10 +97,12 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
   constructor(
     surroundings: ProducerSurroundings,
     readonly topicName: string,
-    readonly options: Required<ProducerOptions>,
+    readonly options: ResolvedProducerOptions,
   ) {
     this.#surroundings = surroundings
     this.cluster = surroundings.cluster
+    this.interceptors = surroundings.interceptors
+    this.compression = compressionOf(this.cluster.environment.codec, options.codec)
     this.#lookup = new TopicLookup(this.cluster, topicName, this)
     this.producerId = drawProducerId(this.cluster)
     this.#stopListening = this.cluster.changes.listen(() => this.#mapChanged())
@@ -138,7 +148,8 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
     this.#queueFor(topic, record).append(key, value, headers, timestamp, waiter, tag)
   }
 
-  #queueFor(topic: TopicInfo, { key, partition }: EncodedRecord): PartitionQueue {
+  #queueFor(topic: TopicInfo, record: EncodedRecord): PartitionQueue {
+    const { key, partition } = record
     const count = topic.routes.length
     if (partition !== null) {
       if (partition < count) return this.#queue(topic, partition)
@@ -149,19 +160,18 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
         outcome: 'failed',
       })
     }
-    if (key !== null) return this.#queue(topic, partitionOfKey(key, count))
-    if (this.#sticky === null || !this.#sticky.filling) this.#sticky = this.#queue(topic, this.#pickPartition(topic))
+    if (key !== null) return this.#queue(topic, partitionFor(topic, key, this.options.partitioner))
+    if (this.#sticky === null || !this.#sticky.hasRoom(recordBytes(record))) this.#sticky = this.#nextSticky(topic)
     return this.#sticky
   }
 
-  /** Keyless records fill one batch after the other, each for a random partition that has a leader. */
-  #pickPartition({ routes }: TopicInfo): number {
-    const start = Math.floor(this.cluster.environment.random() * routes.length)
-    for (let i = 0; i < routes.length; i++) {
-      const partition = (start + i) % routes.length
-      if (routes[partition]!.nodeId !== 0) return partition
-    }
-    return start
+  #nextSticky(topic: TopicInfo): PartitionQueue {
+    const { routes } = topic
+    const current = this.#sticky?.partition ?? Math.floor(this.cluster.environment.random() * routes.length)
+    return this.#queue(
+      topic,
+      nextSticky(routes, current, (partition) => this.#queues.get(partition)?.flows ?? true),
+    )
   }
 
   #queue(topic: TopicInfo, partition: number): PartitionQueue {
@@ -193,7 +203,7 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
     this.#surroundings.budget.take(byteLength)
   }
 
-  onRipe(queue: PartitionQueue): void {
+  onRipe(queue: RipeQueue): void {
     this.#ripe.add(queue)
   }
 

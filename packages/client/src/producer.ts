@@ -1,10 +1,19 @@
 // The producer as users see it: encodes what they send and hands it on.
-import { encodeHeaders, type RecordHeader } from '@millrace/protocol'
+import type { RecordHeader } from '@millrace/protocol'
 import { abortable, abortError } from './abort.js'
 import type { BufferBudget } from './buffer-budget.js'
-import { type BatchDelivery, BatchSend, type Delivery, rejectQuietly, SingleSend } from './delivery.js'
+import {
+  type BatchDelivery,
+  BatchSend,
+  type Delivery,
+  type RecordWaiter,
+  rejectQuietly,
+  SingleSend,
+} from './delivery.js'
 import type { ClientEnvironment } from './environment.js'
 import { closedError, type DeliveryFailure, invalidArgument, MillraceError, toMillraceError } from './errors.js'
+import { encodeRecordHeaders } from './headers.js'
+import type { Interceptors, OutgoingRecord } from './interceptors.js'
 import { integer, onlyKnown } from './options.js'
 import type { EncodedRecord, ProducerCore } from './producer-core.js'
 import { Scratch } from './scratch.js'
@@ -17,7 +26,7 @@ export interface SendOptions {
   readonly headers?: readonly RecordHeader[]
   /** Milliseconds since 1970. Default: now. */
   readonly timestamp?: number
-  /** Default: the key decides; a record without a key goes where a batch is being filled. */
+  /** Default: the key decides; records without a key go to one partition after the other, a batch's worth each. */
   readonly partition?: number
   /** Aborting rejects the promise at once; a record that was queued may still be delivered. */
   readonly signal?: AbortSignal
@@ -47,6 +56,7 @@ export class Producer<K, V> {
   readonly #environment: ClientEnvironment
   readonly #key: Serde<K>
   readonly #value: Serde<V>
+  readonly #interceptors: Interceptors | null
   readonly #scratch = new Scratch()
   readonly #endFailures: () => void
   readonly #onClosed: () => void
@@ -58,6 +68,7 @@ export class Producer<K, V> {
     this.#core = core
     this.#budget = budget
     this.#environment = core.cluster.environment
+    this.#interceptors = core.interceptors
     this.#key = topic.key
     this.#value = topic.value
     this.#onClosed = onClosed
@@ -76,16 +87,21 @@ export class Producer<K, V> {
    */
   send(key: K | null, value: V | null, options: SendOptions = NO_OPTIONS): Promise<Delivery> {
     let send: SingleSend
+    let outgoing: OutgoingRecord | null = null
     try {
       if (options !== NO_OPTIONS) this.#check(options)
+      const nowMs = this.#environment.wallMs()
+      if (this.#interceptors !== null) outgoing = this.#intercept(key, value, options, nowMs)
       this.#scratch.reset()
-      const record = this.#encode(key, value, options, this.#environment.wallMs())
+      const record = this.#encode(key, value, options, nowMs, outgoing)
       this.#core.admit()
       send = new SingleSend(this.topic, record.timestamp)
-      this.#core.put(record, send, 0)
+      this.#core.put(record, this.#watched(send, outgoing), 0)
       this.#core.sendRipe()
     } catch (cause) {
-      return rejectQuietly(this.#refuse(cause, 1))
+      const error = this.#refuse(cause, 1)
+      if (outgoing !== null) this.#interceptors?.failed(outgoing, error)
+      return rejectQuietly(error)
     }
     const { signal } = options
     if (signal === undefined) return send.promise
@@ -99,25 +115,32 @@ export class Producer<K, V> {
    */
   sendBatch(records: readonly SendRecord<K, V>[]): Promise<BatchDelivery> {
     const encoded: EncodedRecord[] = []
+    const outgoing: OutgoingRecord[] = []
     try {
       if (!Array.isArray(records)) throw invalidArgument('sendBatch() takes an array of records')
-      this.#scratch.reset()
       const nowMs = this.#environment.wallMs()
       for (const record of records) {
         checkRecord(record)
-        encoded.push(this.#encode(record.key, record.value, record, nowMs))
+        if (this.#interceptors !== null) outgoing.push(this.#intercept(record.key, record.value, record, nowMs))
       }
+      this.#scratch.reset()
+      records.forEach((record: SendRecord<K, V>, index) => {
+        encoded.push(this.#encode(record.key, record.value, record, nowMs, outgoing[index] ?? null))
+      })
       this.#core.admit()
     } catch (cause) {
-      return rejectQuietly(this.#refuse(cause, Array.isArray(records) ? records.length : 0))
+      const error = this.#refuse(cause, Array.isArray(records) ? records.length : 0)
+      for (const record of outgoing) this.#interceptors?.failed(record, error)
+      return rejectQuietly(error)
     }
     const batch = new BatchSend(this.topic, encoded.length)
     encoded.forEach((record, index) => {
       batch.setTimestamp(index, record.timestamp)
+      const waiter = this.#watched(batch, outgoing[index] ?? null)
       try {
-        this.#core.put(record, batch, index)
+        this.#core.put(record, waiter, index)
       } catch (cause) {
-        batch.failed(index, -1, this.#refuse(cause, 1))
+        waiter.failed(index, -1, this.#refuse(cause, 1))
       }
     })
     this.#core.sendRipe()
@@ -175,12 +198,36 @@ export class Producer<K, V> {
     if (options.signal?.aborted) throw abortError(options.signal, { topic: this.topic, outcome: 'failed' })
   }
 
-  #encode(key: K | null, value: V | null, options: SendOptions, nowMs: number): EncodedRecord {
+  /** The record as interceptors see it, after `onSend`. */
+  #intercept(key: K | null, value: V | null, options: SendOptions, nowMs: number): OutgoingRecord {
+    const { headers, timestamp = nowMs, partition = null } = options
+    const outgoing = { topic: this.topic, key, value, timestamp, partition, headers: [...(headers ?? [])] }
+    this.#interceptors?.sending(outgoing)
+    return outgoing
+  }
+
+  #watched(waiter: RecordWaiter, outgoing: OutgoingRecord | null): RecordWaiter {
+    return outgoing === null || this.#interceptors === null ? waiter : this.#interceptors.watch(outgoing, waiter)
+  }
+
+  #encode(
+    key: K | null,
+    value: V | null,
+    options: SendOptions,
+    nowMs: number,
+    outgoing: OutgoingRecord | null,
+  ): EncodedRecord {
     const { headers, timestamp, partition } = options
+    const keyBytes = this.#bytes(this.#key, key, 'key')
+    const valueBytes = this.#bytes(this.#value, value, 'value')
+    const otherBytes = (keyBytes?.length ?? 0) + (valueBytes?.length ?? 0)
     return {
-      key: this.#bytes(this.#key, key, 'key'),
-      value: this.#bytes(this.#value, value, 'value'),
-      headers: headers === undefined || headers.length === 0 ? null : encodeHeaders(headers),
+      key: keyBytes,
+      value: valueBytes,
+      headers:
+        outgoing === null || this.#interceptors === null
+          ? encodeRecordHeaders(headers)
+          : this.#interceptors.headersOf(outgoing, headers, otherBytes),
       timestamp: timestamp === undefined ? nowMs : integer('timestamp', timestamp, 0, MAX_TIMESTAMP),
       partition: partition === undefined ? null : integer('partition', partition, 0, MAX_PARTITION),
     }

@@ -8,6 +8,7 @@ import type { ByteProducer } from './dead-letter.js'
 import type { ClientCodec, ClientEnvironment, ClientTimer } from './environment.js'
 import { ConnectionError, MillraceError } from './errors.js'
 import { Inbox, type InboxOwner } from './inbox.js'
+import type { Interceptors } from './interceptors.js'
 import type { Lifeline } from './lifeline.js'
 import { WATCH_INTERVAL_MS } from './limits.js'
 import { ProgressWatch, type Unfinished } from './progress-watch.js'
@@ -32,6 +33,7 @@ export interface SessionSurroundings {
   readonly lifeline: Lifeline
   readonly warnings: Warnings
   byteProducer(topic: string): ByteProducer
+  readonly interceptors: Interceptors | null
   onSessionOver(session: Session<unknown, unknown>): void
 }
 
@@ -212,6 +214,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
       }
       if (record !== null) {
         this.#takes++
+        this.#surroundings.interceptors?.consuming(record)
         return record
       }
       // A batch has ended: the next partition has its turn.

@@ -68,17 +68,6 @@ describe('send', () => {
     expect(cluster.brokers[0]!.data[0]!.frames.find(({ kind }) => kind === produce.kind)?.timeMs).toBe(12_345)
   })
 
-  test('keyless records fill one batch after the other and reach every partition', async () => {
-    const { world, cluster, mill } = begin()
-    const producer = mill.producer(Orders)
-    for (let round = 0; round < 40; round++) {
-      const before = cluster.seen.length
-      await world.result(Promise.all(Array.from({ length: 10 }, (_, n) => producer.send(null, { n }))))
-      expect(cluster.seen.length).toBe(before + 1)
-    }
-    expect(new Set(cluster.seen.map(({ partition }) => partition)).size).toBe(3)
-  })
-
   test('the partition may be given', async () => {
     const { world, mill } = begin()
     const producer = mill.producer(Orders)

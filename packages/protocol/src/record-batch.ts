@@ -4,7 +4,7 @@
 //   4  u32  length, this header included
 //   8  u16  magic 0x424d ("MB")
 //  10  u8   version of this layout: 1
-//  11  u8   codec of the body: 0 none, 1 gzip
+//  11  u8   codec of the body: 0 none, 1 gzip, 2 zstd
 //  12  u32  topic id
 //  16  u32  partition
 //  20  u16  lane
@@ -32,9 +32,10 @@ export const ATTRIBUTE_CONTROL = 1
 /** The checksum covers the bytes from here on. */
 export const BATCH_CHECKSUM_START = 4
 
-export const CODEC_IDS = { none: 0, gzip: 1 } as const
+export const CODEC_IDS = { none: 0, gzip: 1, zstd: 2 } as const
 export type CodecName = keyof typeof CODEC_IDS
-const CODEC_NAMES: readonly CodecName[] = ['none', 'gzip']
+/** By their number. */
+export const CODEC_NAMES: readonly CodecName[] = ['none', 'gzip', 'zstd']
 
 export function codecName(id: number): CodecName | null {
   return CODEC_NAMES[id] ?? null

@@ -1,17 +1,21 @@
 // Whether the records of a batch can be read: unpacked where they are packed, then walked from the first to the last.
-import { BATCH_HEADER_BYTES, type BatchHeader, ProtocolError, RecordReader } from '@millrace/protocol'
+import { BATCH_HEADER_BYTES, type BatchHeader, type CodecName, ProtocolError, RecordReader } from '@millrace/protocol'
 import type { Block } from '../environment.js'
 
-/** @throws Error for bytes that do not unpack, or to more than `maxBytes`. */
-export type Unpack = (bytes: Uint8Array, maxBytes: number) => Uint8Array
+/** Null for a codec that is not to be had here. @throws Error for bytes that do not unpack, or to more than `maxBytes`. */
+export type Unpack = (bytes: Uint8Array, maxBytes: number, codec: CodecName) => Uint8Array | null
 
-/** What is wrong with the records of a batch whose checksum holds; null for nothing. */
+/**
+ * What is wrong with the records of a batch whose checksum holds; null for nothing, and for a codec that is not to be had
+ * here: its checksum has to do.
+ */
 export function whyRecordsFail({ bytes }: Block, clientAt: number, header: BatchHeader, unpack: Unpack): string | null {
   const from = clientAt + BATCH_HEADER_BYTES
   const to = clientAt + header.length
   try {
     if (header.codec === 'none') return walkRecords(bytes, from, to, header)
-    const body = unpack(bytes.subarray(from, to), header.decodedBytes)
+    const body = unpack(bytes.subarray(from, to), header.decodedBytes, header.codec)
+    if (body === null) return null
     if (body.length !== header.decodedBytes) {
       return `its body unpacks to ${body.length} bytes, the header says ${header.decodedBytes}`
     }

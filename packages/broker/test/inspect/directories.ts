@@ -21,9 +21,9 @@ import { runLogCommand } from '#src/inspect/log-command.js'
 import type { VolumeReport } from '#src/inspect/reports.js'
 import { createConsoleLogger } from '#src/io/console-logger.js'
 import { directoryHolder } from '#src/io/directory-lock.js'
-import { gunzip } from '#src/io/gunzip.js'
 import { createPortableEnvironment } from '#src/io/portable/portable-environment.js'
 import { openReadOnlyVolume } from '#src/io/read-only-volume.js'
+import { unpack } from '#src/io/unpack.js'
 import { GROUP_KINDS, readEnvelope } from '#src/storage/group-envelope.js'
 import { startTestCluster, type TestCluster } from '#src/testing.js'
 import { batchOf } from '../server/batches.js'
@@ -148,7 +148,7 @@ export async function log(...args: string[]): Promise<Answer> {
     const code = await runLogCommand(args, {
       memory,
       clock,
-      unpack: gunzip,
+      unpack,
       openVolume: (directory) => openReadOnlyVolume(directory, memory),
       holderOf: directoryHolder,
       print: (words) => {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { type InspectedVolume, inspectVolume } from '#src/inspect/inspected-volume.js'
 import { LogInspection } from '#src/inspect/log-inspection.js'
-import { gunzip } from '#src/io/gunzip.js'
+import { unpack } from '#src/io/unpack.js'
 import { keyText } from '#src/storage/group-envelope.js'
 import type { LogEnd } from '#src/storage/log-store.js'
 import { openLogStore } from '#src/storage/open-log-store.js'
@@ -70,7 +70,7 @@ describe('verify after a power cut', () => {
         const ends = await recovered(image)
         for (const log of volume.logs) {
           const { clock } = crashEnvironment(new SeededRandom('clock'), memory)
-          const world = { memory, clock, unpack: gunzip, progressed: () => {} }
+          const world = { memory, clock, unpack, progressed: () => {} }
           const report = await new LogInspection(world, log, null).run()
           const where = `trace ${trace}, image ${counts.images}, log ${keyText(log.key)}: ${report.end.reason}`
           expect([where, report.damage, report.undecodable]).toEqual([where, [], []])

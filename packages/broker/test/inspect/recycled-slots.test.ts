@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest'
 import { inspectVolume } from '#src/inspect/inspected-volume.js'
 import { LogInspection } from '#src/inspect/log-inspection.js'
-import { gunzip } from '#src/io/gunzip.js'
+import { unpack } from '#src/io/unpack.js'
 import { sealLogStart } from '#src/storage/log-start.js'
 import { FREE_HEADER_POSITION } from '#src/storage/slot-layout.js'
 import type { VolumeImage } from '../../sim/crash/page-image.js'
@@ -28,7 +28,7 @@ async function shortened() {
 async function reportOn(test: TestStore, image: VolumeImage) {
   const volume = await inspectVolume(new TracedVolume(image, null, AT_ONCE), test.memory)
   const { clock } = test.environment
-  const world = { memory: test.memory, clock, unpack: gunzip, progressed: () => {} }
+  const world = { memory: test.memory, clock, unpack, progressed: () => {} }
   return { volume, report: await new LogInspection(world, volume.logs[0]!, null).run() }
 }
 

@@ -42,7 +42,8 @@ Makes a topic. Names have 1 to 249 characters of A-Z a-z 0-9 . _ -
   -r, --replicas COUNT       brokers that keep each partition  [3, or all if there are fewer]
       --durability LEVEL     flushed: acknowledged records survive a power cut
                              buffered: faster; they survive a crash of the broker  [flushed]
-      --codecs LIST          compressions producers may use  [none,gzip]
+      --codecs LIST          compressions producers may use: none and any of gzip, zstd; for
+                             zstd, consumers need Node 22.15 or newer  [none,gzip]
       --retention TIME       how long records are kept: 30s, 15m, 12h, 7d  [for ever]
       --retention-bytes SIZE how much of each partition is kept: 512m, 10g  [everything]
 ${GLOBAL}
@@ -89,7 +90,7 @@ how many were acknowledged. Exits with 7 when only some could be sent.
       --file PATH            read this file instead of standard input
       --acks LEVEL           all: committed, leader: written by the leader,
                              none: handed to the network  [all]
-      --codec NAME           none or gzip  [none]
+      --codec NAME           none, gzip or zstd (Node 22.15 or newer)  [none]
 ${GLOBAL}
   printf 'a:1\\nb:2\\n' | millrace produce orders -k :
 `,

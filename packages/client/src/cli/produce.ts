@@ -1,6 +1,6 @@
 // `millrace produce`: the lines of standard input or of a file as records, in order, in bounded memory.
 import { createReadStream } from 'node:fs'
-import { MAX_BATCH_BYTES } from '@millrace/protocol'
+import { CODEC_NAMES, MAX_BATCH_BYTES } from '@millrace/protocol'
 import { BatchDeliveryError } from '../delivery.js'
 import { MillraceError } from '../errors.js'
 import { bytes } from '../serde.js'
@@ -46,7 +46,7 @@ class Outcome {
 export async function produce(session: Session): Promise<ExitCode> {
   const { line, messages, interrupted } = session
   const acks = readChoice(line, 'acks', ['all', 'leader', 'none'])
-  const codec = readChoice(line, 'codec', ['none', 'gzip'])
+  const codec = readChoice(line, 'codec', CODEC_NAMES)
   const separator = line.values['key-separator']
   if (separator === '') throw new UsageError('--key-separator needs at least one character', 'produce')
   const split = separator === undefined ? wholeLine : splitAt(Buffer.from(separator))

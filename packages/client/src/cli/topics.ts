@@ -1,7 +1,7 @@
 // `millrace topic`: create, list, describe and delete.
 import { once } from 'node:events'
 import { createInterface } from 'node:readline/promises'
-import { MAX_PARTITIONS_PER_TOPIC } from '@millrace/protocol'
+import { CODEC_NAMES, type CodecName, MAX_PARTITIONS_PER_TOPIC } from '@millrace/protocol'
 import { type Admin, admin, type PartitionDescription, type TopicRetention } from '../admin.js'
 import { readBytes, readDuration, sizeText, timeText } from './amounts.js'
 import { readChoice, readInteger } from './command-line.js'
@@ -37,9 +37,10 @@ export async function createTopic(session: Session): Promise<ExitCode> {
   return EXIT.ok
 }
 
-function readCodec(name: string): 'none' | 'gzip' {
-  if (name === 'none' || name === 'gzip') return name
-  throw new UsageError(`--codecs is a list of none and gzip, not ${JSON.stringify(name)}`, 'topic create')
+function readCodec(name: string): CodecName {
+  const codec = CODEC_NAMES.find((known) => known === name)
+  if (codec !== undefined) return codec
+  throw new UsageError(`--codecs is a list of ${CODEC_NAMES.join(', ')}, not ${JSON.stringify(name)}`, 'topic create')
 }
 
 export async function listTopics(session: Session): Promise<ExitCode> {
