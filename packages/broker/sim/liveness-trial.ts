@@ -2,7 +2,6 @@
 // is sent has to be acknowledged and read within a bound. Healing everything would hide a minority that disturbs for ever.
 import type { BrokerNode } from './broker-node.js'
 import type { Faults } from './faults.js'
-import type { TopicOptions } from './options.js'
 import { OUTSIDER_STATES, type OutsiderState } from './outsiders.js'
 import { shuffled } from './partitions.js'
 import type { SeededRandom } from './random.js'
@@ -78,9 +77,7 @@ export class LivenessTrial {
     const { run } = this
     // Who has lost what it had not flushed may need every voter before it counts for one again.
     const isWhole = !run.recorder.diskLosses.some(({ node }) => core.some(({ nodeId }) => nodeId === node))
-    const topics = run.options.topics.filter(
-      (topic) => (topic.durability === 'flushed' || isWhole) && this.hasQuorums(topic, core),
-    )
+    const topics = run.options.topics.filter(({ durability }) => durability === 'flushed' || isWhole)
     const deadlineMs = run.scheduler.nowMs + BOUND_MS
     const due = topics.flatMap(({ name, partitions }) =>
       Array.from({ length: partitions }, (_, partition) => ({ name, partition, acknowledged: false })),
@@ -88,7 +85,7 @@ export class LivenessTrial {
     for (const partition of due) this.sendUntilAcknowledged(client, partition)
     await this.within(deadlineMs, () => {
       const open = due.filter(({ name, partition, acknowledged }) => {
-        return !acknowledged && !this.needsEveryVoter(name, partition, core)
+        return !acknowledged && this.hasQuorum(name, partition, core) && !this.needsEveryVoter(name, partition, core)
       })
       return open.map(({ name, partition }) => `${name}/${partition} acknowledges a record`)
     })
@@ -110,7 +107,7 @@ export class LivenessTrial {
 
   /** A replica that could not read all it had acknowledged elects nobody unless every voter agrees, broken ones too. */
   private needsEveryVoter(name: string, partition: number, core: readonly BrokerNode[]): boolean {
-    const topicId = this.run.options.topics.findIndex((topic) => topic.name === name) + 1
+    const topicId = this.topicIdOf(name)
     let repairing = false
     for (const { broker } of core) {
       for (const { key, core: raft, isServing } of broker?.replicas() ?? []) {
@@ -122,17 +119,25 @@ export class LivenessTrial {
     return repairing
   }
 
-  /** With more brokers than replicas a majority of the brokers need not be one of every partition. */
-  private hasQuorums(topic: TopicOptions, core: readonly BrokerNode[]): boolean {
-    const topicId = this.run.options.topics.indexOf(topic) + 1
+  /**
+   * With more brokers than replicas a majority of the brokers need not be one of every partition. Asked again and again: who
+   * belongs to a partition is seen once its replicas are open.
+   */
+  private hasQuorum(name: string, partition: number, core: readonly BrokerNode[]): boolean {
+    const topicId = this.topicIdOf(name)
     for (const { broker } of this.run.cluster.nodes) {
       for (const { key, core: raft } of broker?.replicas() ?? []) {
+        if (key.topicId !== topicId || key.partition !== partition) continue
         const { voters } = raft.configuration
         const there = core.filter(({ nodeId }) => voters.includes(nodeId)).length
-        if (key.topicId === topicId && there * 2 <= voters.length) return false
+        if (there * 2 <= voters.length) return false
       }
     }
     return true
+  }
+
+  private topicIdOf(name: string): number {
+    return this.run.options.topics.findIndex((topic) => topic.name === name) + 1
   }
 
   private sendUntilAcknowledged(
