@@ -11,7 +11,7 @@ type AnySession = Session<unknown, unknown>
 
 export class Consumer {
   readonly #surroundings: SessionSurroundings
-  readonly #options: Required<ConsumerOptions>
+  readonly #options: ConsumerOptions
   readonly #sessions = new Set<AnySession>()
   readonly #onClosed: () => void
   #closing: Promise<void> | null = null
@@ -19,7 +19,7 @@ export class Consumer {
   /** @internal */
   constructor(
     surroundings: Omit<SessionSurroundings, 'onSessionOver'>,
-    options: Required<ConsumerOptions>,
+    options: ConsumerOptions,
     onClosed: () => void,
   ) {
     this.#surroundings = { ...surroundings, onSessionOver: (session) => this.#sessions.delete(session) }

@@ -32,8 +32,11 @@ export interface InboxOwner<K, V> {
   readonly topic: Topic<K, V>
   readonly codec: ClientCodec
   readonly checksum: ChecksumFunction
-  /** Called for a record that cannot be decoded; throws to end the subscription, returns to skip the record. */
-  undecodable(partition: number, offset: number, what: 'key' | 'value', cause: unknown): void
+  /**
+   * Called for a record that cannot be decoded; throws to end the subscription, returns to go on without the record,
+   * after holding the inbox if that takes time.
+   */
+  undecodable(inbox: Inbox<K, V>, what: 'key' | 'value', cause: unknown): void
 }
 
 const NO_END = Number.POSITIVE_INFINITY
@@ -51,6 +54,8 @@ export class Inbox<K, V> {
   #recordStart = 0
   #currentStart = 0
   #currentOffset = -1
+  /** While set, nothing is taken: somebody decides about the record last taken. */
+  #held = false
   /** Decoded bytes received and not settled. */
   unsettledBytes = 0
   /** Where the broker goes on: behind the last batch received. -1 before the first cursor was opened. */
@@ -77,12 +82,22 @@ export class Inbox<K, V> {
 
   /** Something can be taken, or the end or a failure has been reached. */
   get hasNews(): boolean {
+    if (this.#held) return false
     return this.#batch !== null || this.#batches.length > 0 || this.#failure !== null || this.done
   }
 
   /** Everything up to the end was delivered. */
   get done(): boolean {
-    return this.nextOffset >= this.endOffset
+    return this.nextOffset >= this.endOffset && !this.#held
+  }
+
+  /** Nothing is taken until `goOn`. */
+  hold(): void {
+    this.#held = true
+  }
+
+  goOn(): void {
+    this.#held = false
   }
 
   /** The record last taken, and its batch. */
@@ -160,6 +175,7 @@ export class Inbox<K, V> {
    * @throws MillraceError what ends the subscription.
    */
   take(): ConsumerRecord<K, V> | null {
+    if (this.#held) return null
     if (this.done) {
       this.drop()
       return null
@@ -178,7 +194,7 @@ export class Inbox<K, V> {
         this.#currentOffset = offset
         this.#currentStart = start
         const record = this.#decode(records, offset, header.baseTimestamp + records.timestampDelta, start)
-        if (record !== null) return record
+        if (record !== null || this.#held) return record
       }
     } catch (cause) {
       throw this.#damaged(cause, this.nextOffset)
@@ -220,7 +236,7 @@ export class Inbox<K, V> {
       const valueBytes = records.value()
       value = valueBytes === null ? null : this.#value.decode(valueBytes)
     } catch (cause) {
-      this.#owner.undecodable(this.partition, offset, what, cause)
+      this.#owner.undecodable(this, what, cause)
       return null
     }
     const { bytes, offsetDelta, recordEnd: end } = records

@@ -12,9 +12,11 @@ import {
   MAX_STRING_BYTES,
 } from '@millrace/protocol'
 import { type Address, parseBootstrap } from './address.js'
+import { checkOnDecodeError, type OnDecodeError } from './decode-failures.js'
 import { invalidArgument } from './errors.js'
 import type { Interceptor } from './interceptors.js'
 import type { Partitioner } from './partitioner.js'
+import { checkTopicName } from './topic.js'
 import type { Logger } from './warnings.js'
 
 /** Waits between attempts: a random time up to `initialMs`, doubling up to `maxMs`. */
@@ -73,7 +75,13 @@ export interface ConsumerOptions {
   /** Decoded bytes delivered and not settled, or on their way, per subscription. Default 8 MiB: bounds memory. */
   readonly inFlightBytes?: number
   /** What happens to a record that its serde cannot decode. Default `fail`: nothing is skipped silently. */
-  readonly onDecodeError?: 'fail' | 'skip'
+  readonly onDecodeError?: OnDecodeError
+  /** Where records go that `onDecodeError` sends away as dead letters. The topic must exist. */
+  readonly deadLetterTopic?: string
+}
+
+export interface ResolvedConsumerOptions extends Required<Omit<ConsumerOptions, 'deadLetterTopic'>> {
+  readonly deadLetterTopic: string | null
 }
 
 export interface ResolvedConnectOptions {
@@ -151,15 +159,21 @@ export function resolveProducerOptions(options: ProducerOptions, ofTopic?: Parti
   }
 }
 
-export function resolveConsumerOptions(options: ConsumerOptions): Required<ConsumerOptions> {
+/** @returns the options, not yet resolved: a subscription may have others. @throws MillraceError INVALID_ARGUMENT. */
+export function checkConsumerOptions(options: ConsumerOptions): ConsumerOptions {
   onlyKnown('consumer()', options, CONSUMER_KEYS)
-  const onDecodeError = options.onDecodeError ?? 'fail'
-  if (onDecodeError !== 'fail' && onDecodeError !== 'skip') {
-    throw invalidArgument(`onDecodeError must be fail or skip, got ${String(onDecodeError)}`)
-  }
+  resolveConsumerOptions(options)
+  return options
+}
+
+/** @throws MillraceError INVALID_ARGUMENT. */
+export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
+  const deadLetterTopic = options.deadLetterTopic ?? null
+  if (deadLetterTopic !== null) checkTopicName(deadLetterTopic)
   return {
     inFlightBytes: integer('inFlightBytes', options.inFlightBytes ?? 8 * MIB, 1, 64 * MAX_DECODED_BYTES),
-    onDecodeError,
+    onDecodeError: checkOnDecodeError(options.onDecodeError ?? 'fail', deadLetterTopic),
+    deadLetterTopic,
   }
 }
 
@@ -183,7 +197,11 @@ const PRODUCER_KEYS = [
   'deliveryTimeoutMs',
   'partitioner',
 ] as const satisfies readonly (keyof ProducerOptions)[]
-const CONSUMER_KEYS = ['inFlightBytes', 'onDecodeError'] as const satisfies readonly (keyof ConsumerOptions)[]
+export const CONSUMER_KEYS = [
+  'inFlightBytes',
+  'onDecodeError',
+  'deadLetterTopic',
+] as const satisfies readonly (keyof ConsumerOptions)[]
 
 /** A misspelt option is an error, not a default. */
 export function onlyKnown(where: string, given: unknown, known: readonly string[]): void {

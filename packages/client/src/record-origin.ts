@@ -44,8 +44,12 @@ export class RecordOrigin implements Origin {
   }
 
   records(): readonly ConsumerRecord<Uint8Array, Uint8Array>[] {
+    return [this.record]
+  }
+
+  get record(): ConsumerRecord<Uint8Array, Uint8Array> {
     const source = { bytes: this.#bytes, start: this.#start, end: this.#end, offsetDelta: this.#offsetDelta }
     const { topic, partition, offset, key, value } = this
-    return [new ConsumerRecord(topic, partition, offset, this.#timestamp, key, value, source)]
+    return new ConsumerRecord(topic, partition, offset, this.#timestamp, key, value, source)
   }
 }

@@ -5,6 +5,7 @@ import { abortError, onAbort } from './abort.js'
 import type { Cluster } from './cluster.js'
 import { Cursor, type CursorOwner } from './cursor.js'
 import type { ByteProducer } from './dead-letter.js'
+import { DecodeFailures } from './decode-failures.js'
 import type { ClientCodec, ClientEnvironment, ClientTimer } from './environment.js'
 import { ConnectionError, MillraceError } from './errors.js'
 import { Inbox, type InboxOwner } from './inbox.js'
@@ -53,6 +54,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   #current: Inbox<K, V> | null = null
   #partitionsLeft = 0
   readonly #claims: SessionClaims
+  readonly #decodeFailures: DecodeFailures
   #refusal: MillraceError | null = null
   #started = false
   #over = false
@@ -76,6 +78,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.#options = options
     this.#sink = sink
     this.#claims = new SessionClaims(topic.name, this)
+    this.#decodeFailures = new DecodeFailures(this, options.onDecodeError, options.deadLetterTopic)
     this.#lookup = new TopicLookup(this.cluster, topic.name, this)
     this.#progress = new ProgressWatch(this.cluster, surroundings.warnings, topic.name)
   }
@@ -247,14 +250,21 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     if (--this.#partitionsLeft === 0) this.#end(null)
   }
 
-  undecodable(partition: number, offset: number, what: 'key' | 'value', cause: unknown): void {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    const detail = `the ${what} of ${this.topicName}/${partition} at offset ${offset} cannot be decoded: ${reason}`
-    const context = { topic: this.topicName, partition, offset, cause }
-    const skip = this.#options.onDecodeError === 'skip'
-    const error = new MillraceError('ERR_MILLRACE_DESERIALIZATION', detail, { ...context, fatal: !skip })
-    if (!skip) throw error
-    this.cluster.report('record-skipped', detail, { topic: this.topicName, partition, offset, error })
+  undecodable(inbox: Inbox<K, V>, what: 'key' | 'value', cause: unknown): void {
+    const verdict = this.#decodeFailures.judge(inbox.currentOrigin.record, what, cause)
+    if (verdict === null) return
+    // The order of the partition is kept: nothing behind the record is delivered before its fate is known.
+    const claim = this.claim()
+    claim.begin()
+    inbox.hold()
+    verdict.then(
+      () => {
+        claim.settle()
+        inbox.goOn()
+        this.onNews(inbox.partition)
+      },
+      (error: MillraceError) => this.#end(error),
+    )
   }
 
   // What operators ask of the client.

@@ -13,6 +13,7 @@ import type { MillraceError } from './errors.js'
  * - `cursor-reopened`: a subscription goes on after a break, at the next undelivered offset
  * - `stalled`: a record was handed out and not finished for long, or a partition could not be read for long
  * - `record-skipped`: a record that could not be decoded was skipped, as asked
+ * - `dead-lettered`: a record was given up and is in its dead-letter topic, acknowledged
  * - `closed`: the client is closed; nothing follows
  */
 export type StatusKind =
@@ -27,6 +28,7 @@ export type StatusKind =
   | 'cursor-reopened'
   | 'stalled'
   | 'record-skipped'
+  | 'dead-lettered'
   | 'closed'
 
 export interface MillStatus {

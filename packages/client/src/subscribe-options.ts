@@ -1,7 +1,14 @@
 // Where a subscription begins and ends, and what it may hold.
 import type { CursorStart } from '@millrace/protocol'
 import { invalidArgument } from './errors.js'
-import { type ConsumerOptions, integer, onlyKnown, resolveConsumerOptions } from './options.js'
+import {
+  CONSUMER_KEYS,
+  type ConsumerOptions,
+  integer,
+  onlyKnown,
+  type ResolvedConsumerOptions,
+  resolveConsumerOptions,
+} from './options.js'
 
 /**
  * - `latest`: records sent from now on
@@ -41,7 +48,7 @@ export interface StartPosition {
   readonly position: number
 }
 
-export interface ResolvedSubscribeOptions extends Required<ConsumerOptions> {
+export interface ResolvedSubscribeOptions extends ResolvedConsumerOptions {
   startOf(partition: number): StartPosition
   readonly until: Until | null
   /** Null for all. */
@@ -54,8 +61,7 @@ const KEYS = [
   'until',
   'partitions',
   'signal',
-  'inFlightBytes',
-  'onDecodeError',
+  ...CONSUMER_KEYS,
 ] as const satisfies readonly (keyof SubscribeOptions)[]
 const MAX = Number.MAX_SAFE_INTEGER
 const MAX_PARTITION = 2 ** 31 - 1
@@ -63,14 +69,13 @@ const MAX_PARTITION = 2 ** 31 - 1
 /** @throws MillraceError INVALID_ARGUMENT. */
 export function resolveSubscribeOptions(
   options: SubscribeOptions,
-  defaults: Required<ConsumerOptions>,
+  defaults: ConsumerOptions,
 ): ResolvedSubscribeOptions {
   onlyKnown('subscribe()', options, KEYS)
-  const { inFlightBytes, onDecodeError } = { ...defaults, ...options }
   const from = options.from ?? 'latest'
   const startOf = resolveFrom(from)
   return {
-    ...resolveConsumerOptions({ inFlightBytes, onDecodeError }),
+    ...resolveConsumerOptions({ ...defaults, ...options }),
     startOf,
     until: resolveUntil(options.until),
     partitions: resolvePartitions(from, options.partitions),

@@ -1,5 +1,5 @@
 // Topic tokens: a topic's name together with what its keys and values are, so that producer and consumer agree.
-import { checkTopicName } from '@millrace/protocol'
+import { checkTopicName as check } from '@millrace/protocol'
 import { toMillraceError } from './errors.js'
 import type { Partitioner } from './partitioner.js'
 import { bytes, type Serde } from './serde.js'
@@ -17,7 +17,7 @@ export interface Topic<K, V> {
  * @throws MillraceError INVALID_TOPIC_NAME.
  */
 export function topic<K, V>(name: string, { key, value, partitioner }: Omit<Topic<K, V>, 'name'>): Topic<K, V> {
-  checkName(name)
+  checkTopicName(name)
   return { name, key, value, ...(partitioner && { partitioner }) }
 }
 
@@ -26,9 +26,10 @@ export function bytesTopic(name: string): Topic<Uint8Array, Uint8Array> {
   return topic(name, { key: bytes, value: bytes })
 }
 
-function checkName(name: string): void {
+/** @throws MillraceError INVALID_TOPIC_NAME. */
+export function checkTopicName(name: string): void {
   try {
-    checkTopicName(name)
+    check(name)
   } catch (cause) {
     throw toMillraceError(cause)
   }

@@ -355,6 +355,7 @@ export class Detachable {
 
 const ended = (): MillraceError => closedError('the subscription')
 
-function isPromise<R>(result: Promise<R> | R): result is Promise<R> {
+/** Anything with a `then` is awaited. */
+export function isPromise<R>(result: Promise<R> | R): result is Promise<R> {
   return typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
 }
