@@ -14,6 +14,7 @@ import { expectedIdentity } from './joining/expected-identity.js'
 import { type RememberedMembers, readMembersFile } from './joining/members-file.js'
 import { MembersMemory } from './joining/members-memory.js'
 import {
+  DEFAULT_GROUP_PARTITIONS,
   DEFAULT_HOST,
   DEFAULT_PORT,
   DEFAULT_STOP_TIMEOUT_MS,
@@ -31,7 +32,7 @@ import { RetentionLoop } from './partition/retention-loop.js'
 import { PeerNetwork } from './peers/peer-network.js'
 import { configurationOf } from './replication/raft-batch.js'
 import type { ReplicaGroup } from './replication/replica-group.js'
-import { type ConnectionLimits, DEFAULT_CONNECTION_LIMITS } from './server/connection-admission.js'
+import { connectionLimitsOf } from './server/connection-admission.js'
 import type { ServerContext } from './server/context.js'
 import { isBrokenAssertion } from './server/failures.js'
 import { frameMemoryOf, Server } from './server/server.js'
@@ -82,6 +83,8 @@ export interface BrokerConfig {
   /** Connections from one address, and new ones a second; 0 for no limit. More are refused with OVERLOADED. */
   readonly maxConnectionsPerAddress?: number
   readonly acceptsPerSecond?: number
+  /** Partitions of the topic that coordinators of consumer groups use, when it is made. Default 8. */
+  readonly groupPartitions?: number
   /** A broken assertion was met: whoever runs the broker must end it. By default it is only logged. */
   readonly onHalt?: (error: unknown) => void
   /** The broker was removed for good: whoever runs it should stop it. It does not start on its data again. */
@@ -228,15 +231,6 @@ function membersOf(
   })
 }
 
-function connectionLimitsOf({ maxConnectionsPerAddress, acceptsPerSecond }: BrokerConfig): ConnectionLimits {
-  const { maxConnections, ...standard } = DEFAULT_CONNECTION_LIMITS
-  return {
-    maxConnections,
-    maxConnectionsPerAddress: maxConnectionsPerAddress ?? standard.maxConnectionsPerAddress,
-    acceptsPerSecond: acceptsPerSecond ?? standard.acceptsPerSecond,
-  }
-}
-
 interface Opened {
   readonly environment: Environment
   readonly store: LogStore
@@ -285,6 +279,7 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
     members,
     founders,
     rack: config.rack ?? null,
+    groupPartitions: config.groupPartitions ?? DEFAULT_GROUP_PARTITIONS,
     metrics,
     report,
     connectPeers,
@@ -301,6 +296,7 @@ async function openParts(environment: Environment, opened: Omit<Opened, 'environ
     map: node.map,
     metadata: node.metadataLeader,
     view: node.view,
+    coordination: node.coordination,
     metrics,
     frameMemory,
     peers,

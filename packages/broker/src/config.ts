@@ -2,7 +2,13 @@
 // default and its meaning. Flags win over variables, variables over the file, the file over defaults.
 
 import { readAddresses } from './joining/addresses.js'
-import { ACCEPTS_PER_SECOND, LEAST_MEMORY_BYTES, MAX_CONNECTIONS_PER_ADDRESS } from './limits.js'
+import {
+  ACCEPTS_PER_SECOND,
+  DEFAULT_GROUP_PARTITIONS,
+  LEAST_MEMORY_BYTES,
+  MAX_CONNECTIONS_PER_ADDRESS,
+  MAX_GROUP_PARTITIONS,
+} from './limits.js'
 import { readMembers, withOwnAddress } from './members.js'
 import { editDistance, nearestOf } from './nearest.js'
 import { byteSize, choice, flag, hexId, integer, type ReadValue, text } from './setting-values.js'
@@ -64,6 +70,12 @@ const SETTINGS = {
   ),
   clusterId: setting(hexId, undefined, '<id>', 'refuse the data of another cluster [of a new one: from --members]'),
   clusterKeyFile: setting(text, undefined, '<file>', 'keys that gossip is sealed with, read again on SIGHUP'),
+  groupPartitions: setting(
+    integer(1, MAX_GROUP_PARTITIONS),
+    DEFAULT_GROUP_PARTITIONS,
+    '<n>',
+    'partitions of the topic that coordinators of consumer groups use, when it is made',
+  ),
   stopTimeoutMs: setting(integer(0, 3_600_000), 10_000, '<n>', 'how long a stop waits for requests in flight'),
   logFormat: setting(choice('text', 'json'), 'text', 'text|json', 'form of the log on standard error'),
   logLevel: setting(

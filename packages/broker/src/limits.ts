@@ -107,6 +107,33 @@ export const ASSIGNMENTS_PER_COMMAND = 1_000
 /** How often the leader of the metadata looks whether its group has the members that it should. */
 export const METADATA_MEMBERS_MS = 250
 
+// ---------------------------------------------------------------- consumer groups
+
+/** Partitions of the topic of consumer groups, when it is made: so many brokers share the work of coordinating them. */
+export const DEFAULT_GROUP_PARTITIONS = 8
+export const MAX_GROUP_PARTITIONS = 1_000
+/** Commands of one coordinator that are not committed yet; whoever comes then is told to come again. */
+export const MAX_GROUP_COMMANDS_WAITING = 10_000
+/** How long a batch of commands waits for room in the log. */
+export const GROUP_COMMAND_TIMEOUT_MS = 10_000
+/** Commands of one batch together; a single longer one is a batch of its own. */
+export const GROUP_BATCH_BYTES = 256 * 1024
+/** A coordinator reads so much of its log at once. */
+export const GROUP_LOAD_READ_BYTES = 256 * 1024
+/** How soon a coordinator tries again to read its log, and to log what nobody waits for. */
+export const GROUP_RETRY_MS = 1_000
+/** An image of all groups follows so many bytes of commands, or so many times its own size, whichever is more. */
+export const GROUP_IMAGE_AFTER_BYTES = 1024 * 1024
+export const GROUP_IMAGE_RATIO = 4
+/** Beats of one connection that are held until there is news; a further one has the oldest answered. */
+export const MAX_HELD_BEATS_PER_CONNECTION = 32
+/** A broker whose timers come so late was away itself: then nobody's lease has run out. */
+export const LATE_LEASE_TIMER_MS = 1_000
+/** A beat is held for this part of its member's lease at most. */
+export const HELD_LEASE_SHARE = 1 / 4
+/** How often the leader of the metadata looks whether internal topics can have more replicas, while they have too few. */
+export const INTERNAL_REPLICAS_MS = 1_000
+
 // ---------------------------------------------------------------- connections
 
 export const MAX_CONNECTIONS = 20_000
@@ -265,6 +292,7 @@ assert(MAX_RAFT_MESSAGES_PER_FRAME * RAFT_MESSAGE_BYTES < MAX_CONTROL_FRAME_BYTE
 const MOST_SET_BYTES = MAX_GROUPS_PER_SET_BEAT * (ENTERING_GROUP_BYTES + SET_GROUP_BYTES)
 assert(MOST_SET_BYTES < MAX_CONTROL_FRAME_BYTES, 'changes of a set are a control frame')
 assert(PEER_FRAME_MEMORY_SHARE < FRAME_MEMORY_SHARE, 'clients keep a part of the frame memory')
+assert(MAX_HELD_BEATS_PER_CONNECTION <= MAX_REQUESTS_IN_FLIGHT / 2, 'beats that are held leave room for commits')
 assert(MIN_CURSOR_READ_BYTES <= MAX_PUSHED_BYTES_UNSENT, 'one read fits the push window')
 
 // ---------------------------------------------------------------- partitions on the move

@@ -167,6 +167,7 @@ async function runBroker(settings: BrokerSettings): Promise<number> {
       insecure: settings.insecure,
       maxConnectionsPerAddress: settings.maxConnectionsPerAddress,
       acceptsPerSecond: settings.acceptsPerSecond,
+      groupPartitions: settings.groupPartitions,
       ...(settings.bootstrap ? { bootstrap: true } : {}),
       ...(settings.nodeId === undefined ? {} : { nodeId: settings.nodeId }),
       ...(settings.clusterId === undefined ? {} : { clusterId: settings.clusterId }),

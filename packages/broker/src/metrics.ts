@@ -29,6 +29,16 @@ export class Metrics {
   peerMessagesDropped = 0
   /** Logs on disk that belong to no topic the metadata knows. */
   unknownLogs = 0
+  /** What the coordinators of consumer groups on this broker have done. */
+  groupJoins = 0
+  groupBeats = 0
+  groupCommits = 0
+  /** Members whose lease ran out. */
+  groupExpiries = 0
+  groupCommands = 0
+  groupImages = 0
+  /** Times a coordinator has read its log, since it came to lead. */
+  groupLoads = 0
   internalErrors = 0
   readonly #refusals = new Map<ErrorName, number>()
 

@@ -3,6 +3,7 @@ import type { RouteChange } from '@millrace/protocol'
 import type { ClusterMembers } from './cluster/cluster-members.js'
 import { ClusterView } from './cluster/cluster-view.js'
 import { handOver } from './cluster/hand-over.js'
+import { InternalReplicas } from './cluster/internal-replicas.js'
 import { LeaderTable } from './cluster/leader-table.js'
 import { MapPublisher } from './cluster/map-publisher.js'
 import type { NodePlace } from './cluster/metadata-command.js'
@@ -16,6 +17,7 @@ import { PartitionMembership } from './cluster/partition-membership.js'
 import { RegistryFollower } from './cluster/registry-follower.js'
 import { RouteNews } from './cluster/route-news.js'
 import { Topics } from './cluster/topics.js'
+import { Coordination } from './coordination/coordination.js'
 import type { Environment, LogFields, Timer, Volume } from './environment.js'
 import type { Identity } from './identity.js'
 import { REGISTER_RETRY_MS, ROUTE_BATCH_MS } from './limits.js'
@@ -25,7 +27,7 @@ import { Groups } from './replication/groups.js'
 import { RepairList } from './replication/repair-list.js'
 import type { ReplicaGroup } from './replication/replica-group.js'
 import { isBug } from './server/failures.js'
-import { Shard } from './shard.js'
+import { Shard, type ShardOptions } from './shard.js'
 import { StartError } from './start-error.js'
 import { keyText } from './storage/group-envelope.js'
 import type { LogKey, LogStore } from './storage/log-store.js'
@@ -52,6 +54,8 @@ export interface NodeOptions {
   readonly founders: readonly number[]
   /** What fails together with this broker. */
   readonly rack: string | null
+  /** Of the topic of consumer groups, when it is made. */
+  readonly groupPartitions: number
   readonly metrics: Metrics
   readonly report: (error: unknown, where: LogFields) => void
   readonly connectPeers: (events: PeerEvents) => NodePeers
@@ -70,6 +74,7 @@ export class Node {
   readonly topics: Topics
   readonly metadataLeader: MetadataLeader
   readonly view: ClusterView
+  readonly coordination: Coordination
   readonly #membership: PartitionMembership
   readonly #options: NodeOptions
   readonly #news: RouteNews
@@ -81,6 +86,7 @@ export class Node {
   /** Where this broker is reached, once it listens. */
   #own: NodePlace | null = null
   readonly #metadataMembership: MetadataMembership
+  readonly #internalReplicas: InternalReplicas
   #registering = false
   readonly #registry: RegistryFollower
 
@@ -97,8 +103,13 @@ export class Node {
     this.map = parts.map
     const { groups, leaders, map } = parts
     const { nodeId } = identity
-    this.#news = new RouteNews({ nodeId, clock: environment.clock, map, peers: parts.peers })
-    this.shard = new Shard({ environment, store, metrics, groups, leaders, nodeId, onReplicaDropped: parts.forgetLog })
+    const { clock, log } = environment
+    this.#news = new RouteNews({ nodeId, clock, map, peers: parts.peers })
+    const during = (what: string) => (error: unknown) => report(error, { during: what })
+    this.coordination = new Coordination({ environment, metrics, metadata, report: during('coordination of groups') })
+    const onReplica: ShardOptions['onReplica'] = (topic, partition) => this.coordination.adopt(topic, partition)
+    const { forgetLog: onReplicaDropped } = parts
+    this.shard = new Shard({ environment, store, metrics, groups, leaders, nodeId, onReplica, onReplicaDropped })
     const { shard } = this
     this.topics = new Topics({
       metadata,
@@ -106,42 +117,37 @@ export class Node {
       map,
       leaders,
       knownNodes: () => members.ids,
-      log: environment.log,
-      report: (error) => report(error, { during: 'opening topics' }),
+      log,
+      report: during('opening topics'),
     })
     this.metadataLeader = new MetadataLeader({
       metadata,
       forwarder: this.peers,
-      clock: environment.clock,
+      clock,
       local: localOperations({
         metadata,
         members,
         clusterId: identity.clusterId,
         topics: this.topics,
         shard,
-        clock: environment.clock,
+        clock,
         map,
         leaders,
+        groupPartitions: options.groupPartitions,
       }),
     })
     const { metadataLeader, peers } = this
-    this.#metadataMembership = new MetadataMembership({
-      metadata,
-      members,
-      peers,
-      clock: environment.clock,
-      log: environment.log,
-      nodeId,
-    })
+    this.#metadataMembership = new MetadataMembership({ metadata, members, peers, clock, log, nodeId })
+    this.#internalReplicas = internalReplicasOf(options, this)
     const { onMembers, onRemoved } = options
     this.#registry = new RegistryFollower({ environment, nodeId, members, map, peers, onMembers, onRemoved })
     this.view = new ClusterView({ environment, identity, members, metadata, metadataLeader, peers, leaders, shard })
     const parties = { metadata, metadataLeader, peers, leaders, shard, topics: this.topics }
     this.#membership = new PartitionMembership({
       ...parties,
-      clock: environment.clock,
+      clock,
       haveOthersAll: (key) => this.view.haveOthersAll(key),
-      report: (error) => report(error, { during: 'changes of membership' }),
+      report: during('changes of membership'),
     })
   }
 
@@ -205,6 +211,8 @@ export class Node {
         this.#registry.follow(this.metadata.state)
         this.#bootstrap()
         this.#metadataMembership.look()
+        this.#internalReplicas.look()
+        this.coordination.followTopics()
         this.#openWhenKnown().catch((error: unknown) => {
           reject(error)
           // Whoever stops meanwhile closes the logs that were to be opened.
@@ -245,8 +253,13 @@ export class Node {
 
   /** Has others lead what this node leads, and its clients hear of them, as far as that can be had in time. Always resolves. */
   async handOver(timeoutMs: number): Promise<void> {
+    if (this.#options.members.others.length > 0) await this.#handOver(timeoutMs)
+    // What is still waited for here would keep clients until the end.
+    this.coordination.stop({ code: 'SHUTTING_DOWN', detail: '' })
+  }
+
+  async #handOver(timeoutMs: number): Promise<void> {
     const { clock } = this.#options.environment
-    if (this.#options.members.others.length === 0) return
     const isFollowed = ({ key: { topicId, partition } }: ReplicaGroup, term: number): boolean =>
       !this.shard.hasTopic(topicId) || this.leaders.route(topicId, partition).term > term
     const isLast = ({ key }: ReplicaGroup): boolean => key.topicId === METADATA_KEY.topicId
@@ -263,10 +276,12 @@ export class Node {
   /** Takes part no more. */
   async stop(): Promise<void> {
     this.#stopped = true
+    this.coordination.stop({ code: 'SHUTTING_DOWN', detail: '' })
     this.#news.stop()
     this.#retry?.cancel()
     this.#registry.stop()
     this.#metadataMembership.stop()
+    this.#internalReplicas.stop()
     this.#membership.stop()
     this.groups.stop()
     await this.peers.stop()
@@ -339,4 +354,19 @@ export class Node {
   routesChanged(changes: readonly RouteChange[]): void {
     this.#news.tell(changes)
   }
+}
+
+function internalReplicasOf(
+  { identity, environment, report }: NodeOptions,
+  { metadata, leaders, peers }: Pick<Node, 'metadata' | 'leaders' | 'peers'>,
+): InternalReplicas {
+  return new InternalReplicas({
+    nodeId: identity.nodeId,
+    metadata,
+    leaders,
+    peers,
+    clock: environment.clock,
+    log: environment.log,
+    report: (error) => report(error, { during: 'replicas of internal topics' }),
+  })
 }

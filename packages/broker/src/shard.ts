@@ -1,12 +1,12 @@
 // What one core owns: its partitions and the memory for frames. A broker has one shard today; nothing in it is
 // shared with another, so that more can come.
-import { ProtocolError, type Route } from '@millrace/protocol'
+import { isReservedTopicName, ProtocolError, type Route } from '@millrace/protocol'
 import type { LeaderTable } from './cluster/leader-table.js'
 import type { TopicDefinition } from './cluster/metadata-command.js'
 import { METADATA_KEY } from './cluster/metadata-log.js'
 import { DiskError, type Environment } from './environment.js'
 import { MAX_CONCURRENT_OPENS } from './limits.js'
-import type { Metrics } from './metrics.js'
+import { Metrics } from './metrics.js'
 import type { Retention } from './partition/log-start-proposal.js'
 import { Partition } from './partition/partition.js'
 import { PartitionState } from './partition/partition-state.js'
@@ -26,6 +26,8 @@ export interface ShardOptions {
   readonly groups: Groups
   readonly leaders: LeaderTable
   readonly nodeId: number
+  /** A replica is about to take part in its group. */
+  readonly onReplica: (topic: TopicDefinition, partition: Partition) => void
   /** The log of a replica that has moved away is gone. */
   readonly onReplicaDropped: (key: LogKey) => void
 }
@@ -53,6 +55,9 @@ export class Shard {
   /** Logs that the store has opened: what their replicas are made of, again if need be. */
   readonly #opened = new Map<string, OpenedLog>()
   readonly #unopened = new Map<string, LackingReplica>()
+  /** Topics that only brokers write to; what they write is not counted as produced. */
+  readonly #internal = new Set<number>()
+  readonly #internalMetrics = new Metrics()
 
   constructor(private readonly options: ShardOptions) {}
 
@@ -73,6 +78,7 @@ export class Shard {
   async openTopic(topic: TopicDefinition, mayLack: boolean): Promise<void> {
     const partitions = new Array<Partition | undefined>(topic.partitions).fill(undefined)
     const found = new Set<number>()
+    if (isReservedTopicName(topic.name)) this.#internal.add(topic.topicId)
     for (const { topicId, partition } of this.store.found) if (topicId === topic.topicId) found.add(partition)
     try {
       await inParallel(topic.partitions, async (partition) => {
@@ -188,7 +194,7 @@ export class Shard {
   }
 
   async #join(topic: TopicDefinition, number: number, opened: OpenedLog): Promise<Partition> {
-    const { environment, metrics, groups, leaders, nodeId } = this.options
+    const { environment, metrics, groups, leaders, nodeId, onReplica } = this.options
     const { clock, memory } = environment
     const { topicId, durability, codecs } = topic
     const { log, state, configurations } = opened
@@ -213,11 +219,12 @@ export class Shard {
       retention: this.#retentionOf(topic),
       clock,
       memory,
-      metrics,
+      metrics: this.#internal.has(topicId) ? this.#internalMetrics : metrics,
     })
     const mode = durability === 'flushed' ? 'flush' : 'write'
     const group = await groups.add({ key: log.key, log, configurations, founders, mode, owner: partition })
     partition.join(group)
+    onReplica(topic, partition)
     group.start()
     await partition.opened()
     return partition
@@ -241,6 +248,7 @@ export class Shard {
     const partitions = this.#topics.get(topic.topicId) ?? []
     this.#topics.delete(topic.topicId)
     this.#retention.delete(topic.topicId)
+    this.#internal.delete(topic.topicId)
     for (const partition of partitions) {
       if (partition === undefined) continue
       this.options.groups.remove(partition.key)
@@ -279,6 +287,11 @@ export class Shard {
     const found = partitions[partition]
     if (found === undefined) throw new ProtocolError('NOT_LEADER', 'this node has no replica of the partition')
     return found
+  }
+
+  /** Whether only brokers write to the topic. */
+  isInternal(topicId: number): boolean {
+    return this.#internal.has(topicId)
   }
 
   hasTopic(topicId: number): boolean {

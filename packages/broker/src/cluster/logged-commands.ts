@@ -1,6 +1,7 @@
 // The commands that stand in a metadata log: what a checkpoint does not have yet is read from there.
 import { crc32, loggedBatches, readBatchHeader } from '@millrace/protocol'
-import { type LogRead, type PartitionLog, StorageError } from '../storage/log-store.js'
+import { type PartitionLog, StorageError } from '../storage/log-store.js'
+import { bytesOf } from '../storage/read-bytes.js'
 import { commandOf } from './command-batch.js'
 import type { MetadataCommand } from './metadata-command.js'
 
@@ -31,14 +32,4 @@ export async function readCommands(log: PartitionLog, offset: number): Promise<r
     nextOffset = read.nextOffset
   }
   return commands
-}
-
-function bytesOf(read: LogRead): Uint8Array {
-  const bytes = new Uint8Array(read.byteLength)
-  let at = 0
-  for (const piece of read.pieces) {
-    bytes.set(piece.block.bytes.subarray(piece.offset, piece.offset + piece.length), at)
-    at += piece.length
-  }
-  return bytes
 }

@@ -1,6 +1,6 @@
 // What brokers do for each other and for administrators: changes of the metadata on the node that leads it, and questions
 // about the partitions that a node leads. Fields are MessagePack maps; unknown ones are refused, so that a typing error is seen.
-import { ProtocolError } from '@millrace/protocol'
+import { GROUPS_TOPIC, ProtocolError } from '@millrace/protocol'
 import type { Clock } from '../environment.js'
 import { count, list } from '../fields.js'
 import { ASK_NODE_TIMEOUT_MS, MAX_LACKING_TOLD, REPLICA_GRACE_MS } from '../limits.js'
@@ -27,6 +27,8 @@ export interface OperationsContext extends NodeOperationsContext {
   readonly clock: Clock
   readonly map: MapPublisher
   readonly leaders: LeaderTable
+  /** Of the topic of consumer groups, when it is made. */
+  readonly groupPartitions: number
 }
 
 /** What a leader tells of one of its partitions. */
@@ -62,6 +64,7 @@ export function localOperations(context: OperationsContext): LocalOperation {
   const changes: Operations = {
     createTopic: (fields) => createTopic(topics, fields),
     deleteTopic: (fields) => deleteTopic(topics, fields),
+    createGroupsTopic: (fields) => createGroupsTopic(context, fields),
     registerNode: (fields) => registerNode(context, fields),
     joinCluster: (fields) => joinCluster(context, fields),
     drainBroker: (fields) => drainBroker(context, fields),
@@ -127,6 +130,13 @@ async function createTopic(topics: Topics, fields: Fields): Promise<unknown> {
     retentionBytes: numberOrNull(fields, 'retentionBytes'),
   })
   return { topicId: topic.topicId, name: topic.name, partitions: topic.partitions }
+}
+
+/** Harmless when repeated: whoever wants to consume in a group asks for it. */
+async function createGroupsTopic({ topics, groupPartitions }: OperationsContext, fields: Fields): Promise<unknown> {
+  onlyFields(fields, [])
+  const { topicId, name, partitions } = await topics.createInternal(GROUPS_TOPIC, groupPartitions)
+  return { topicId, name, partitions }
 }
 
 function numberOrNull(fields: Fields, name: string): number | null {

@@ -1,6 +1,6 @@
 // What operators change about where things are: brokers drained and removed, partitions moved, topics altered. Carried out by
 // the node that leads the metadata; how far the groups have come is asked of those who lead them.
-import { MAX_PARTITIONS_PER_TOPIC, ProtocolError } from '@millrace/protocol'
+import { isReservedTopicName, MAX_PARTITIONS_PER_TOPIC, ProtocolError } from '@millrace/protocol'
 import type { Clock } from '../environment.js'
 import { count, flag, nodeList, numberOrNull } from '../fields.js'
 import { ASSIGNMENTS_PER_COMMAND, MAX_PARTITIONS } from '../limits.js'
@@ -11,8 +11,8 @@ import type { LeaderTable } from './leader-table.js'
 import type { Assignment, MetadataCommand, TopicDefinition } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { MetadataState } from './metadata-state.js'
+import { checkLimit } from './new-topic.js'
 import { Load, placeableNodes, placeReplicas, planDrain, planFactor } from './placement.js'
-import { checkLimit } from './topics.js'
 
 export interface PlacementContext {
   readonly metadata: MetadataLog
@@ -141,6 +141,9 @@ async function refuseUnbegun(
  */
 export async function alterTopic(context: PlacementContext, fields: Fields): Promise<unknown> {
   const { metadata } = context
+  const { name: given } = fields
+  if (typeof given === 'string' && isReservedTopicName(given))
+    refuse(`${given} is the brokers' own: they look after it`)
   const wanted = numberOrNull(fields, 'partitions')
   const isOrderGivenUp = fields.breakKeyOrder !== undefined && flag(fields, 'breakKeyOrder')
   // Everything is judged before anything is changed.

@@ -102,6 +102,10 @@ export class Partition implements GroupOwner {
     return this.#log.bytesOnDisk
   }
 
+  get lastAppendTime(): number {
+    return this.#state.lastAppendTime
+  }
+
   /** Batches that were taken in and not answered yet. */
   get pendingBatches(): number {
     return this.#waiting.length + this.#acknowledgements.length

@@ -16,6 +16,16 @@ export const DEFAULT_CONNECTION_LIMITS: ConnectionLimits = {
   acceptsPerSecond: ACCEPTS_PER_SECOND,
 }
 
+/** What is configured, and else the standard. */
+export function connectionLimitsOf(given: Partial<Omit<ConnectionLimits, 'maxConnections'>>): ConnectionLimits {
+  const { maxConnections, ...standard } = DEFAULT_CONNECTION_LIMITS
+  return {
+    maxConnections,
+    maxConnectionsPerAddress: given.maxConnectionsPerAddress ?? standard.maxConnectionsPerAddress,
+    acceptsPerSecond: given.acceptsPerSecond ?? standard.acceptsPerSecond,
+  }
+}
+
 /** The address in `address:port`, whatever colons the address has itself. */
 export function addressOf(peer: string): string {
   const end = peer.lastIndexOf(':')

@@ -4,6 +4,7 @@ import type { ClusterView } from '../cluster/cluster-view.js'
 import type { MapPublisher } from '../cluster/map-publisher.js'
 import type { MetadataLeader } from '../cluster/metadata-leader.js'
 import type { Topics } from '../cluster/topics.js'
+import type { Coordination } from '../coordination/coordination.js'
 import type { Environment, LogFields } from '../environment.js'
 import type { Metrics } from '../metrics.js'
 import type { Partition } from '../partition/partition.js'
@@ -18,6 +19,7 @@ export interface ServerContext {
   readonly map: MapPublisher
   readonly metadata: MetadataLeader
   readonly view: ClusterView
+  readonly coordination: Coordination
   readonly metrics: Metrics
   readonly frameMemory: FrameMemory
   /** Takes connections of other brokers; null in a cluster of one. */

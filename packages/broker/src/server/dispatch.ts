@@ -4,6 +4,9 @@ import {
   cursorClose,
   cursorCredit,
   cursorOpen,
+  groupBeat,
+  groupCommit,
+  groupJoin,
   hello,
   mapSubscribe,
   offsets,
@@ -12,6 +15,7 @@ import {
 } from '@millrace/protocol'
 import { handleAdmin } from './handlers/admin.js'
 import { handleCursorClose, handleCursorCredit, handleCursorOpen } from './handlers/cursors.js'
+import { handleGroupBeat, handleGroupCommit, handleGroupJoin } from './handlers/groups.js'
 import { handleHello } from './handlers/hello.js'
 import { handleMapSubscribe } from './handlers/map-subscribe.js'
 import { handleOffsets } from './handlers/offsets.js'
@@ -28,6 +32,9 @@ const HANDLERS = new Map<number, Handler>([
   [cursorCredit.kind, handleCursorCredit],
   [cursorClose.kind, handleCursorClose],
   [offsets.kind, handleOffsets],
+  [groupJoin.kind, handleGroupJoin],
+  [groupBeat.kind, handleGroupBeat],
+  [groupCommit.kind, handleGroupCommit],
   [admin.kind, handleAdmin],
 ])
 

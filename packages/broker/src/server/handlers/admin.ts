@@ -16,8 +16,9 @@ import { decodeFields, encodeMessagePack, type Fields } from '../../message-pack
 import type { ServerContext } from '../context.js'
 import { isBug, refusalOrBug } from '../failures.js'
 import type { Handler, Peer, Request } from '../peer.js'
+import { groupDelete, groupDescribe, groupList, groupReset } from './group-admin.js'
 
-type Operation = (context: ServerContext, fields: Fields) => Promise<unknown> | unknown
+type Operation = (context: ServerContext, fields: Fields, expiresAtMs: number) => Promise<unknown> | unknown
 
 /** Answered by the broker that is asked. */
 const OPERATIONS = new Map<number, Operation>([
@@ -27,6 +28,10 @@ const OPERATIONS = new Map<number, Operation>([
   [ADMIN_OPERATIONS.clusterStatus, clusterStatus],
   [ADMIN_OPERATIONS.members, members],
   [ADMIN_OPERATIONS.moves, moves],
+  [ADMIN_OPERATIONS.groupList, groupList],
+  [ADMIN_OPERATIONS.groupDescribe, groupDescribe],
+  [ADMIN_OPERATIONS.groupReset, groupReset],
+  [ADMIN_OPERATIONS.groupDelete, groupDelete],
 ])
 
 interface Change {
@@ -41,6 +46,7 @@ interface Change {
 const CHANGES = new Map<number, Change>([
   [ADMIN_OPERATIONS.createTopic, { name: 'createTopic' }],
   [ADMIN_OPERATIONS.deleteTopic, { name: 'deleteTopic' }],
+  [ADMIN_OPERATIONS.createGroupsTopic, { name: 'createGroupsTopic' }],
   [ADMIN_OPERATIONS.joinCluster, { name: 'joinCluster' }],
   [ADMIN_OPERATIONS.drainBroker, { name: 'drainBroker', fields: ['nodeId', 'undo'] }],
   [ADMIN_OPERATIONS.removeBroker, { name: 'removeBroker', fields: ['nodeId', 'force'], prepare: withHeldPartitions }],
@@ -103,7 +109,7 @@ async function perform(
   }
   const local = OPERATIONS.get(operation)
   if (local === undefined) throw new ProtocolError('UNKNOWN_OPERATION', `operation ${operation}`)
-  return local(context, fields)
+  return local(context, fields, expiresAtMs)
 }
 
 /** A caller that has seen a newer map than ours is not told of an older world. @throws ProtocolError DEADLINE_EXCEEDED. */

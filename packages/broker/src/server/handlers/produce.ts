@@ -18,6 +18,8 @@ import { findPartition, routeOf } from '../context.js'
 import { isBug, refusalOrBug } from '../failures.js'
 import type { Handler, Peer, Request } from '../peer.js'
 
+const INTERNAL_TOPIC = 'only brokers write to this topic'
+
 export const handleProduce: Handler = (peer, request, { payload, block }) => {
   if (block === null) throw new ProtocolError('CORRUPT_FRAME', 'a produce frame without payload')
   let message: ReturnType<typeof produce.decode>
@@ -35,6 +37,7 @@ export const handleProduce: Handler = (peer, request, { payload, block }) => {
     at += entry.batchLength
     try {
       const partition = findPartition(peer.context, entry)
+      if (peer.context.shard.isInternal(entry.topicId)) throw new ProtocolError('INVALID_REQUEST', INTERNAL_TOPIC)
       work.partitions[i] = partition
       partition.append(batch)
     } catch (error) {
