@@ -75,7 +75,9 @@ export class ConsumerGroup {
   /** After each command. @returns whose list is another one, and who is gone. */
   end(): readonly MemberKey[] {
     this.#epoch = this.#rebalance.epoch
-    return [...this.#rebalance.touched].map(({ memberId }) => ({ group: this.name, memberId }))
+    const touched = [...this.#rebalance.touched].map(({ memberId }) => memberId)
+    touched.sort((one, other) => (one < other ? -1 : 1))
+    return touched.map((memberId) => ({ group: this.name, memberId }))
   }
 
   join(command: JoinCommand): JoinOutcome {
@@ -265,7 +267,7 @@ export class ConsumerGroup {
     return {
       group: this.name,
       epoch: this.#epoch,
-      members: members.map(({ owned: _, place: __, ...member }) => member),
+      members: members.map(toMemberImage),
       topics: this.topicIds.map((topicId) => ({
         topicId,
         partitions: this.#tables.get(topicId)!.partitions.map(({ owner, epoch, isRevoking, next, committed }) => ({
@@ -343,6 +345,10 @@ export class ConsumerGroup {
     for (const { partitions } of this.#tables.values()) if (partitions.some(test)) return true
     return false
   }
+}
+
+function toMemberImage({ memberId, epoch, version, name, clientId, leaseMs, topics, fenced }: Member): MemberImage {
+  return { memberId, epoch, version, name, clientId, leaseMs, topics, fenced }
 }
 
 /** Invariant: what is committed never goes back; a commit that came late, or twice, changes nothing. */

@@ -57,12 +57,8 @@ export class GroupsState {
       }
       case 'topic':
         return this.#topic(command)
-      case 'reset': {
-        const [code, affected] = this.#change(command.group, 'UNKNOWN_GROUP', (group) =>
-          this.#reset(group, command, appendTimeMs),
-        )
-        return { kind: 'reset', code, affected }
-      }
+      case 'reset':
+        return this.#reset(command, appendTimeMs)
       case 'delete':
         return { kind: 'delete', code: this.#delete(command.group), affected: [] }
       default:
@@ -146,11 +142,12 @@ export class GroupsState {
     return { kind: 'topic', code: 'OK', affected: this.#tellGroups({ topicId, partitions }) }
   }
 
-  #reset(group: ConsumerGroup, command: ResetCommand, appendTimeMs: number): GroupCode {
+  #reset(command: ResetCommand, appendTimeMs: number): GroupResult {
     const topics = this.#withNewestSizes(command.topics)
-    const code = group.reset({ ...command, topics }, appendTimeMs)
-    if (code === 'OK') this.#learn(topics)
-    return code
+    const [code, affected] = this.#change(command.group, 'UNKNOWN_GROUP', (group) =>
+      group.reset({ ...command, topics }, appendTimeMs),
+    )
+    return { kind: 'reset', code, affected: code === 'OK' ? [...affected, ...this.#learn(topics)] : affected }
   }
 
   #delete(name: string): GroupCode {

@@ -42,11 +42,15 @@ export function spread(topics: readonly TopicSpread[], memberCount: number, leve
     .filter((topic) => clearUnwanted(topic, positions, totals))
     .map((topic) => countShares(topic, positions))
   for (const plan of plans) chooseTargets(plan, totals)
-  // Ends: each exchange makes the sum of the squares of all totals smaller.
-  let isLevel = false
-  while (!isLevel) {
-    isLevel = true
-    for (const plan of plans) if (exchange(plan, totals, levels)) isLevel = false
+  // First from those above the average to those below it: nothing goes by way of a third. Then whatever still helps.
+  const average = Math.ceil(totals.reduce((sum, total) => sum + total, 0) / memberCount)
+  for (const least of [average, average - 1, 0]) {
+    // Ends: each exchange makes the sum of the squares of all totals smaller.
+    let isLevel = false
+    while (!isLevel) {
+      isLevel = true
+      for (const plan of plans) if (exchange(plan, totals, levels, least)) isLevel = false
+    }
   }
   for (const plan of plans) carryOut(plan, positions)
 }
@@ -100,12 +104,15 @@ function chooseTargets({ topic: { wanting }, base, extra, kept, load, target }: 
 
 /**
  * One more goes from members that have much of all topics to some that have at least two less.
- * @param interrupts whether one that is being read may go. @returns whether any went.
+ * @param interrupts whether one that is being read may go.
+ * @param middle where it is above 0, only from members that have more to members that have less than that.
+ * @returns whether any went.
  */
 function exchange(
   { topic: { wanting }, base, extra, kept, target }: Plan,
   totals: Int32Array,
   interrupts: boolean,
+  middle: number,
 ): boolean {
   if (extra === 0) return false
   const isKept = (position: number): number => (kept[position]! > base ? 1 : 0)
@@ -120,7 +127,7 @@ function exchange(
   let exchanged = 0
   while (exchanged < Math.min(givers.length, takers.length)) {
     const [giver, taker] = [givers[exchanged]!, takers[exchanged]!]
-    if (total(giver) - total(taker) < 2) break
+    if (total(giver) - total(taker) < 2 || total(giver) <= middle || (middle > 0 && total(taker) >= middle)) break
     target[giver]!--
     target[taker]!++
     totals[wanting[giver]!]!--
