@@ -1,5 +1,5 @@
 // The cluster as a user of the client may look at it: the map, and where a key goes.
-import type { ClusterMap, CodecName, Durability, TopicInfo } from '@millrace/protocol'
+import type { ClusterMap, CodecName, Durability, Route, TopicInfo } from '@millrace/protocol'
 import { showAddress } from './address.js'
 import type { Cluster } from './cluster.js'
 import type { MillraceError } from './errors.js'
@@ -124,8 +124,9 @@ function followMap(cluster: Cluster, observer: Observer<ClusterMapView>): () => 
   return stop
 }
 
-/** Topics do not change, they are replaced: each is shown once. */
+/** Topics do not change, they are replaced, and so are routes: each is shown once. */
 const shown = new WeakMap<TopicInfo, MapTopic>()
+const shownRoutes = new WeakMap<Route, MapPartition>()
 
 function freeze(map: ClusterMap): ClusterMapView {
   return Object.freeze({
@@ -142,13 +143,21 @@ function freezeTopic(topic: TopicInfo): MapTopic {
   let view = shown.get(topic)
   if (view === undefined) {
     const { topicId, name, durability, codecs, routes } = topic
-    const partitions = routes.map(({ nodeId, shard, term, placement }, partition) =>
-      Object.freeze({ partition, nodeId, shard, term, placement }),
-    )
+    const partitions = routes.map(freezeRoute)
     const lists = { codecs: Object.freeze([...codecs]), partitions: Object.freeze(partitions) }
     view = Object.freeze({ topicId, name, durability, ...lists })
     shown.set(topic, view)
   }
+  return view
+}
+
+/** Of a topic of thousands of partitions a few change at a time. */
+function freezeRoute(route: Route, partition: number): MapPartition {
+  const before = shownRoutes.get(route)
+  if (before?.partition === partition) return before
+  const { nodeId, shard, term, placement } = route
+  const view = Object.freeze({ partition, nodeId, shard, term, placement })
+  shownRoutes.set(route, view)
   return view
 }
 

@@ -1,6 +1,6 @@
 // The cluster as this client knows it: the map, the control connection that keeps it fresh, and one data connection to
 // each core in use. Whoever routes asks here.
-import { ClusterMap, type TopicInfo } from '@millrace/protocol'
+import { ClusterMap, type RouteChange, type TopicInfo } from '@millrace/protocol'
 import { type Address, showAddress } from './address.js'
 import { Backoff } from './backoff.js'
 import { BrokerLink, type LinkOwner } from './broker-link.js'
@@ -13,6 +13,15 @@ import type { ResolvedConnectOptions } from './options.js'
 import { Router, type RouterOwner } from './router.js'
 import type { MillStatus, MutableStatistics, StatusKind } from './status.js'
 
+/** What has changed of the map: the routes of some partitions and nothing else, or, as null, anything. */
+export type MapChange = readonly Pick<RouteChange, 'topicId' | 'partition'>[] | null
+
+/** The partitions of a topic whose routes have changed, or `all` of them where anything may have. */
+export function changedPartitions(change: MapChange, topicId: number, all: Iterable<number>): Iterable<number> {
+  if (change === null) return all
+  return change.filter((one) => one.topicId === topicId).map(({ partition }) => partition)
+}
+
 /** Waits for the first map, or for a fresh one. */
 export interface MapWaiter {
   onMap(): void
@@ -23,7 +32,7 @@ export interface MapWaiter {
 export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
   readonly map = new ClusterMap()
   /** Fires after every change of the map. */
-  readonly changes = new Notifier<void>()
+  readonly changes = new Notifier<MapChange>()
   readonly status = new Notifier<MillStatus>()
   readonly statistics: MutableStatistics = { misroutes: 0, refusals: 0, refreshes: 0, reconnects: 0 }
   readonly clientId: string
@@ -129,8 +138,9 @@ export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
     return link
   }
 
-  routesChanged(): void {
-    this.changes.notify()
+  /** Leaders of these partitions, and nothing else: a broker that stops hands over hundreds, one after the other. */
+  routesChanged(changes: NonNullable<MapChange>): void {
+    this.changes.notify(changes)
   }
 
   topic(name: string): TopicInfo | undefined {
@@ -164,7 +174,7 @@ export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
     if (snapshot) this.router.snapshotTaken()
     if (snapshot) this.#tookSnapshot()
     for (const link of [...this.#links.values()]) link.mapChanged()
-    this.changes.notify()
+    this.changes.notify(null)
   }
 
   controlUp(nodeId: number): void {

@@ -6,6 +6,7 @@ import {
   type ClusterMap,
   encodeFrame,
   type FrameHeader,
+  type MapDelta,
   type MapSnapshot,
   mapDelta,
   mapHeartbeat,
@@ -33,6 +34,8 @@ export interface ControlOwner {
   newBackoff(): Backoff
   /** The map has changed, or has been confirmed by a snapshot. */
   mapChanged(snapshot: boolean): void
+  /** Leaders of these partitions, and nothing else. */
+  routesChanged(changes: readonly RouteChange[]): void
   /** The map of this node is followed from now on. */
   controlUp(nodeId: number): void
   controlStatus(kind: StatusKind, message: string, error?: MillraceError, nodeId?: number): void
@@ -257,7 +260,8 @@ export class Control {
     if (this.#refreshing) {
       this.#takeRoutes(delta.routes)
     } else if (this.#owner.map.applyDelta(delta)) {
-      this.#owner.mapChanged(false)
+      if (isAboutRoutes(delta)) this.#owner.routesChanged(delta.routes)
+      else this.#owner.mapChanged(false)
     } else {
       this.#subscribe(connection)
       this.#takeRoutes(delta.routes)
@@ -267,8 +271,8 @@ export class Control {
   /** A whole map is on its way, but news of a leader need not wait for it: routes carry their own versions. */
   #takeRoutes(routes: readonly RouteChange[]): void {
     const { map } = this.#owner
-    const news = routes.filter((change) => map.applyRoute(change))
-    if (news.length > 0) this.#owner.mapChanged(false)
+    const news = map.applyRoutes(routes)
+    if (news.length > 0) this.#owner.routesChanged(news)
   }
 
   #sayConnected({ address, nodeId }: Connection): void {
@@ -356,6 +360,9 @@ export class Control {
     this.#owner.controlStatus('control-stale', error.message, error, connection.nodeId)
   }
 }
+
+const isAboutRoutes = ({ nodes, removedNodes, topics, removedTopics }: MapDelta): boolean =>
+  nodes.length + removedNodes.length + topics.length + removedTopics.length === 0
 
 const routesOf = ({ topics }: MapSnapshot): RouteChange[] =>
   topics.flatMap(({ topicId, routes }) => routes.map((route, partition) => ({ topicId, partition, route })))

@@ -4,7 +4,7 @@ import type { BatchIdentity, TopicInfo } from '@millrace/protocol'
 import type { BatchBuffers } from './batch-buffers.js'
 import type { BrokerLink } from './broker-link.js'
 import type { BufferBudget } from './buffer-budget.js'
-import type { Cluster } from './cluster.js'
+import { type Cluster, changedPartitions, type MapChange } from './cluster.js'
 import { type Compression, compressionOf } from './codec.js'
 import { copyBytes } from './copy-bytes.js'
 import type { RecordWaiter } from './delivery.js'
@@ -105,7 +105,7 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
     this.compression = compressionOf(this.cluster.environment.codec, options.codec)
     this.#lookup = new TopicLookup(this.cluster, topicName, this)
     this.producerId = drawProducerId(this.cluster)
-    this.#stopListening = this.cluster.changes.listen(() => this.#mapChanged())
+    this.#stopListening = this.cluster.changes.listen((change) => this.#mapChanged(change))
   }
 
   /** No more records are taken from now on. */
@@ -320,14 +320,14 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
     return new MillraceError(code, detail, { topic: this.topicName, outcome: 'failed' })
   }
 
-  #mapChanged(): void {
+  #mapChanged(change: MapChange): void {
     if (this.#topic === null) return
-    const topic = this.cluster.map.topicById(this.#topic.topicId)
+    const { topicId, name } = this.#topic
+    const topic = this.cluster.map.topicById(topicId)
     if (topic === this.#topic) return
     this.#topic = topic ?? null
-    const deleted = `${this.topicName} was deleted`
-    if (topic === undefined) this.#dropQueues(this.#error('ERR_MILLRACE_TOPIC_DELETED', deleted))
-    for (const queue of this.#queues.values()) queue.routeChanged()
+    if (topic === undefined) this.#dropQueues(this.#error('ERR_MILLRACE_TOPIC_DELETED', `${name} was deleted`))
+    for (const at of changedPartitions(change, topicId, this.#queues.keys())) this.#queues.get(at)?.routeChanged()
   }
 
   #dropQueues(error: MillraceError): void {

@@ -20,8 +20,8 @@ export interface RouterOwner {
   readonly isRefreshing: boolean
   /** Asks for the map anew; false when that is under way already or nobody is there to ask. */
   refresh(): boolean
-  /** A route has changed. */
-  routesChanged(): void
+  /** These routes have changed, or lead nowhere any more. */
+  routesChanged(changes: readonly { readonly topicId: number; readonly partition: number }[]): void
 }
 
 interface Refusal {
@@ -56,7 +56,7 @@ export class Router {
   learn(topicId: number, partition: number, route: Route): boolean {
     if (route.term === 0 || !this.#owner.map.applyRoute({ topicId, partition, route })) return false
     this.#leaderWaitMs = LEADER_WAIT_MS
-    this.#owner.routesChanged()
+    this.#owner.routesChanged([{ topicId, partition }])
     return true
   }
 
@@ -85,7 +85,7 @@ export class Router {
     // know more.
     this.awaitLeader()
     this.#refusals.set(`${topicId}/${partition}`, { version: known, atMs: environment.monotonicMs() })
-    this.#owner.routesChanged()
+    this.#owner.routesChanged([{ topicId, partition }])
   }
 
   /** Something went wrong that a change of leaders would explain: the map is asked for, once for all who say so. */

@@ -2,7 +2,7 @@
 // being worked on, and a watch over its progress. RxJS and iteration are two ways to drive it.
 import type { ChecksumFunction, TopicInfo } from '@millrace/protocol'
 import { abortError, onAbort } from './abort.js'
-import type { Cluster } from './cluster.js'
+import { type Cluster, changedPartitions, type MapChange } from './cluster.js'
 import { Cursor, type CursorOwner } from './cursor.js'
 import type { ByteProducer } from './dead-letter.js'
 import { DecodeFailures } from './decode-failures.js'
@@ -177,13 +177,14 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
       this.#inboxes.set(partition, inbox)
       this.#cursors.push(cursor)
     }
-    this.#stopListening = this.cluster.changes.listen(() => this.#placeAll())
+    this.#stopListening = this.cluster.changes.listen((change) => this.#place(topicId, change))
     this.#armWatch()
-    this.#placeAll()
+    this.#place(topicId, null)
   }
 
-  #placeAll(): void {
-    for (const cursor of this.#cursors) cursor.place()
+  #place(topicId: number, change: MapChange): void {
+    const changed = new Set(changedPartitions(change, topicId, []))
+    for (const cursor of this.#cursors) if (change === null || changed.has(cursor.partition)) cursor.place()
   }
 
   #error(

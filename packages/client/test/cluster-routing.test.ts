@@ -1,7 +1,8 @@
 // A cluster whose leaders change: who is asked, who is not asked any more, and how soon.
 import type { ClusterMapView, MillStatus } from '@millrace/client'
 import { cursorOpen, mapSubscribe, offsets, offsetsReply, produce, produceReply, Reader } from '@millrace/protocol'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
+import { PartitionQueue } from '#src/partition-queue.js'
 import type { FakeBroker, FakeCluster, ProduceRule } from './support/fake-broker.js'
 import { begin, Orders, type Setting, Texts } from './support/setting.js'
 
@@ -289,6 +290,22 @@ describe('the map', () => {
     expect(mill.statistics()).toEqual({ misroutes: 0, refusals: 0, refreshes: 0, reconnects: 0 })
     expect(new Set(cluster.seen.map(({ nodeId }) => nodeId)).size).toBe(3)
     for (const { nodeId, partition } of cluster.seen) expect(nodeId).toBe(1 + (partition % 3))
+  })
+
+  test('that changes for one of many partitions has only that one looked at, and shown anew', async () => {
+    const { world, cluster, mill } = begin({ brokers: 2, partitions: 50 })
+    const producer = mill.producer(Texts)
+    await world.result(Promise.all(Array.from({ length: 50 }, (_, at) => producer.send('k', 'v', { partition: at }))))
+    const maps: ClusterMapView[] = []
+    mill.cluster.map$.subscribe((map) => maps.push(map))
+    await world.run(20)
+    const looked = vi.spyOn(PartitionQueue.prototype, 'routeChanged')
+    cluster.move(1, 7, 1)
+    await world.run(20)
+    expect(looked.mock.contexts.map((queue) => (queue as PartitionQueue).partition)).toEqual([7])
+    looked.mockRestore()
+    const [before, after] = [maps[0]!, maps.at(-1)!].map(({ topics }) => topics[0]!.partitions)
+    expect(after!.flatMap((one, at) => (one === before![at] ? [] : [at]))).toEqual([7])
   })
 
   test('is shown as it is and as it becomes, and cannot be changed', async () => {

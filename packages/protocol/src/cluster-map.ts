@@ -131,7 +131,7 @@ export class ClusterMap {
       for (const id of delta.removedTopics) this.#remove(id)
       for (const topic of delta.topics) this.#put(newerRoutes(topic, this.#byId.get(topic.topicId)))
     }
-    this.#applyRoutes(delta.routes)
+    this.applyRoutes(delta.routes)
     return true
   }
 
@@ -151,21 +151,28 @@ export class ClusterMap {
     return { version: this.#version, clusterId: this.#clusterId ?? '', nodes: this.nodes(), topics: this.topics() }
   }
 
-  /** Like `applyRoute` for each, but copies the routes of a topic once: a node that goes takes thousands along. */
-  #applyRoutes(changes: readonly RouteChange[]): void {
+  /**
+   * Like `applyRoute` for each, but copies the routes of a topic once: a node that goes takes thousands along.
+   * @returns those that were newer than what was known.
+   */
+  applyRoutes(changes: readonly RouteChange[]): readonly RouteChange[] {
     const copies = new Map<number, Route[]>()
-    for (const { topicId, partition, route } of changes) {
+    const news: RouteChange[] = []
+    for (const change of changes) {
+      const { topicId, partition, route } = change
       const routes = copies.get(topicId) ?? this.#byId.get(topicId)?.routes
       const known = routes?.[partition]
       if (routes === undefined || known === undefined || !supersedes(route, known)) continue
       const copy = copies.get(topicId) ?? routes.slice()
       copy[partition] = route
       copies.set(topicId, copy)
+      news.push(change)
     }
     for (const [topicId, routes] of copies) {
       const topic = this.#byId.get(topicId)
       if (topic !== undefined) this.#put({ ...topic, routes })
     }
+    return news
   }
 
   #mergeRoutes(topic: TopicInfo): void {

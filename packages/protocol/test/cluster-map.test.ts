@@ -75,6 +75,11 @@ describe('a snapshot', () => {
     expect(map.applyRoute({ topicId: 1, partition: 0, route: { ...led, nodeId: 3 } })).toBe(false)
     map.applySnapshot(snapshot(6, [topic(1, [none])]))
     expect(map.route(1, 0)).toEqual(led)
+    const newer = { topicId: 1, partition: 0, route: { ...led, term: led.term + 1 } }
+    expect(map.applyRoutes([{ topicId: 1, partition: 0, route: led }, newer, { ...newer, topicId: 9 }])).toEqual([
+      newer,
+    ])
+    expect(map.route(1, 0)).toEqual(newer.route)
   })
 
   it('of another cluster is refused and changes nothing', () => {
