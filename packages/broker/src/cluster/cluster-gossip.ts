@@ -14,7 +14,7 @@ import type { Shard } from '../shard.js'
 import { VERSION } from '../version.js'
 import type { ClusterMembers } from './cluster-members.js'
 import type { LeaderTable } from './leader-table.js'
-import { isKnown, leadershipHash } from './leadership-digest.js'
+import { isKnown } from './leadership-digest.js'
 import type { TopicDefinition } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { NodePeers } from './no-peers.js'
@@ -25,7 +25,7 @@ export interface ClusterGossipOptions {
   readonly rack: string | null
   readonly members: ClusterMembers
   readonly metadata: Pick<MetadataLog, 'digest' | 'version'>
-  readonly leaders: Pick<LeaderTable, 'routes' | 'changes'>
+  readonly leaders: Pick<LeaderTable, 'routes' | 'hashOf' | 'changes'>
   readonly topics: { list(): readonly Pick<TopicDefinition, 'topicId'>[] }
   readonly shard: Pick<Shard, 'partitions'>
   readonly volume: Pick<Volume, 'space'>
@@ -69,6 +69,8 @@ export class ClusterGossip {
   #loadedAtMs = Number.NEGATIVE_INFINITY
   #bytesThen = 0
   readonly #states = new Map<number, KnownState>()
+  /** What the service was told last, of the metadata and of leaders. */
+  #told = { position: -1, hash: 0 }
   #digested = { version: -1, changes: -1, atMs: Number.NEGATIVE_INFINITY }
 
   constructor(options: ClusterGossipOptions) {
@@ -99,8 +101,9 @@ export class ClusterGossip {
     }
   }
 
-  /** Something has come from a node, on a stream. */
+  /** Something has come from a node, on a stream: the moment, too, to say what is new here, which costs no timer. */
   heard(nodeId: number): void {
+    this.#observe()
     this.#service?.heard(nodeId)
   }
 
@@ -213,25 +216,31 @@ export class ClusterGossip {
 
   // -------------------------------------------------------------- what this broker says
 
-  /** Called in each tick of the service. */
+  /** Called often, and cheap: nothing is put together unless something has changed. */
   #observe(): void {
     const service = this.#service
     const { environment, metadata } = this.#options
     if (service === null) return
     const now = environment.clock.monotonicMs()
     this.#digestLeaders(service, now)
-    service.setMetadata(metadata.digest)
+    const { digest } = metadata
+    if (digest.position !== this.#told.position || digest.hash !== this.#told.hash) {
+      this.#told = digest
+      service.setMetadata(digest)
+    }
     if (now - this.#loadedAtMs >= GOSSIP_LOAD_MS) void this.#measureLoad(now)
   }
 
   #digestLeaders(service: GossipService, now: number): void {
-    const { metadata, leaders } = this.#options
+    const { metadata, leaders, topics } = this.#options
     const { version } = metadata
     const { changes } = leaders
     const isSame = version === this.#digested.version && changes === this.#digested.changes
     if (isSame || now - this.#digested.atMs < LEADERSHIP_DIGEST_MS) return
     this.#digested = { version, changes, atMs: now }
-    service.setLeadership({ version, hash: leadershipHash(this.#routes()) })
+    let hash = 0
+    for (const { topicId } of topics.list()) hash = (hash + leaders.hashOf(topicId)) >>> 0
+    service.setLeadership({ version, hash })
   }
 
   *#routes(): Iterable<RouteChange> {

@@ -59,6 +59,12 @@ export function tickDigests(state: GossipState): void {
   }
 }
 
+/** When `tickDigests` has something to do next; infinity while nothing is wanted. */
+export function digestsDueMs({ wantedMetadata, wantedLeadership }: GossipState): number {
+  const metadataMs = wantedMetadata?.atMs ?? Number.POSITIVE_INFINITY
+  return Math.min(metadataMs, wantedLeadership?.atMs ?? Number.POSITIVE_INFINITY)
+}
+
 /** A member that is gone cannot be asked. */
 export function forgetHolder(state: GossipState, nodeId: NodeId): void {
   if (state.wantedMetadata?.from === nodeId) state.wantedMetadata = null

@@ -2,7 +2,7 @@
 // byte. Gossip decides nothing: what it says are hints, and copies of what consensus has decided.
 import { assert } from '@millrace/protocol'
 import { viewOf } from './claims.js'
-import { forgetHolder, hearDigests, setLeadership, setMetadata, tickDigests } from './digests.js'
+import { digestsDueMs, forgetHolder, hearDigests, setLeadership, setMetadata, tickDigests } from './digests.js'
 import { assertGossipLimits } from './gossip-limits.js'
 import { GossipState } from './gossip-state.js'
 import type {
@@ -17,7 +17,7 @@ import type {
   MetadataDigest,
   NodeId,
 } from './gossip-types.js'
-import { learn, tickSuspicions } from './learning.js'
+import { learn, suspicionsDueMs, tickSuspicions } from './learning.js'
 import { addressOf } from './member-table.js'
 import { leave, setRecord, tickLoad } from './own-claim.js'
 import {
@@ -25,13 +25,14 @@ import {
   heard,
   lostContact,
   postponeProbes,
+  probingDueMs,
   receiveAck,
   receiveNack,
   receivePingRequest,
   tickProbing,
 } from './probing.js'
-import { spreadSoon, tickSpreading } from './spreading.js'
-import { answerState, askBack, meet, tickExchange, tickSeeds } from './state-exchange.js'
+import { spreadingDueMs, spreadSoon, tickSpreading } from './spreading.js'
+import { answerState, askBack, exchangeDueMs, meet, tickExchange, tickSeeds } from './state-exchange.js'
 
 export class GossipCore {
   private readonly state: GossipState
@@ -91,12 +92,30 @@ export class GossipCore {
     return this.state.takeEffects()
   }
 
-  /** @param nowMs of a clock that never goes back; about `tickMs` after the last one. */
-  tick(nowMs: number): void {
+  /** When a tick has something to do next, as far as is known now: nothing is lost by leaving out those before. */
+  get dueMs(): number {
     const { state } = this
-    assert(nowMs >= state.nowMs, 'time does not go back')
-    const lateMs = nowMs - state.nowMs - state.limits.tickMs
-    state.nowMs = nowMs
+    const tellsMs = spreadingDueMs(state)
+    if (state.hasLeft) return tellsMs
+    const asksMs = Math.min(probingDueMs(state), exchangeDueMs(state), state.nextLoadAtMs)
+    return Math.min(tellsMs, asksMs, suspicionsDueMs(state), digestsDueMs(state))
+  }
+
+  /** What comes in next comes in now. @param nowMs of a clock that never goes back. */
+  advance(nowMs: number): void {
+    assert(nowMs >= this.state.nowMs, 'time does not go back')
+    this.state.nowMs = nowMs
+  }
+
+  /**
+   * @param nowMs of a clock that never goes back.
+   * @param dueMs when this tick was to come; one that is much later says that the node itself was not running.
+   */
+  tick(nowMs: number, dueMs = this.state.tickedAtMs + this.state.limits.tickMs): void {
+    const { state } = this
+    const lateMs = nowMs - dueMs
+    this.advance(nowMs)
+    state.tickedAtMs = nowMs
     state.awareness.noteTick(nowMs, lateMs)
     if (lateMs > state.limits.stallMs) this.postpone(lateMs)
     if (!state.hasLeft) {

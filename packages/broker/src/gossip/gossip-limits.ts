@@ -2,7 +2,7 @@
 import { assert } from '@millrace/protocol'
 
 export interface GossipLimits {
-  /** How long a tick of the shell is. */
+  /** How often the shell looks at most for what time has brought about; ticks that would find nothing are left out. */
   readonly tickMs: number
   /** One member is probed in each; both are stretched while this node itself is in a bad way. */
   readonly probePeriodMs: number

@@ -63,6 +63,8 @@ export interface GossipServiceOptions {
 export type GossipListener = (event: GossipEvent) => void
 
 export interface GossipStatistics extends GossipCounters {
+  /** How often the core was asked what time has brought about. */
+  readonly ticks: number
   readonly datagramsSent: number
   readonly datagramBytesSent: number
   readonly datagramsReceived: number
@@ -85,9 +87,15 @@ export class GossipService {
   private registry: ReadonlySet<NodeId> | null
   private socket: DatagramSocket | null = null
   private timer: Timer | null = null
+  /** When the next tick is to come, and when the last one came. */
+  private dueMs: number
+  private tickedAtMs: number
+  /** What comes in meanwhile is part of the tick. */
+  private isTicking = false
   private isClosed = false
   private exchanging = 0
   private readonly counts = {
+    ticks: 0,
     datagramsSent: 0,
     datagramBytesSent: 0,
     datagramsReceived: 0,
@@ -108,6 +116,8 @@ export class GossipService {
     this.sources = new SourceLimit(clock.monotonicMs())
     const draw = (bound: number): number => Math.floor((random.uint32() / 0x1_0000_0000) * bound)
     const nowMs = clock.monotonicMs()
+    this.tickedAtMs = nowMs
+    this.dueMs = nowMs + limits.tickMs
     this.core = new GossipCore({ nodeId, bootId, record, seeds, limits, random: draw, registry, nowMs })
     const { datagramBytes, maxMembers } = limits
     const startedMs = clock.wallMs()
@@ -155,8 +165,10 @@ export class GossipService {
   answerExchange(bytes: Uint8Array): Uint8Array {
     const { from, message } = this.open(bytes, 'state', null)
     if (message.kind !== 'stateRequest') throw new GossipError('CORRUPT', `a ${message.kind} asks for nothing`)
+    this.advance()
     this.core.step(message, from)
     const answers = this.carryOut(null)
+    this.schedule()
     assert(answers.length === 1, 'a request is answered once')
     return this.seal.seal(answers[0]!, from, this.core.bootId)
   }
@@ -218,17 +230,45 @@ export class GossipService {
 
   private tick(): void {
     if (this.isClosed) return
+    this.timer?.cancel()
+    this.timer = null
     const { clock } = this.options.environment
-    this.timer = clock.timer(this.limits.tickMs, () => this.tick())
+    this.isTicking = true
     this.options.observe?.()
-    this.core.tick(clock.monotonicMs())
+    this.counts.ticks++
+    this.tickedAtMs = clock.monotonicMs()
+    this.core.tick(this.tickedAtMs, this.dueMs)
     this.carryOut(null)
+    this.isTicking = false
+    this.schedule()
+  }
+
+  /** The core is told what time it is before it hears of anything; a tick that is overdue comes first. */
+  private advance(): void {
+    const nowMs = this.options.environment.clock.monotonicMs()
+    if (nowMs >= this.dueMs && !this.isTicking) this.tick()
+    else this.core.advance(nowMs)
+  }
+
+  /** The timer goes off when a tick has something to do, and once in a probe period in any case: most ticks would find nothing. */
+  private schedule(): void {
+    if (this.isClosed || this.isTicking) return
+    const { clock } = this.options.environment
+    const { tickMs, probePeriodMs } = this.limits
+    const latestMs = this.tickedAtMs + probePeriodMs
+    const dueMs = Math.max(this.tickedAtMs + tickMs, Math.min(this.core.dueMs, latestMs))
+    if (this.timer !== null && dueMs >= this.dueMs) return
+    this.timer?.cancel()
+    this.dueMs = dueMs
+    this.timer = clock.timer(dueMs - clock.monotonicMs(), () => this.tick())
   }
 
   private change(act: (core: GossipCore) => void): void {
     if (this.isClosed) return
+    this.advance()
     act(this.core)
     this.carryOut(null)
+    this.schedule()
   }
 
   private receive(bytes: Uint8Array, source: Address): void {
@@ -242,6 +282,7 @@ export class GossipService {
     try {
       const { from, message } = this.open(bytes, 'datagram', source)
       this.sources.prove(source.host, nowMs)
+      this.advance()
       this.core.step(message, from)
     } catch (cause) {
       // Counted by reason; whoever has sent it is told nothing.
@@ -249,6 +290,7 @@ export class GossipService {
       return
     }
     this.carryOut(source)
+    this.schedule()
   }
 
   /** @param source of a datagram. */

@@ -78,6 +78,7 @@ export class GossipState {
   seeds: readonly Address[]
   readonly startedAtMs: number
   nowMs: number
+  tickedAtMs: number
   record: MemberRecord
   hasLeft = false
 
@@ -121,6 +122,7 @@ export class GossipState {
     this.registry = options.registry
     this.record = record
     this.nowMs = nowMs
+    this.tickedAtMs = nowMs
     this.awareness = new Awareness(limits)
     this.members = new MemberTable(nodeId, random)
     // Nodes that start together do not go on in step.

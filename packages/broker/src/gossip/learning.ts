@@ -85,6 +85,19 @@ function suspect(state: GossipState, known: Claim | undefined, entry: MemberEntr
   }
 }
 
+/** When `tickSuspicions` has something to do next; infinity while nobody is suspected. */
+export function suspicionsDueMs(state: GossipState): number {
+  let dueMs = Number.POSITIVE_INFINITY
+  for (const entry of state.members.suspected) dueMs = Math.min(dueMs, suspicionEndMs(state, entry))
+  return dueMs
+}
+
+function suspicionEndMs({ limits, members }: GossipState, { claim, suspicion }: MemberEntry): number {
+  if (suspicion === null) return Number.POSITIVE_INFINITY
+  const accusers = Math.max(1, claim.accusers.length)
+  return suspicion.startMs + suspicionMs(limits, members.liveCount, accusers)
+}
+
 /** This node itself has found a member silent: the first to do so, or one more. */
 export function accuse(state: GossipState, entry: MemberEntry): void {
   const { nodeId, bootId, incarnation, state: now } = entry.claim
@@ -95,11 +108,9 @@ export function accuse(state: GossipState, entry: MemberEntry): void {
 
 /** Whoever has not contradicted in time is dead, as far as anybody can tell. */
 export function tickSuspicions(state: GossipState): void {
-  const { members, limits, nowMs } = state
-  for (const { claim, suspicion } of members.suspected) {
-    const accusers = Math.max(1, claim.accusers.length)
-    if (suspicion === null || nowMs < suspicion.startMs + suspicionMs(limits, members.liveCount, accusers)) continue
-    const { nodeId, bootId, incarnation } = claim
+  for (const entry of state.members.suspected) {
+    if (state.nowMs < suspicionEndMs(state, entry)) continue
+    const { nodeId, bootId, incarnation } = entry.claim
     state.counters.deaths++
     learn(state, { nodeId, bootId, incarnation, state: 'dead', accusers: [], profile: null })
   }

@@ -15,6 +15,16 @@ export function tickProbing(state: GossipState): void {
   if (nowMs >= state.nextProbeAtMs) probeNext(state)
 }
 
+/** When `tickProbing` has something to do next. */
+export function probingDueMs({ probe, relays, nextProbeAtMs }: GossipState): number {
+  let dueMs = nextProbeAtMs
+  if (probe !== null && !probe.hasAnswer) {
+    dueMs = Math.min(dueMs, probe.endAtMs, probe.helpers === 0 ? probe.indirectAtMs : dueMs)
+  }
+  for (const { nackAtMs, endAtMs, saidNo } of relays.values()) dueMs = Math.min(dueMs, saidNo ? endAtMs : nackAtMs)
+  return dueMs
+}
+
 /** Everything that waits for an answer goes on waiting: this node was not there to take it. */
 export function postponeProbes(state: GossipState, delayMs: number): void {
   const { probe } = state

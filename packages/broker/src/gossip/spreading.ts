@@ -11,6 +11,13 @@ export function tickSpreading(state: GossipState): void {
   }
 }
 
+/** When `tickSpreading` has something to do next. */
+export function spreadingDueMs(state: GossipState): number {
+  return hasNews(state) ? Math.min(state.nextRoundAtMs, state.nextReconnectAtMs) : state.nextReconnectAtMs
+}
+
+const hasNews = ({ news, digestSends }: GossipState): boolean => news.size > 0 || digestSends > 0
+
 /** What does not wait for the next round, unless there was one just now. */
 export function spreadSoon(state: GossipState): void {
   const dueAtMs = state.lastRoundAtMs + state.limits.urgentGapMs
@@ -21,14 +28,14 @@ export function spreadSoon(state: GossipState): void {
 function spread(state: GossipState): void {
   const { limits, nowMs } = state
   state.nextRoundAtMs = nowMs + limits.gossipPeriodMs
-  if (state.news.size === 0 && state.digestSends === 0) return
+  if (!hasNews(state)) return
   state.lastRoundAtMs = nowMs
   const targets = state.members.draw(limits.gossipFanout, (entry) => {
     if (addressOf(entry) === null || entry.claim.state === 'left') return false
     return isLive(entry.claim.state) || nowMs - entry.deadAtMs < limits.deadGossipMs
   })
   for (const { claim } of targets) {
-    if (state.news.size > 0 || state.digestSends > 0) state.send(claim.nodeId, { kind: 'gossip' })
+    if (hasNews(state)) state.send(claim.nodeId, { kind: 'gossip' })
   }
 }
 

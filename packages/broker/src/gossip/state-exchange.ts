@@ -16,6 +16,12 @@ export function tickExchange(state: GossipState): void {
   state.emit({ kind: 'exchange', to: nodeId, address: addressOf(partner), message: wholeState(state, 'stateRequest') })
 }
 
+/** When `tickExchange` or `tickSeeds` has something to do next. */
+export function exchangeDueMs({ members, nextExchangeAtMs, nextSeedAtMs }: GossipState): number {
+  // Without others it waits for the first one.
+  return members.liveCount > 1 ? Math.min(nextExchangeAtMs, nextSeedAtMs) : nextSeedAtMs
+}
+
 /**
  * Seeds that nobody known listens at are asked again and again: nodes that start together may have found each other in two
  * groups that know nothing of one another.

@@ -1,9 +1,8 @@
 // All groups that this node has a replica of: they tick together, and messages find them by the key of their log.
 import type { SetBeat, SetBeatReply } from '@millrace/protocol'
-import type { Environment, Timer } from '../environment.js'
+import type { Environment } from '../environment.js'
 import { CATCH_UP_BYTES_PER_SECOND } from '../limits.js'
 import { isOnly, isSoleVoter } from '../raft/configuration.js'
-import { RAFT_LIMITS } from '../raft/raft-limits.js'
 import type { Entry, InstallRequest, NodeId, RaftMessage } from '../raft/raft-types.js'
 import type { DiskPulse, LogKey, PartitionLog } from '../storage/log-store.js'
 import { CatchUpPace } from './catch-up-pace.js'
@@ -12,6 +11,7 @@ import type { GroupOwner, GroupPeers, GroupVotes, IncomingAppend, SetPeers } fro
 import { HeartbeatSets } from './heartbeat-sets.js'
 import type { RepairList } from './repair-list.js'
 import { ReplicaGroup } from './replica-group.js'
+import { TickTimer } from './tick-timer.js'
 
 export interface GroupsOptions {
   readonly environment: Environment
@@ -55,12 +55,12 @@ export class Groups {
   readonly #options: GroupsOptions
   /** By topic, then partition: lanes are 0 everywhere today. */
   readonly #byTopic = new Map<number, Map<number, ReplicaGroup>>()
-  #timer: Timer | null = null
-  #stopped = false
   readonly #catchUp: CatchUpPace
   /** Those to which time matters: not the ones that are alone, nor those at rest. */
   readonly #awake = new Set<ReplicaGroup>()
   readonly #sets: HeartbeatSets
+  /** Whoever is alone has nobody to wait for: it runs while time matters to some group, or to those at rest together. */
+  readonly #timer: TickTimer
 
   constructor(options: GroupsOptions) {
     this.#options = options
@@ -68,6 +68,11 @@ export class Groups {
     const { clock } = environment
     this.#sets = new HeartbeatSets({ starts, peers, pulse, clock, find: (key) => this.find(key)?.rest })
     this.#catchUp = new CatchUpPace(clock, CATCH_UP_BYTES_PER_SECOND)
+    this.#timer = new TickTimer(clock, {
+      isBusy: () => this.#awake.size > 0,
+      isInUse: () => this.#awake.size > 0 || this.#sets.isInUse,
+      ticked: (count) => this.#ticked(count),
+    })
   }
 
   get nodeId(): NodeId {
@@ -115,7 +120,7 @@ export class Groups {
       needsTicksChanged: (needsTicks) => {
         if (needsTicks) this.#awake.add(group)
         else this.#awake.delete(group)
-        this.#schedule()
+        this.#timer.look()
       },
       random: (bound) => random.uint32() % bound,
     })
@@ -149,9 +154,7 @@ export class Groups {
 
   /** Every replica takes part no more. */
   stop(): void {
-    this.#stopped = true
-    this.#timer?.cancel()
-    this.#timer = null
+    this.#timer.stop()
     for (const group of this.all()) group.stop()
     this.#awake.clear()
   }
@@ -186,15 +189,9 @@ export class Groups {
     for (const group of this.all()) group.peerLost(nodeId)
   }
 
-  /** Whoever is alone has nobody to wait for: the timer runs while time matters to some group, or to those at rest together. */
-  #schedule(): void {
-    if (this.#stopped || (this.#awake.size === 0 && !this.#sets.isInUse)) return
-    this.#timer ??= this.#options.environment.clock.timer(RAFT_LIMITS.tickMs, () => {
-      this.#timer = null
-      this.#schedule()
-      this.#attempt(() => this.#sets.tick())
-      for (const group of this.#awake) this.#attempt(() => group.tick())
-    })
+  #ticked(count: number): void {
+    for (let passed = 0; passed < count; passed++) this.#attempt(() => this.#sets.tick())
+    for (const group of this.#awake) this.#attempt(() => group.tick())
   }
 
   /** A bug met in one group must not keep the others waiting. */

@@ -3,7 +3,8 @@ import type { Route } from '@millrace/protocol'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ClusterGossip, type ClusterGossipOptions } from '#src/cluster/cluster-gossip.js'
 import { ClusterMembers } from '#src/cluster/cluster-members.js'
-import { leadershipHash } from '#src/cluster/leadership-digest.js'
+import { LeaderTable } from '#src/cluster/leader-table.js'
+import { routeHash } from '#src/cluster/leadership-digest.js'
 import { openKey } from '#src/gossip/cluster-keys.js'
 import { GOSSIP_LIMITS } from '#src/gossip/gossip-limits.js'
 import { type SimulatedWorld, simulatedWorld } from '../peers/peer-world.js'
@@ -63,6 +64,7 @@ describe('gossip of brokers', () => {
           return known.changes
         },
         routes: () => known.routes,
+        hashOf: (topicId) => known.routes.reduce((sum, route, at) => (sum + routeHash(topicId, at, route)) >>> 0, 0),
       },
       topics: { list: () => [{ topicId: 1 }] },
       shard: { partitions: () => [] },
@@ -183,10 +185,23 @@ describe('what is known of leaders', () => {
     route: { ...ROUTE, ...route },
   })
 
+  type Known = readonly ReturnType<typeof change>[]
+
+  /** As a table has it that hears of two topics of three partitions, and then of these routes one after the other. */
+  function hashOf(known: Known): number {
+    const table = new LeaderTable(() => {})
+    for (const topicId of [1, 2]) table.addTopic(topicId, 3)
+    for (const one of known) table.learn([one])
+    return (table.hashOf(1) + table.hashOf(2)) >>> 0
+  }
+
   it('has one hash in any order, and another with any other route', () => {
     const known = [change(1, 0), change(1, 1), change(2, 0)]
-    const hash = leadershipHash(known)
-    expect(leadershipHash(known.toReversed())).toBe(hash)
+    const hash = hashOf(known)
+    expect(hashOf(known.toReversed())).toBe(hash)
+    expect(hash).toBe(
+      known.reduce((sum, { topicId, partition, route }) => (sum + routeHash(topicId, partition, route)) >>> 0, 0),
+    )
     const others = [
       [change(1, 0), change(1, 1)],
       [change(1, 0), change(1, 1), change(2, 1)],
@@ -194,8 +209,22 @@ describe('what is known of leaders', () => {
       [change(1, 0), change(1, 1), change(2, 0, { nodeId: 2 })],
       [change(1, 0), change(1, 1), change(2, 0, { placement: 1 })],
       [change(1, 0), change(1, 1, { term: 4 }), change(2, 0)],
-    ].map((changes) => leadershipHash(changes))
+    ].map(hashOf)
     expect(new Set([hash, ...others]).size).toBe(7)
-    expect(leadershipHash([change(1, 0, { term: 0 })])).toBe(0)
+    expect(hashOf([change(1, 0, { term: 0 })])).toBe(0)
+  })
+
+  it('keeps the hash up to date with each route that comes, goes by, or came early', () => {
+    const older = change(1, 0)
+    const newer = change(1, 0, { term: ROUTE.term + 1 })
+    const hash = hashOf([newer])
+    expect([hashOf([older, newer]), hashOf([newer, older])]).toEqual([hash, hash])
+    expect(hashOf([older])).not.toBe(hash)
+    const table = new LeaderTable(() => {})
+    table.learn([newer])
+    table.addTopic(1, 3)
+    expect(table.hashOf(1)).toBe(hash)
+    table.removeTopic(1)
+    expect(table.hashOf(1)).toBe(0)
   })
 })

@@ -252,6 +252,29 @@ describe('on the simulated network', () => {
     for (const { service } of all()) await service.close()
   })
 
+  test('a quiet node rests between what it has to do, and is not slower for it', async () => {
+    const { all, run, kill, members } = await cluster(6)
+    await run(30_000)
+    const before = all().map(({ service }) => service.statistics)
+    await run(20_000)
+    for (const [at, { service }] of all().entries()) {
+      const { ticks, probes } = service.statistics
+      expect(probes - before[at]!.probes).toBeGreaterThanOrEqual(38)
+      // Four hundred would be one every 50 ms.
+      expect(ticks - before[at]!.ticks).toBeLessThan(160)
+    }
+    const [first, ...others] = all()
+    first!.service.setMetadata({ position: 4, hash: 1 })
+    await run(20)
+    const toldAtOnce = others.filter(({ events }) => events.some(({ kind }) => kind === 'pullMetadata'))
+    expect(toldAtOnce.length).toBeGreaterThanOrEqual(2)
+    kill(5)
+    members.get(1)!.service.lostContact(5)
+    await run(600)
+    expect(stateOf(members.get(1)!, 5)).toBe('suspect')
+    for (const { service } of all()) await service.close()
+  })
+
   test('keys are changed under way, and a node that missed it is out until it has the new one', async () => {
     const { all, run, members } = await cluster(3)
     const steps = [
