@@ -1,6 +1,7 @@
 // A partition of some gigabytes goes from the broker that leads it to one that has nothing of it, while producers go on at a
 // fixed rate: how long they wait for each acknowledgement before, meanwhile and afterwards, counted from when a record was due.
-// `--gigabytes N`, `--rate RECORDS` a second of 1 KiB, `--replicas N`, `--seconds N` before and afterwards.
+// `--gigabytes N`, `--rate RECORDS` a second of 1 KiB, `--replicas N`, `--seconds N` before and afterwards. It says now and then
+// how far it is.
 import { parseArgs } from 'node:util'
 import { connect, type Mill } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
@@ -15,8 +16,12 @@ export const name = 'moves'
 const TOPIC = 'moved'
 const BROKERS = 3
 const RECORD_BYTES = 1024
-const LIMIT_SECONDS = 900
-const POLL_SECONDS = 0.1
+/** A move that is slower than this has come to a halt. */
+const LEAST_MB_PER_SECOND = 4
+const LIMIT_SECONDS = 60
+/** Each look is a question to every broker, and so not for nothing. */
+const POLL_SECONDS = 0.5
+const SHOWN_EVERY_SECONDS = 5
 
 export async function run(options: RunOptions): Promise<object> {
   const { prefer, seconds } = benchOptions(options, 20)
@@ -34,25 +39,45 @@ export async function run(options: RunOptions): Promise<object> {
   const mill = connect({ bootstrap: cluster.bootstrap, bufferBytes: 64 * 1024 * 1024 })
   try {
     await admin(mill).createTopic(TOPIC, { partitions: 1, replicas })
-    const filled = await fill(mill, gigabytes * 1e9)
-    return { name, rate, replicas, gigabytes: round(filled / 1e9), ...(await measure(mill, rate, seconds, filled)) }
+    const show = options.tiny ? () => {} : (words: string) => console.log(`  ${words}`)
+    const filled = await fill(mill, gigabytes * 1e9, show)
+    return {
+      name,
+      rate,
+      replicas,
+      gigabytes: round(filled / 1e9),
+      ...(await measure(mill, { rate, seconds, filled, show })),
+    }
   } finally {
     await mill.close()
     await cluster.stop()
   }
 }
 
-async function fill(mill: Mill, wantedBytes: number): Promise<number> {
+type Show = (words: string) => void
+
+async function fill(mill: Mill, wantedBytes: number, show: Show): Promise<number> {
   let filled = 0
+  let shownAtMs = performance.now()
   while (filled < wantedBytes) {
     const load = { topic: TOPIC, recordBytes: RECORD_BYTES, recordsPerCall: 256, callsInFlight: 32, keys: 1000 }
     const figures = await produceLoad(mill, { ...load, seconds: wantedBytes < 1e8 ? 0.2 : 2, warmUpSeconds: 0 })
     filled += figures.bytes
+    if (performance.now() - shownAtMs < SHOWN_EVERY_SECONDS * 1_000) continue
+    shownAtMs = performance.now()
+    show(`${round(filled / 1e9)} of ${round(wantedBytes / 1e9)} GB written`)
   }
   return filled
 }
 
-async function measure(mill: Mill, rate: number, seconds: number, bytes: number): Promise<object> {
+interface Measured {
+  readonly rate: number
+  readonly seconds: number
+  readonly filled: number
+  readonly show: Show
+}
+
+async function measure(mill: Mill, { rate, seconds, filled, show }: Measured): Promise<object> {
   const { from, target } = await choice(mill)
   const sends = new SteadySends(mill, { topic: TOPIC, recordBytes: RECORD_BYTES, recordsPerSecond: rate })
   // The first ones find no connection yet.
@@ -62,7 +87,8 @@ async function measure(mill: Mill, rate: number, seconds: number, bytes: number)
   const before = sends.next()
   const beganMs = performance.now()
   await admin(mill).movePartition(TOPIC, 0, target)
-  await untilMoved(mill, target)
+  const limitSeconds = LIMIT_SECONDS + filled / 1e6 / LEAST_MB_PER_SECOND
+  await untilMoved(mill, target, limitSeconds, show)
   const moveSeconds = (performance.now() - beganMs) / 1_000
   const during = sends.next()
   await wait(seconds)
@@ -73,7 +99,7 @@ async function measure(mill: Mill, rate: number, seconds: number, bytes: number)
     from,
     to: target,
     moveSeconds: round(moveSeconds),
-    mbPerSecond: round(bytes / 1e6 / moveSeconds, 1),
+    mbPerSecond: round(filled / 1e6 / moveSeconds, 1),
     recordsPerSecond: round(during.acknowledged / moveSeconds, 0),
     before: figuresOf(before),
     during: figuresOf(during),
@@ -103,14 +129,21 @@ async function choice(mill: Mill): Promise<{ readonly from: number; readonly tar
   return { from: leader, target: [free, ...having.filter((nodeId) => nodeId !== leader)] }
 }
 
-async function untilMoved(mill: Mill, target: readonly number[]): Promise<void> {
-  const deadline = performance.now() + LIMIT_SECONDS * 1_000
+async function untilMoved(mill: Mill, target: readonly number[], limitSeconds: number, show: Show): Promise<void> {
+  const beganMs = performance.now()
+  let shownAtMs = beganMs
   const wanted = [...target].sort().join()
   while (true) {
     const { leader, replicas } = (await admin(mill).describeTopic(TOPIC)).partitions[0]!
     const voters = replicas.filter(({ isLearner }) => !isLearner).map(({ nodeId }) => nodeId)
     if (target.includes(leader) && voters.length === replicas.length && voters.sort().join() === wanted) return
-    if (performance.now() > deadline) throw new Error(`the partition has not moved within ${LIMIT_SECONDS} s`)
+    const now = performance.now()
+    if (now - beganMs > limitSeconds * 1_000) throw new Error(`not moved within ${round(limitSeconds, 0)} s`)
+    if (now - shownAtMs >= SHOWN_EVERY_SECONDS * 1_000) {
+      shownAtMs = now
+      const lacking = replicas.map(({ nodeId, lagBatches }) => `node ${nodeId} lacks ${lagBatches} batches`)
+      show(`${round((now - beganMs) / 1_000, 0)} s: led by ${leader}, ${lacking.join(', ')}`)
+    }
     await wait(POLL_SECONDS)
   }
 }
