@@ -130,6 +130,23 @@ export class Cursor implements LinkUser, CursorFrames {
     return this.#state === 'open' || this.#state === 'closed' ? 0 : nowMs - this.#unopenedSinceMs
   }
 
+  /** The next offset to receive, -1 before that is known. */
+  get fetchOffset(): number {
+    return this.#inbox.fetchOffset
+  }
+
+  /** The partition goes on and there is credit for it, but the records are not here. */
+  get isOwed(): boolean {
+    if (this.fetchOffset < 0 || this.highWatermark <= this.fetchOffset) return false
+    return this.#state !== 'open' || this.#credit > this.#receivedBytes
+  }
+
+  /** Asks the broker anew, after something that it should have noticed. */
+  reopen(detail: string): void {
+    if (this.#state !== 'open') return
+    this.#retry(new MillraceError('ERR_MILLRACE_TIMEOUT', detail, this.#context()), this.#backoff.next())
+  }
+
   #notOpen(): void {
     if (this.#state === 'open') this.#unopenedSinceMs = this.#owner.cluster.environment.monotonicMs()
     this.#state = 'waiting'

@@ -26,6 +26,7 @@ export type ClientErrorName =
   | 'NOT_IN_DELIVERY'
   | 'ITERATOR_OVERFLOW'
   | 'DEAD_LETTER'
+  | 'STALLED'
 
 /** Errors that arise in the client itself; those that brokers report stand in the table of the protocol. */
 const CLIENT_ERRORS: Readonly<Record<ClientErrorName, ClientErrorRow>> = {
@@ -53,6 +54,10 @@ const CLIENT_ERRORS: Readonly<Record<ClientErrorName, ClientErrorRow>> = {
   NOT_IN_DELIVERY: row(
     false,
     'Put processEach() and settle() before every asynchronous operator: they must see a record while it is delivered.',
+  ),
+  STALLED: row(
+    true,
+    'Look at the record or partition named; raise `stallTimeoutMs` if that is how long work may take, or subscribe again.',
   ),
   DEAD_LETTER: row(
     false,

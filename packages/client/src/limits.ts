@@ -45,6 +45,8 @@ export const DELIVERY_CLOCK_RECORDS = 64
 export const WATCH_INTERVAL_MS = 1_000
 /** A cursor with credit from which nothing came for so long, not even a heartbeat, is opened anew. */
 export const CURSOR_SILENCE_MS = 10_000
+/** A cursor that gets heartbeats and no records, though there are some, for so long is opened anew. */
+export const CURSOR_OWED_MS = 30_000
 /** A record handed out and not settled for so long is worth a warning. */
 export const STALL_WARNING_MS = 30_000
 /** A cursor that could not be opened for so long is worth a warning too. */

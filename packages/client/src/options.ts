@@ -78,10 +78,17 @@ export interface ConsumerOptions {
   readonly onDecodeError?: OnDecodeError
   /** Where records go that `onDecodeError` sends away as dead letters. The topic must exist. */
   readonly deadLetterTopic?: string
+  /**
+   * A record that is not finished, or a partition of which nothing can be read, for so long ends the subscription with
+   * ERR_MILLRACE_STALLED. Default: never; `status$` and a warning tell of it after 30 s.
+   */
+  readonly stallTimeoutMs?: number
 }
 
-export interface ResolvedConsumerOptions extends Required<Omit<ConsumerOptions, 'deadLetterTopic'>> {
+export interface ResolvedConsumerOptions extends Required<Omit<ConsumerOptions, 'deadLetterTopic' | 'stallTimeoutMs'>> {
   readonly deadLetterTopic: string | null
+  /** Null for never. */
+  readonly stallTimeoutMs: number | null
 }
 
 export interface ResolvedConnectOptions {
@@ -168,12 +175,14 @@ export function checkConsumerOptions(options: ConsumerOptions): ConsumerOptions 
 
 /** @throws MillraceError INVALID_ARGUMENT. */
 export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
+  const { stallTimeoutMs } = options
   const deadLetterTopic = options.deadLetterTopic ?? null
   if (deadLetterTopic !== null) checkTopicName(deadLetterTopic)
   return {
     inFlightBytes: integer('inFlightBytes', options.inFlightBytes ?? 8 * MIB, 1, 64 * MAX_DECODED_BYTES),
     onDecodeError: checkOnDecodeError(options.onDecodeError ?? 'fail', deadLetterTopic),
     deadLetterTopic,
+    stallTimeoutMs: stallTimeoutMs === undefined ? null : integer('stallTimeoutMs', stallTimeoutMs, 1, MAX_MS),
   }
 }
 
@@ -201,6 +210,7 @@ export const CONSUMER_KEYS = [
   'inFlightBytes',
   'onDecodeError',
   'deadLetterTopic',
+  'stallTimeoutMs',
 ] as const satisfies readonly (keyof ConsumerOptions)[]
 
 /** A misspelt option is an error, not a default. */

@@ -80,7 +80,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.#claims = new SessionClaims(topic.name, this)
     this.#decodeFailures = new DecodeFailures(this, options.onDecodeError, options.deadLetterTopic)
     this.#lookup = new TopicLookup(this.cluster, topic.name, this)
-    this.#progress = new ProgressWatch(this.cluster, surroundings.warnings, topic.name)
+    this.#progress = new ProgressWatch(this.cluster, surroundings.warnings, topic.name, options.stallTimeoutMs)
   }
 
   get topicName(): string {
@@ -255,7 +255,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     const verdict = this.#decodeFailures.judge(inbox.currentOrigin.record, what, cause)
     if (verdict === null) return
     // The order of the partition is kept: nothing behind the record is delivered before its fate is known.
-    const claim = this.claim()
+    const claim = this.#claimOf(inbox)
     claim.begin()
     inbox.hold()
     verdict.then(
@@ -285,7 +285,10 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   // Claims.
 
   claim(): Claim {
-    const inbox = this.#current!
+    return this.#claimOf(this.#current!)
+  }
+
+  #claimOf(inbox: Inbox<K, V>): Claim {
     const offset = inbox.currentOffset
     return this.#claims.add(inbox, inbox.currentBatch!, offset, offset + 1, inbox.currentOrigin)
   }
@@ -304,7 +307,11 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   #watch(nowMs: number): void {
     this.#armWatch()
     for (const cursor of [...this.#cursors]) cursor.watch(nowMs)
-    this.#progress.look(nowMs, this.#oldestUnfinished(), this.#cursors)
+    const stall = this.#progress.look(nowMs, this.#oldestUnfinished(), this.#cursors)
+    if (stall === null) return
+    // Work that does not end cannot be waited for: its streams end now.
+    this.abandon(stall)
+    this.#end(stall)
   }
 
   #oldestUnfinished(): Unfinished | null {

@@ -20,6 +20,15 @@ export function toAsyncIterable<T>(source: Observable<T>, options: ToAsyncIterab
   return { [Symbol.asyncIterator]: () => new ObservableIterator(source, bufferRecords) }
 }
 
+/** An iterator over either: what iterates by itself does so. */
+export function iteratorOf<T>(
+  source: Observable<T> | AsyncIterable<T>,
+  options: ToAsyncIterableOptions,
+): AsyncIterator<T> {
+  const iterable = Symbol.asyncIterator in source ? source : toAsyncIterable(source, options)
+  return iterable[Symbol.asyncIterator]()
+}
+
 interface Waiter<T> {
   resolve(result: IteratorResult<T, undefined>): void
   reject(error: unknown): void
