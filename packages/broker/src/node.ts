@@ -179,7 +179,7 @@ export class Node {
       votes: store.votes,
       pulse: store.pulse,
       repairs,
-      isLost: (key) => store.votes.find(key) !== null && !found.has(keyText(key)),
+      isLost: (key) => store.votes.hadLog(key) && !found.has(keyText(key)),
       report: (error) => report(error, { during: 'replication' }),
     })
     // A log that nobody else has must not begin anew because it cannot be found.

@@ -9,7 +9,7 @@ import { checkOwed, type RecoveredLogs } from './owed-check.js'
 import type { VolumeImage } from './page-image.js'
 import { type Recovered, type RecoverOptions, recoverAndCheck } from './recovered-check.js'
 import { drawTrace, SHORT_TRACES } from './traces.js'
-import { checkVote, type FoundVote, type OwedVotes } from './vote-history.js'
+import { checkHadLog, checkVote, type FoundVote, type OwedVotes } from './vote-history.js'
 import { Workload, type WorkloadResult } from './workload.js'
 
 /** Each visit of a short trace takes one in so many of its states; as many visits take them all. */
@@ -77,6 +77,7 @@ async function runWorkload(trace: number, random: SeededRandom): Promise<Workloa
 interface Judged {
   readonly logs: RecoveredLogs
   readonly votes: ReadonlyMap<number, FoundVote>
+  readonly hadLogs: ReadonlySet<number>
 }
 
 class TraceSearch {
@@ -164,7 +165,12 @@ class TraceSearch {
       this.duplicates++
       if (known === null) return
       checkOwed(owed, known.logs)
-      for (const { topicId, votes } of owed) checkVote(topicId, votes, known.votes.get(topicId) ?? null)
+      for (const one of owed) {
+        const { topicId, votes } = one
+        const found = known.votes.get(topicId) ?? null
+        checkVote(topicId, votes, found)
+        checkHadLog(one, found, known.hadLogs.has(topicId))
+      }
       return
     }
     const second = random.integer(0, 11)

@@ -3,6 +3,9 @@ import { crc32 } from 'node:zlib'
 import { LOG_PART_BYTES, logPartIsValid, readLogPart } from '@millrace/protocol'
 import { type LogRead, type LogStore, type PartitionLog, StorageError } from '#src/storage/log-store.js'
 import { openLogStore } from '#src/storage/open-log-store.js'
+import { VOTE_FILES } from '#src/storage/vote-journal.js'
+import { VOTE_MARKS } from '#src/storage/vote-record.js'
+import { recoverVotes, VOTE_AREAS } from '#src/storage/vote-recovery.js'
 import { SeededRandom } from '../random.js'
 import { type CrashEnvironment, CrashMemory, crashEnvironment } from './crash-environment.js'
 import { CrashFailure } from './crash-failure.js'
@@ -13,7 +16,7 @@ import { type AppendedBatch, LogContent, type LogOperation, type Owed, TracedLog
 import { batchesByIndex, checkOwed, type RecoveredContent, type RecoveredLogs } from './owed-check.js'
 import type { VolumeImage } from './page-image.js'
 import { AT_ONCE, TracedVolume } from './traced-volume.js'
-import { checkVote, type FoundVote, TracedVotes } from './vote-history.js'
+import { checkHadLog, checkVote, type FoundVote, TracedVotes } from './vote-history.js'
 import { CRASH_LIMITS, IDENTITY, keyName } from './workload.js'
 
 /** A log may read so much to be recovered however long it is: some windows, checkpoints apart, and a look-ahead. */
@@ -25,6 +28,8 @@ export interface Recovered {
   readonly image: VolumeImage
   readonly trace: DiskTrace | null
   readonly votes: ReadonlyMap<number, FoundVote>
+  /** Logs that would be missed by their votes. */
+  readonly hadLogs: ReadonlySet<number>
   /** What the votes owe from now on, of every log that was asked for. */
   readonly votesAfter: ReadonlyMap<number, TracedVotes>
   /** The logs that went on, as they were followed from there. */
@@ -61,14 +66,14 @@ export async function recoverAndCheck(
   const volume = new TracedVolume(image.copy(), trace, AT_ONCE)
   try {
     const store = await openLogStore(environment, volume, IDENTITY, CRASH_LIMITS)
-    const run = new RecoveryRun(environment, store, volume, owed, options.rotten === true)
+    const run = new RecoveryRun(environment, store, volume, owed, logsNotedIn(image), options.rotten === true)
     await run.open()
     await run.check()
     if (options.goOn !== undefined) await run.goOn(options.goOn.batches, options.goOn.random)
     // What goes on in the background has to be over before the memory serves another store.
     await turn()
-    const { contents: logs, votes, votesAfter, wentOn } = run
-    return { logs, votes, votesAfter, image: volume.image, trace, wentOn }
+    const { contents: logs, votes, hadLogs, votesAfter, wentOn } = run
+    return { logs, votes, hadLogs, votesAfter, image: volume.image, trace, wentOn }
   } catch (error) {
     for (let turns = 0; turns < TURNS_AFTER_FAILURE; turns++) await turn()
     if (error instanceof CrashFailure) throw error
@@ -97,14 +102,17 @@ class RecoveryRun {
     private readonly store: LogStore,
     private readonly volume: TracedVolume,
     private readonly owed: readonly Owed[],
+    readonly hadLogs: ReadonlySet<number>,
     private readonly rotten: boolean,
   ) {}
 
   async open(): Promise<void> {
     const { store } = this
-    for (const { topicId, votes } of this.owed) {
+    for (const owed of this.owed) {
+      const { topicId, votes } = owed
       const found = store.votes.find({ topicId, partition: 0, lane: 0 })
       this.votes.set(topicId, found)
+      checkHadLog(owed, found, this.hadLogs.has(topicId))
       this.votesAfter.set(topicId, TracedVotes.found(votes, checkVote(topicId, votes, found)))
     }
     const found = new Map(store.found.map((key) => [key.topicId, key]))
@@ -265,6 +273,23 @@ class RecoveryRun {
     driver.committed = traced.committed
     return driver
   }
+}
+
+/**
+ * Topics of which the votes say that there was a log, before recovery has looked which logs there are: what it finds it
+ * need not be told of.
+ */
+function logsNotedIn(image: VolumeImage): ReadonlySet<number> {
+  const files = VOTE_FILES.flatMap((name) => image.files.get(name) ?? [])
+  const copies = files.map((file) =>
+    Array.from({ length: VOTE_AREAS }, (_, area) => {
+      const bytes = new Uint8Array(CRASH_LIMITS.voteAreaBytes!)
+      file.read(area * bytes.length, bytes)
+      return { bytes, view: new DataView(bytes.buffer) }
+    }),
+  )
+  const entries = recoverVotes(copies, IDENTITY)?.entries.values() ?? []
+  return new Set([...entries].filter(({ marks }) => !(marks & VOTE_MARKS.withoutLog)).map(({ key }) => key.topicId))
 }
 
 /** @throws CrashFailure 'phantom' when a log serves what was given up. */

@@ -47,6 +47,19 @@ export function checkVote(topicId: number, { history, given, kept }: OwedVotes, 
   return count
 }
 
+/** A log that has promised something must not pass for one that never was, should it ever not be found. */
+export function checkHadLog(
+  { topicId, kept }: { readonly topicId: number; readonly kept: number },
+  found: FoundVote,
+  had: boolean,
+): void {
+  if (found === null || kept === 0 || had) return
+  throw new CrashFailure(
+    'vote',
+    `of log ${topicId}, which promised ${kept} operations, the votes say that it never was`,
+  )
+}
+
 function isSame(a: HardState, b: HardState): boolean {
   return a.term === b.term && a.votedFor === b.votedFor
 }

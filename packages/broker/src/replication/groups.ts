@@ -23,7 +23,7 @@ export interface GroupsOptions {
   readonly pulse: DiskPulse
   /** Replicas that were not whole when this node ran before. */
   readonly repairs: RepairList
-  /** This node has voted in a group whose log is not there any more. */
+  /** This node has had a log of the group, which is not there any more. */
   readonly isLost: (key: LogKey) => boolean
   readonly report: (error: unknown) => void
 }

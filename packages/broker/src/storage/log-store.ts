@@ -208,6 +208,11 @@ export interface VoteStore {
    * @throws StorageError STORAGE_FAILED after a latch; DISK_FULL, CLOSED.
    */
   save(key: LogKey, hardState: HardState): Promise<void>
+  /**
+   * Whether a group that has voted may have had a log that counted for something: false where it is known that nothing of one
+   * was ever written. A log that is not found then was not lost.
+   */
+  hadLog(key: LogKey): boolean
   /** The group is gone, its key never used again. Written with whatever is saved next. */
   forget(key: LogKey): void
 }

@@ -23,6 +23,8 @@ export interface WriterEvents {
   onAdvance(): void
   /** Everything appended is in groups that are closed: the moment to add a checkpoint. */
   onTurn(): void
+  /** The first group of a segment is on its way to the disk; it counts as written only once this resolves. */
+  begins(): Promise<void>
 }
 
 export class LogWriter implements FlushClient {
@@ -206,7 +208,7 @@ export class LogWriter implements FlushClient {
     counters.groups++
     counters.bytesWritten += group.paddedLength
     const writes = [this.write(group)]
-    if (isFirst) writes.push(this.headers.writeRollHeader(segment))
+    if (isFirst) writes.push(this.headers.writeRollHeader(segment), this.events.begins())
     void Promise.allSettled(writes).then((results) => {
       this.writesInFlight--
       const failed = results.find((result) => result.status === 'rejected')

@@ -1,4 +1,4 @@
-// What is remembered of one replica besides its log: whether it may lack batches that it has acknowledged.
+// What is remembered of one replica besides its log: that there is one, and whether it may lack what it has acknowledged.
 import type { LogKey } from './log-store.js'
 import type { VoteJournal } from './vote-journal.js'
 import { VOTE_MARKS } from './vote-record.js'
@@ -9,15 +9,25 @@ export class ReplicaMarks {
   /** Batches that were written and not flushed. */
   wasPowerLost: boolean
 
-  /** @param wasPowerLost for a log that is found and was never voted for: nothing is remembered of it. */
+  /**
+   * @param hasLog whether something of the log may be on disk.
+   * @param wasPowerLost for a log that is found and was never voted for: nothing is remembered of it.
+   */
   constructor(
     private readonly votes: VoteJournal,
     private readonly key: LogKey,
+    public hasLog: boolean,
     isDamaged: boolean,
     wasPowerLost: boolean,
   ) {
     this.lostAcknowledged = isDamaged || votes.hasMark(key, VOTE_MARKS.damaged)
     this.wasPowerLost = votes.has(key) ? votes.hasMark(key, VOTE_MARKS.powerLost) : wasPowerLost
+  }
+
+  /** Something of the log goes to disk; it counts as written when this resolves. @throws StorageError. */
+  begin(): Promise<void> {
+    this.hasLog = true
+    return this.votes.noteLog(this.key)
   }
 
   /** The damage is about to be repaired, and nothing on disk will tell of it any more. @throws StorageError. */

@@ -50,7 +50,7 @@ export class StoredLog implements PartitionLog {
     readonly key: LogKey,
     private readonly state: LogState,
     recovered: RecoveredLog | null,
-    private readonly marks: ReplicaMarks,
+    readonly marks: ReplicaMarks,
   ) {
     const start = recovered ?? { ...emptyFrom(FIRST_LOG_START), position: 0, previous: 0 }
     const events = this.eventsOf(() => writer)
@@ -294,7 +294,8 @@ export class StoredLog implements PartitionLog {
     const tell = (say: () => void) => () => {
       if (writer() === this.writer) say()
     }
-    return { onAdvance: tell(() => this.advanced()), onTurn: tell(() => this.turned()) }
+    const begins = (): Promise<void> => this.marks.begin()
+    return { onAdvance: tell(() => this.advanced()), onTurn: tell(() => this.turned()), begins }
   }
 
   /** The new log is durable: nothing of what is no part of it is read any more. */

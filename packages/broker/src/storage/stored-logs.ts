@@ -63,10 +63,11 @@ export class StoredLogs implements LogStore {
     private readonly startedMs: number,
   ) {
     this.wasClean = record.clean
-    this.votes = new VoteJournal(context, async () => {
+    const noteJournal = async (): Promise<void> => {
       record.hasVotes = true
       await record.save()
-    })
+    }
+    this.votes = new VoteJournal(context, noteJournal, (key) => this.mayBeOnDisk(keyText(key)))
     const { votes } = this
     this.pulse = {
       get completedAtMs() {
@@ -82,6 +83,10 @@ export class StoredLogs implements LogStore {
 
   get found(): readonly LogKey[] {
     return [...this.foundLogs.values()].map(({ key }) => key)
+  }
+
+  private mayBeOnDisk(name: string): boolean {
+    return this.foundLogs.has(name) || this.logs.get(name)?.marks.hasLog === true
   }
 
   addFound(slot: OwnedSlot): void {
@@ -159,13 +164,13 @@ export class StoredLogs implements LogStore {
     if (found === undefined) {
       await this.forgetDrop(name)
       state.restoreState(null)
-      const log = new StoredLog(this.context, key, state, null, new ReplicaMarks(this.votes, key, false, false))
+      const log = new StoredLog(this.context, key, state, null, new ReplicaMarks(this.votes, key, false, false, false))
       this.logs.set(name, log)
       return log
     }
     const volume = { clean: this.wasClean, refusesSlots: this.recovery.unreadable.length > 0 }
     const recovered = await this.places.run(() => recoverLog(this.context, key, found.slots, state, volume))
-    const marks = new ReplicaMarks(this.votes, key, recovered.damage !== null, this.wasPowerLost)
+    const marks = new ReplicaMarks(this.votes, key, true, recovered.damage !== null, this.wasPowerLost)
     const log = new StoredLog(this.context, key, state, recovered, marks)
     if (recovered.damage === null) await this.settle(log, found, recovered)
     else log.former.add(keptSlots(found, recovered))

@@ -33,6 +33,8 @@ class Copy implements FlushedFile {
 }
 
 interface Waiter {
+  /** Waits for what is written only: what it guards is flushed with it or later. */
+  readonly isBeside: boolean
   readonly resolve: () => void
   readonly reject: (cause: unknown) => void
 }
@@ -45,6 +47,7 @@ export class VoteJournal implements VoteStore {
   private waiters: Waiter[] = []
   /** What is being written. */
   private writing = new Map<string, VoteEntry>()
+  private writingFor: Waiter[] = []
   private running: Promise<void> | null = null
   private scheduled = false
   private copies: readonly Copy[] = []
@@ -59,10 +62,14 @@ export class VoteJournal implements VoteStore {
   private isNoted = false
   private closed = false
 
-  /** @param noteJournal makes it durable that there is a journal, before anything that stands in it is promised. */
+  /**
+   * @param noteJournal makes it durable that there is a journal, before anything that stands in it is promised.
+   * @param hasLog whether something of a log may be on disk.
+   */
   constructor(
     private readonly context: StorageContext,
     private readonly noteJournal: () => Promise<void>,
+    private readonly hasLog: (key: LogKey) => boolean,
   ) {}
 
   // -------------------------------------------------------------- the groups
@@ -82,7 +89,22 @@ export class VoteJournal implements VoteStore {
       const isFree = term > before.term || before.votedFor === 0 || before.votedFor === votedFor
       assert(isFree, `a second vote of ${keyText(key)} in term ${term}: ${votedFor}, after ${before.votedFor}`)
     }
-    return this.put({ key, term, votedFor, marks: (before?.marks ?? 0) & ~VOTE_MARKS.lost })
+    const marks = before?.marks ?? (this.isIncomplete || this.hasLog(key) ? 0 : VOTE_MARKS.withoutLog)
+    return this.put({ key, term, votedFor, marks: marks & ~VOTE_MARKS.lost })
+  }
+
+  hadLog(key: LogKey): boolean {
+    return this.find(key) !== null && ((this.entries.get(keyText(key))?.marks ?? 0) & VOTE_MARKS.withoutLog) === 0
+  }
+
+  /**
+   * Something of a log goes to disk. Resolves once that stands in the journal, written but not flushed: whatever counts as
+   * written only then is flushed with it or later. @throws StorageError.
+   */
+  noteLog(key: LogKey): Promise<void> {
+    const before = this.latest(keyText(key))
+    if (before === undefined || (before.marks & VOTE_MARKS.withoutLog) === 0) return Promise.resolve()
+    return this.put({ ...before, marks: before.marks & ~VOTE_MARKS.withoutLog }, true)
   }
 
   /** Written with whatever is saved next: a group whose key comes back after a crash is forgotten again. */
@@ -118,16 +140,16 @@ export class VoteJournal implements VoteStore {
     return entry === undefined || (entry.marks & VOTE_MARKS.forgotten) !== 0 ? undefined : entry
   }
 
-  private put(entry: VoteEntry): Promise<void> {
+  private put(entry: VoteEntry, isBeside = false): Promise<void> {
     const { latch, limits } = this.context
     if (latch.failure !== null) return Promise.reject(latch.failure)
     if (this.closed) return Promise.reject(new StorageError('CLOSED', 'the log store is closed'))
     if (this.entries.size + this.writing.size + this.pending.size >= mostVotes(limits.voteAreaBytes)) {
-      const name = keyText(entry.key)
-      if (!this.entries.has(name)) return Promise.reject(new StorageError('DISK_FULL', 'the vote journal is full'))
+      if (this.latest(keyText(entry.key)) === undefined)
+        return Promise.reject(new StorageError('DISK_FULL', 'the vote journal is full'))
     }
     this.pending.set(keyText(entry.key), entry)
-    const saved = new Promise<void>((resolve, reject) => this.waiters.push({ resolve, reject }))
+    const saved = new Promise<void>((resolve, reject) => this.waiters.push({ isBeside, resolve, reject }))
     this.schedule()
     return saved
   }
@@ -190,7 +212,11 @@ export class VoteJournal implements VoteStore {
     await Promise.all(whole.map((file) => file.sync()))
     await Promise.all(files.filter((file) => !whole.includes(file)).map((file) => file.close()))
     this.copies = await this.makeMissing(whole)
-    for (const [name, entry] of this.entries) this.pending.set(name, { ...entry, marks: entry.marks | marks })
+    for (const [name, entry] of this.entries) {
+      // Of a log that was not promised there may be something all the same, which is promised from now on.
+      const withoutLog = this.hasLog(entry.key) ? VOTE_MARKS.withoutLog : 0
+      this.pending.set(name, { ...entry, marks: (entry.marks | marks) & ~withoutLog })
+    }
     await this.write()
   }
 
@@ -271,22 +297,23 @@ export class VoteJournal implements VoteStore {
   /** One record after the other, each durable before the next, until nothing waits. */
   private async run(): Promise<void> {
     while (this.pending.size > 0) {
-      let waiters: Waiter[] = []
       try {
         if (this.copies.length === 0) this.copies = await this.makeMissing([])
-        waiters = this.waiters.splice(0)
+        this.writingFor = this.waiters.splice(0)
         await this.write()
-        this.settle(waiters, null)
+        this.settle(this.writingFor.splice(0), null)
       } catch (cause) {
         this.writing = new Map()
-        return this.settle([...waiters, ...this.waiters.splice(0)], this.refusalOf(cause))
+        return this.settle([...this.writingFor.splice(0), ...this.waiters.splice(0)], this.refusalOf(cause))
       }
     }
   }
 
   private settle(waiters: readonly Waiter[], refusal: unknown): void {
-    for (const { resolve, reject } of waiters) {
-      if (refusal === null) resolve()
+    // Where nothing can be saved nothing is promised, and no log has to be noted.
+    const isNothingThere = refusal instanceof StorageError && refusal.code === 'DISK_FULL'
+    for (const { isBeside, resolve, reject } of waiters) {
+      if (refusal === null || (isBeside && isNothingThere)) resolve()
       else reject(refusal)
     }
   }
@@ -350,6 +377,7 @@ export class VoteJournal implements VoteStore {
     this.usedBytes += byteLength
     this.sequence++
     for (const copy of this.copies) flusher.wrote(copy)
+    if (this.isNoted) for (const { isBeside, resolve } of this.writingFor) if (isBeside) resolve()
     await flusher.flushed()
   }
 }

@@ -2,7 +2,7 @@
 //
 //   0  u32  checksum: CRC-32 of bytes 4 to the end of the last entry
 //   4  u32  magic "MRVT"
-//   8  u8   version of this layout: 1
+//   8  u8   version of this layout: 2; 1 knew nothing of mark 16
 //   9  u8   kind: 0 changes, 1 snapshot of every entry
 //  10  u16  flags: bit 0 entries were lost, so a group that is not there may have had one
 //  12  u32  generation: of the snapshot that the record follows
@@ -18,7 +18,7 @@ import { ForeignSlotError, type LogKey } from './log-store.js'
 import type { SlotIdentity } from './slot-header.js'
 
 export const VOTE_RECORD_MAGIC = 0x5456524d
-export const VOTE_RECORD_VERSION = 1
+export const VOTE_RECORD_VERSION = 2
 export const VOTE_HEADER_BYTES = 48
 export const VOTE_ENTRY_BYTES = 20
 
@@ -32,7 +32,15 @@ export const VOTE_MARKS = {
   damaged: 4,
   /** The power failed since the replica was last known to lack nothing. */
   powerLost: 8,
+  /**
+   * Nothing of a log of the group was ever on disk, so that none can be missing. Of what is not marked, the log is lost when
+   * it cannot be found; that is all that entries of version 1 say.
+   */
+  withoutLog: 16,
 } as const
+
+/** Those that version 1 knew. */
+const FIRST_MARKS = VOTE_MARKS.forgotten | VOTE_MARKS.lost | VOTE_MARKS.damaged | VOTE_MARKS.powerLost
 
 export interface VoteEntry {
   readonly key: LogKey
@@ -111,12 +119,13 @@ export function readVoteRecord(
   if (checksum !== crc(bytes.subarray(at + 4, end), 0)) return null
   assertOurs(bytes, view, at, identity)
   const entries: VoteEntry[] = []
+  const known = view.getUint8(at + 8) === 1 ? FIRST_MARKS : FIRST_MARKS | VOTE_MARKS.withoutLog
   for (let from = at + VOTE_HEADER_BYTES; from < end; from += VOTE_ENTRY_BYTES) {
     const topicId = view.getUint32(from, true)
     const partition = view.getUint32(from + 4, true)
     entries.push({
       key: { topicId, partition, lane: view.getUint16(from + 8, true) },
-      marks: view.getUint16(from + 10, true),
+      marks: view.getUint16(from + 10, true) & known,
       term: view.getUint32(from + 12, true),
       votedFor: view.getUint32(from + 16, true),
     })
@@ -135,7 +144,7 @@ export function readVoteRecord(
 
 function assertOurs(bytes: Uint8Array, view: DataView, at: number, { nodeId, diskId }: SlotIdentity): void {
   const version = view.getUint8(at + 8)
-  if (version !== VOTE_RECORD_VERSION) {
+  if (version < 1 || version > VOTE_RECORD_VERSION) {
     throw new ForeignSlotError(`the vote journal has format version ${version}, which this broker does not know`)
   }
   const theirNode = view.getUint32(at + 24, true)

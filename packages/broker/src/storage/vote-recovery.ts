@@ -125,6 +125,7 @@ function apply(recovered: RecoveredVotes, { entries, isIncomplete }: VoteRecord)
 function loseAll(recovered: RecoveredVotes): void {
   recovered.isIncomplete = true
   for (const [name, entry] of recovered.entries) {
-    recovered.entries.set(name, { ...entry, marks: entry.marks | VOTE_MARKS.lost })
+    // That there was no log may have been said before, and no more in what is lost.
+    recovered.entries.set(name, { ...entry, marks: (entry.marks | VOTE_MARKS.lost) & ~VOTE_MARKS.withoutLog })
   }
 }

@@ -77,6 +77,7 @@ export class MemoryLogStore implements LogStore {
     this.votes = {
       find: (key) => votes.get(nameOf(key)) ?? null,
       save: async (key, hardState) => void votes.set(nameOf(key), hardState),
+      hadLog: (key) => votes.has(nameOf(key)),
       forget: (key) => void votes.delete(nameOf(key)),
     }
   }

@@ -1,8 +1,11 @@
 // Histories of a cluster with names: each is played by the product's own code on simulated machines, and then everything
 // that a run is asked at its end is asked: nothing lost, nothing twice, replicas that agree, nothing left over.
 import { describe, expect, it } from 'vitest'
+import type { ReplicaGroup } from '#src/replication/replica-group.js'
 import type { BrokerNode } from '../../sim/broker-node.js'
+import type { TopicOptions } from '../../sim/options.js'
 import type { SimulatedClient } from '../../sim/simulated-client.js'
+import { createTopic } from '../../sim/topic-admin.js'
 import { host, ORDERS, play, SHORT_ORDERS, type Stage } from './stage.js'
 
 const LIMIT = { timeout: 60_000 }
@@ -23,6 +26,51 @@ async function suffixOfItsOwn(
   })
   return during
 }
+
+describe('a group that has just begun', () => {
+  const LATE: TopicOptions = { name: 'late', partitions: 1, durability: 'flushed' }
+
+  it(
+    'has a leader although one of three is gone, and another has voted, had no batch, and was restarted',
+    LIMIT,
+    async () => {
+      await play(ORDERS, async (stage) => {
+        const { population, recorder, scheduler } = stage.run
+        const client = population.newClient()
+        const replicas = (): { node: BrokerNode; replica: ReplicaGroup }[] =>
+          stage.nodes.flatMap((node) => {
+            const found = [...(node.broker?.replicas() ?? [])].find(({ key }) => key.topicId === 2)
+            return found === undefined ? [] : [{ node, replica: found }]
+          })
+        recorder.incarnations.push(LATE)
+        let isMade = false
+        void createTopic(population.adminOf(client), LATE).then(() => {
+          isMade = true
+        })
+        // Whoever stands for election is heard no more once it was heard: it wins, and nobody else gets its first batch.
+        let first: BrokerNode | undefined
+        while (first === undefined) {
+          await scheduler.sleep(0.02)
+          const asked = replicas().filter(({ replica }) => replica.core.term > 0)
+          if (asked.length > 1) first = asked.find(({ replica }) => replica.core.role !== 'follower')?.node
+        }
+        const others = stage.nodes.filter((node) => node !== first)
+        for (const other of others) stage.run.cluster.network.cut(host(first), host(other))
+        await stage.run.until('it leads', () => replicas().some(({ node, replica }) => node === first && replica.leads))
+        const voter = replicas().find(({ node, replica }) => node !== first && replica.core.term > 0)!
+        expect(voter.replica.log.filled.index).toBe(0)
+        first.kill()
+        voter.node.kill()
+        voter.node.start()
+        await stage.run.until('one of the others leads', () => replicas().some(({ replica }) => replica.isServing))
+        expect(replicas().every(({ replica }) => !replica.core.isRepairing)).toBe(true)
+        stage.heal()
+        first.start()
+        await stage.run.until('the topic is made', () => isMade)
+      })
+    },
+  )
+})
 
 describe('a leader that is cut off', () => {
   it('with a client acknowledges nothing, and shows it nothing that is not committed', LIMIT, async () => {

@@ -1,9 +1,11 @@
 // Term and vote of every group: durable, kept twice, known to be lost when they are.
+import { crc32 } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import type { LogKey } from '#src/storage/log-store.js'
 import { mostVotes } from '#src/storage/vote-journal.js'
+import { VOTE_ENTRY_BYTES, VOTE_HEADER_BYTES } from '#src/storage/vote-record.js'
 import type { VolumeImage } from '../../sim/crash/page-image.js'
-import { damage, flipBit, IDENTITY, KEY, RecordingState, SMALL, TestStore, turn } from './fixture.js'
+import { batchOf, damage, flipBit, IDENTITY, KEY, RecordingState, SMALL, TestStore, turn } from './fixture.js'
 
 const AREA_BYTES = 16 * 1024
 const LIMITS = { ...SMALL, voteAreaBytes: AREA_BYTES }
@@ -166,6 +168,78 @@ describe('votes that neither copy holds', () => {
     const unused = await opened()
     await unused.fill(await unused.open(), 1)
     expect((await unused.restart()).store.votes.find(KEY)).toBeNull()
+  })
+})
+
+describe('a log that is not found', () => {
+  const hadLog = async (image: VolumeImage): Promise<boolean> => (await opened(image)).store.votes.hadLog(group(1))
+
+  it('was lost only where there was one', async () => {
+    const test = await opened()
+    expect(test.store.votes.hadLog(group(1))).toBe(false)
+    await vote(test, 1, 1)
+    expect(await hadLog(test.image.copy())).toBe(false)
+    const log = await test.open(group(1))
+    await test.fill(log, 1)
+    await test.settled(log.flush())
+    expect(await hadLog(test.image.copy())).toBe(true)
+    // Nor does a later vote make anybody forget it.
+    await vote(test, 1, 2)
+    await vote(test, 1, 2, 3)
+    await test.settled(test.store.drop(group(1)))
+    expect(await hadLog(test.image.copy())).toBe(true)
+    test.store.votes.forget(group(1))
+    await vote(test, 2, 1)
+    expect(await hadLog(test.image.copy())).toBe(false)
+  })
+
+  it('was lost where it came before the first vote, or began with the state of others', async () => {
+    const test = await opened()
+    await test.fill(await test.open(group(1)), 1)
+    await vote(test, 1, 1)
+    expect(test.store.votes.hadLog(group(1))).toBe(true)
+    await vote(test, 2, 1)
+    const log = await test.open(group(2))
+    await test.settled(log.installStart({ index: 5, offset: 7, previousTerm: 1 }, null))
+    expect((await opened(test.image.copy())).store.votes.hadLog(group(2))).toBe(true)
+  })
+
+  it('is noted by one record for all that begin in a turn, and waits for no flush but its own', async () => {
+    const begun = async (voters: readonly number[]): Promise<number> => {
+      const test = await opened()
+      for (const topicId of voters) await vote(test, topicId, 1)
+      const logs = await Promise.all([1, 2].map((topicId) => test.open(group(topicId))))
+      const { write = 0 } = test.order.counts
+      test.order.holding.add('flush')
+      for (const log of logs) test.append(log, batchOf({ key: log.key }))
+      await test.until(() => logs.every(({ writtenIndex }) => writtenIndex === 1))
+      return test.order.counts.write! - write
+    }
+    // It is written twice.
+    expect(await begun([1, 2])).toEqual((await begun([8, 9])) + 2)
+  })
+
+  it('was lost as far as entries of version 1 say', async () => {
+    const image = await voted([1, 1])
+    for (const name of FILES) {
+      damage(image, name, 0, (page) => {
+        page[8] = 1
+        const view = new DataView(page.buffer, page.byteOffset, page.byteLength)
+        view.setUint32(0, crc32(page.subarray(4, VOTE_HEADER_BYTES + VOTE_ENTRY_BYTES)), true)
+      })
+    }
+    const test = await opened(image)
+    expect(test.store.votes.find(group(1))).toEqual({ term: 1, votedFor: 1 })
+    expect(test.store.votes.hadLog(group(1))).toBe(true)
+    expect(await hadLog(test.image.copy())).toBe(true)
+  })
+
+  it('was lost where what was said of it is', async () => {
+    const image = await voted([1, 1], [2, 4], [3, 1], [4, 2])
+    for (const name of FILES) flipBit(image, name, 2 * 4096 + 50)
+    const test = await opened(image)
+    await vote(test, 1, 2)
+    expect([1, 4].map((topicId) => test.store.votes.hadLog(group(topicId)))).toEqual([true, false])
   })
 })
 
