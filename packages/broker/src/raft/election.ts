@@ -3,7 +3,7 @@
 import { Ballot } from './ballot.js'
 import { isSoleVoter, isVoter, votersOf } from './configuration.js'
 import type { RaftState } from './raft-state.js'
-import type { Entry, VoteReply, VoteRequest } from './raft-types.js'
+import type { Entry, NodeId, VoteReply, VoteRequest } from './raft-types.js'
 import { becomeLeader } from './replication.js'
 import { wakeFollower } from './rest.js'
 import { announceRole, becomeFollower, enterTerm } from './roles.js'
@@ -117,10 +117,14 @@ export function receiveVoteReply<E extends Entry>(state: RaftState<E>, reply: Vo
   countVotes(state)
 }
 
-/** A leader, and whoever has heard one within the shortest election timeout, keep out of elections. */
-export function hearsLeader<E extends Entry>(state: RaftState<E>): boolean {
-  if (state.leading !== null || state.rest !== null) return true
-  return state.leader !== 0 && state.elapsedTicks < state.limits.electionMinTicks
+/**
+ * A leader, and whoever has heard one within the shortest election timeout, keep out of elections. But for one that the leader
+ * itself stands for: then it does not lead any more.
+ */
+export function hearsLeader<E extends Entry>(state: RaftState<E>, candidate: NodeId): boolean {
+  if (state.leading !== null) return true
+  if (state.leader === 0 || state.leader === candidate) return false
+  return state.rest !== null || state.elapsedTicks < state.limits.electionMinTicks
 }
 
 /** Of the own term or an older one; a newer one has been entered before. */
@@ -131,6 +135,7 @@ export function receiveVote<E extends Entry>(state: RaftState<E>, request: VoteR
     // Whoever was about to stand for election gives way to the one that it has voted for.
     if (state.role !== 'follower') becomeFollower(state, state.term, 0)
     state.elapsedTicks = 0
+    state.bequest = null
   }
   answer(state, request, granted)
 }
@@ -138,7 +143,7 @@ export function receiveVote<E extends Entry>(state: RaftState<E>, request: VoteR
 /** What would be answered in the term asked about; nothing changes here. */
 export function receivePreVote<E extends Entry>(state: RaftState<E>, request: VoteRequest): void {
   const isFree = request.term > state.term || (request.term === state.term && isVoteFree(state, request))
-  answer(state, request, isFree && !hearsLeader(state) && isUpToDate(state, request))
+  answer(state, request, isFree && !hearsLeader(state, request.from) && isUpToDate(state, request))
 }
 
 /** One vote for each term. */

@@ -42,7 +42,7 @@ import {
 } from './replication.js'
 import { checkRest, followerRests, isAtRest, restAsFollower, wakeFrom } from './rest.js'
 import { becomeFollower } from './roles.js'
-import { type TransferRefusal, transferTo } from './transfer.js'
+import { heirLost, type TransferRefusal, tickBequest, transferTo } from './transfer.js'
 
 export class RaftCore<E extends Entry> {
   private readonly state: RaftState<E>
@@ -150,7 +150,10 @@ export class RaftCore<E extends Entry> {
     const { state } = this
     if (state.rest !== null) return
     if (state.leading !== null) tickLeader(state, state.leading)
-    else if (++state.elapsedTicks >= state.timeoutTicks) electionTimeout(state)
+    else {
+      if (state.bequest !== null) tickBequest(state, state.bequest)
+      if (++state.elapsedTicks >= state.timeoutTicks) electionTimeout(state)
+    }
     this.endStep()
   }
 
@@ -238,6 +241,7 @@ export class RaftCore<E extends Entry> {
     const { state } = this
     if (state.leading !== null) followerLost(state, state.leading, nodeId)
     else if (nodeId !== 0 && nodeId === state.leader) leaderLost(state)
+    else if (nodeId === state.bequest?.to) heirLost(state)
     this.endStep()
   }
 
@@ -288,7 +292,7 @@ export class RaftCore<E extends Entry> {
         becomeFollower(state, message.term, 0)
         return false
       case 'vote':
-        if (!message.isTransfer && hearsLeader(state)) return false
+        if (!message.isTransfer && hearsLeader(state, message.from)) return false
         becomeFollower(state, message.term, 0)
         return true
       case 'append':

@@ -18,6 +18,10 @@ export interface RaftLimits {
   readonly maxUncommittedBytes: number
   /** A transfer that takes longer is aborted. */
   readonly transferTicks: number
+  /** How often an heir is told to stand for election, until it is heard of. */
+  readonly heirTicks: number
+  /** After which the leader of before stands for election itself where nothing is heard of its heir, and one more by chance. */
+  readonly reclaimTicks: number
   /** A leader whose own disk has not moved for so long, while a quorum of others went on, hands over. */
   readonly stallTicks: number
   /** Election timeouts without a leader after which a replica under repair stands for election. */
@@ -37,6 +41,8 @@ export const RAFT_LIMITS: RaftLimits = {
   maxAppendBytes: 1024 * 1024,
   maxUncommittedBytes: 64 * 1024 * 1024,
   transferTicks: 20,
+  heirTicks: 2,
+  reclaimTicks: 10,
   stallTicks: 40,
   repairingTimeouts: 5,
   maxHeldMessages: 256,
@@ -51,6 +57,7 @@ export function assertRaftLimits(limits: RaftLimits): void {
   assert(limits.windowBytes > 0 && limits.windowMessages > 0, 'a window has room')
   assert(limits.maxAppendBytes > 0 && limits.maxUncommittedBytes > 0, 'something may be proposed and sent')
   assert(limits.transferTicks > 0 && limits.repairingTimeouts > 0, 'transfers and repairs get their time')
+  assert(limits.heirTicks > 0 && limits.reclaimTicks > limits.heirTicks, 'an heir is told again before it is given up')
   assert(limits.stallTicks > limits.heartbeatTicks, 'a disk may take longer than a heartbeat')
   assert(limits.maxHeldMessages > 0, 'a message may be held')
 }

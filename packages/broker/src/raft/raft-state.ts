@@ -23,6 +23,12 @@ interface HeldMessage<E extends Entry> {
   readonly message: RaftMessage<E>
 }
 
+export interface Bequest {
+  readonly to: NodeId
+  readonly term: number
+  ticks: number
+}
+
 export class RaftState<E extends Entry> {
   readonly nodeId: NodeId
   readonly limits: RaftLimits
@@ -40,6 +46,8 @@ export class RaftState<E extends Entry> {
   ballot: Ballot | null = null
   /** The election that this node stands for, or has won, is one that the leader before has asked for. */
   isHeir = false
+  /** As a follower that has just led: who is to lead next, and how long ago it was told so in the term before. */
+  bequest: Bequest | null = null
   /** As a follower: the group is at rest, and ticks do not count. */
   rest: FollowerRest | null = null
   /** Since the leader was heard, or a vote was given. */

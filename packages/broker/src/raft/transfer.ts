@@ -1,7 +1,7 @@
 // Leadership given away on purpose: no new proposals, the target catches up, and is told to stand for election at once.
 // Source: dissertation, 3.10. Beyond it: the old leader does not wait to be asked for its vote (see `abdicate`).
 import type { LeaderState } from './leader-state.js'
-import type { RaftState } from './raft-state.js'
+import type { Bequest, RaftState } from './raft-state.js'
 import type { Entry, NodeId } from './raft-types.js'
 import { becomeFollower } from './roles.js'
 
@@ -40,15 +40,36 @@ export function tryTimeoutNow<E extends Entry>(state: RaftState<E>, leading: Lea
  * so that the vote is the one that it would give if it were asked.
  */
 function abdicate<E extends Entry>(state: RaftState<E>, to: NodeId): void {
+  const bequest = { to, term: state.term, ticks: 0 }
   sendTimeoutNow(state, to)
   becomeFollower(state, state.term + 1, 0)
   state.setHardState(state.term, to)
+  state.bequest = bequest
+  state.hurry(state.limits.reclaimTicks)
+  sendVote(state, to)
+}
+
+export function sendTimeoutNow<E extends Entry>(state: RaftState<E>, to: NodeId, term = state.term): void {
+  state.send({ kind: 'timeoutNow', from: state.nodeId, to, term })
+}
+
+function sendVote<E extends Entry>(state: RaftState<E>, to: NodeId): void {
   const { nodeId: from, term, isRepairing } = state
   state.send({ kind: 'voteReply', from, to, term, granted: true, isRepairing })
 }
 
-export function sendTimeoutNow<E extends Entry>(state: RaftState<E>, to: NodeId): void {
-  state.send({ kind: 'timeoutNow', from: state.nodeId, to, term: state.term })
+/** Nothing is heard of the heir yet, and what it was sent may be lost. In the term that it enters it is sent in vain. */
+export function tickBequest<E extends Entry>(state: RaftState<E>, bequest: Bequest): void {
+  if (state.term !== bequest.term + 1 || state.role !== 'follower' || state.leader !== 0) state.bequest = null
+  else if (++bequest.ticks % state.limits.heirTicks === 0) {
+    sendTimeoutNow(state, bequest.to, bequest.term)
+    sendVote(state, bequest.to)
+  }
+}
+
+/** The heir is gone, or what it was sent is lost: it is told once more, should it be there. */
+export function heirLost<E extends Entry>(state: RaftState<E>): void {
+  state.hurry(state.limits.heirTicks)
 }
 
 export function tickTransfer<E extends Entry>(state: RaftState<E>, leading: LeaderState): void {

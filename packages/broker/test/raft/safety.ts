@@ -16,10 +16,12 @@ export class Safety {
   private readonly leaders = new Map<number, NodeId>()
   /** By index: the entry that was ever committed there. */
   private readonly committed: (TestEntry | undefined)[] = []
+  /** The term in which that was. */
+  private readonly committedIn: number[] = []
 
   /** All that is remembered, in short. */
   describe(): string {
-    const entries = this.committed.map((entry) => `${entry?.term}${entry?.value}`)
+    const entries = this.committed.map((entry, at) => `${entry?.term}${entry?.value}${this.committedIn[at]}`)
     return `${[...this.leaders].join()}/${entries.join()}`
   }
 
@@ -27,7 +29,10 @@ export class Safety {
     return Math.max(0, this.committed.length - 1)
   }
 
-  /** Election safety: at most one leader for each term. Leader completeness: it has everything that was committed before. */
+  /**
+   * Election safety: at most one leader for each term. Leader completeness: it has everything that was committed in the terms
+   * before, but not of later ones: a vote may be long on its way.
+   */
   becameLeader(node: ModelNode, log: StoredLog): void {
     const { term, nodeId } = node.running
     const other = this.leaders.get(term)
@@ -37,7 +42,8 @@ export class Safety {
     this.leaders.set(term, nodeId)
     for (let index = log.start.index; index < this.committed.length; index++) {
       const entry = this.committed[index]
-      if (entry === undefined || isSame(entry, entryAt(log, index))) continue
+      const isLater = this.committedIn[index]! >= term
+      if (entry === undefined || isLater || isSame(entry, entryAt(log, index))) continue
       throw new SafetyViolation(
         'leader completeness',
         `leader ${nodeId} of term ${term} lacks committed entry ${index}`,
@@ -59,6 +65,7 @@ export class Safety {
         )
       }
       this.committed[at] = entry
+      this.committedIn[at] ??= node.running.term
     }
   }
 
