@@ -32,7 +32,7 @@ export interface OutgoingRecord {
 
 interface WriterOptions {
   readonly partition: Partition
-  readonly environment: Pick<Environment, 'clock' | 'memory' | 'random'>
+  readonly environment: Pick<Environment, 'clock' | 'memory'>
   /** A batch is committed, its records have heard of it, and none is under way. */
   readonly batchCommitted: (bytes: number) => void
   /** Something was thrown by who hears of a record: a bug. */
@@ -54,12 +54,12 @@ export class CommandWriter implements BatchSink {
   #stopped: Refusal | null = null
   /** Each batch is the first of an epoch: whatever became of those before, it is taken, and no session of it can expire. */
   #epoch = 0
+  /** Nobody else has led in this term. */
   readonly #producer: ProducerId
 
   constructor(options: WriterOptions) {
     this.#options = options
-    const { random } = options.environment
-    this.#producer = [random.uint32(), random.uint32(), random.uint32(), random.uint32()]
+    this.#producer = [0, 0, 0, options.partition.route.term]
   }
 
   write(record: OutgoingRecord): void {

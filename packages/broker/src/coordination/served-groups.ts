@@ -108,6 +108,7 @@ export class ServedGroups {
     const assignment = this.state.assignment(group, memberId, memberEpoch)
     if (assignment.code !== 'OK')
       throw new ProtocolError(assignment.code, `member ${memberId.toString(16)} of ${group}`)
+    if (this.#isLate) this.#grantAll()
     if (!this.#leases.renew(group, memberId, memberEpoch, this.#nowMs)) {
       throw new ProtocolError('UNKNOWN_MEMBER', `the lease of member ${memberId.toString(16)} of ${group} ran out`)
     }
@@ -176,17 +177,19 @@ export class ServedGroups {
     this.#leaseTimerAtMs = earliestMs
     const delayMs = Math.max(1, earliestMs - this.#nowMs)
     this.#leaseTimer = this.#options.environment.clock.timer(delayMs, () => {
+      const isLate = this.#isLate
       this.#leaseTimer = null
-      this.#expire(this.#nowMs - this.#leaseTimerAtMs)
+      if (isLate) this.#grantAll()
+      else this.#expire()
     })
   }
 
-  #expire(lateMs: number): void {
-    // A broker that was stopped for a while has beats waiting that it has not read yet.
-    if (lateMs > LATE_LEASE_TIMER_MS) {
-      this.#grantAll()
-      return
-    }
+  /** A broker that was stopped itself for a while has beats waiting that it has not read yet. */
+  get #isLate(): boolean {
+    return this.#leaseTimer !== null && this.#nowMs - this.#leaseTimerAtMs > LATE_LEASE_TIMER_MS
+  }
+
+  #expire(): void {
     for (const { group, memberId, memberEpoch } of this.#leases.takeExpired(this.#nowMs)) {
       // One that was fenced meanwhile is no member any more.
       if (this.state.assignment(group, memberId, memberEpoch).code !== 'OK') continue

@@ -101,6 +101,7 @@ async function join(
 ): Promise<{ readonly memberEpoch: number; readonly leaseMs: number }> {
   const { place, group, memberName, clientId } = message
   if (memberName !== '') checkGroupName(memberName, 'member')
+  if (place.memberId === 0n) throw new ProtocolError('INVALID_REQUEST', 'a member without an id')
   const coordinator = coordinatorOf(context, place, group)
   const result = await coordinator.perform(
     {
