@@ -1,7 +1,7 @@
 // Runs benches by name: every `packages/*/bench/*.bench.ts`, compiled, exporting `name` and
 // `run({ tiny, json, argv })`, which resolves with one result or a list of them. Each runs in a process of its own, so that
 // no bench sees the memory of another. `--tiny` is a second's work that shows that the bench still runs. `--profile DIR`
-// leaves CPU profiles there, of the bench and of the brokers it starts.
+// leaves CPU profiles there, of the bench and of the brokers it starts. A bench that exports `byNameOnly` is not among `all`.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -33,11 +33,13 @@ async function main() {
   const name = args.shift()
   const names = all.map((bench) => bench.name).join(', ')
   if (name === undefined || name.startsWith('-')) stop(`usage: ${USAGE}\nbenches: ${names}`)
-  const chosen = name === 'all' ? all : all.filter((bench) => bench.name === name)
+  const chosen = name === 'all' ? all.filter((bench) => !bench.byNameOnly) : all.filter((bench) => bench.name === name)
   if (chosen.length === 0) stop(`no bench ${name}; there are: ${names}`)
 
   const benches = []
   let failed = 0
+  for (const { name: left } of name === 'all' ? all.filter((bench) => bench.byNameOnly) : [])
+    console.log(`not among all: npm run bench -- ${left}`)
   for (const bench of chosen) {
     console.log(`\n== ${bench.name}`)
     const result = await runApart(bench, { tiny, json, argv: args }, profile)
@@ -66,7 +68,7 @@ async function findBenches() {
     if (typeof module.name !== 'string' || typeof module.run !== 'function') stop(`${file} must export name and run`)
     const other = benches.find((bench) => bench.name === module.name)
     if (other !== undefined) stop(`${file} and ${other.file} are both named ${module.name}`)
-    benches.push({ name: module.name, file })
+    benches.push({ name: module.name, file, byNameOnly: module.byNameOnly === true })
   }
   return benches
 }
