@@ -117,6 +117,7 @@ function rivalsOptions({ argv, tiny }: RunOptions): Options {
   const only = values.only?.split(',') ?? (tiny ? [] : NAMES)
   for (const rival of only) if (!isRival(rival)) throw new Error(`--only takes ${NAMES.join(', ')}, not ${rival}`)
   const plan: Plan = {
+    tiny,
     recordBytes: values.bytes.split(',').map((text) => positive('--bytes', text)),
     rounds: positive('--rounds', values.rounds),
     seconds: positive('--seconds', values.seconds),

@@ -4,6 +4,8 @@ import type { ClientDoor } from './client-door.js'
 import type { ConsumeForm, Durability, Figures } from './contestant.js'
 
 export interface Plan {
+  /** A moment's work: nothing is warmed up. */
+  readonly tiny: boolean
   readonly recordBytes: readonly number[]
   readonly rounds: number
   readonly seconds: number
@@ -84,8 +86,9 @@ async function run(door: ClientDoor, { name, durability }: Task, turn: Turn): Pr
   const topic = `${door.name}-${name}-${durability}-${recordBytes}-${round}`
   await door.ask({ kind: 'create', topic, durability })
   const recordsPerCall = name === 'single' ? 1 : BATCH
-  const { seconds } = plan
-  const figures = await door.ask({ kind: 'produce', topic, durability, recordBytes, recordsPerCall, seconds })
+  const order = { topic, durability, recordBytes, recordsPerCall, seconds: plan.seconds }
+  const warmUp = round === 0 && !plan.tiny
+  const figures = await door.ask({ kind: 'produce', ...order, warmUp })
   await door.ask({ kind: 'remove', topic, durability })
   return figures
 }

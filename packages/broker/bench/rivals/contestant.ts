@@ -62,6 +62,8 @@ export interface ProduceOrder {
   /** 1 for single sends. */
   readonly recordsPerCall: number
   readonly seconds: number
+  /** The round that does not count: long enough for the client's code to be compiled. */
+  readonly warmUp: boolean
 }
 
 export interface ConsumeOrder {
