@@ -11,6 +11,9 @@ import { node, printJson, refuseRest, root, run, takeFlag, tool } from './proces
 const PACKAGES = ['protocol', 'native', 'broker', 'client']
 const ADDON = 'packages/native/build/Release/millrace_native.node'
 const CLIENT_BYTES = 500_000
+const SLIM = 'packages/client/scripts/slim.mjs'
+/** Judges what the types of a package promise: too large to be a dependency, so it is fetched like the rest. */
+const TYPES_JUDGE = '@arethetypeswrong/cli@0.18.5'
 const START_MS = 30_000
 
 const args = process.argv.slice(2)
@@ -42,6 +45,7 @@ async function main() {
   mkdirSync(home)
   const tarballs = {}
   for (const name of PACKAGES) tarballs[name] = await pack(name)
+  await judgeTypes(tarballs)
   await installClientAlone(tarballs)
   const folder = await install('everything', Object.values(tarballs), ['rxjs@7.8.2'])
   await useInstallation(folder)
@@ -63,6 +67,7 @@ async function pack(name) {
     mkdirSync(target, { recursive: true })
     cpSync(join(root, ADDON), join(target, basename(ADDON)))
   }
+  if (name === 'client') await must('the client is made slim', node(SLIM, [staged], { output: 'quiet' }))
   await must(`publint finds nothing in ${name}`, tool('publint', [staged, '--strict'], { output: 'quiet' }))
   const packed = await must(`${name} packs`, npm(['pack', '--json', '--pack-destination', scratch], staged))
   const [{ filename, files, size }] = JSON.parse(
@@ -77,6 +82,22 @@ async function pack(name) {
     )
   }
   return join(scratch, filename)
+}
+
+/** ESM alone is promised, and `require` of it where Node can: from 20.19 on. */
+async function judgeTypes(tarballs) {
+  const folder = join(scratch, 'judge')
+  mkdirSync(folder)
+  writeFileSync(join(folder, 'package.json'), '{ "name": "judge", "private": true }\n')
+  await must(
+    'the judge of types installs',
+    npm(['install', '--ignore-scripts', '--no-audit', '--no-fund', TYPES_JUDGE], folder),
+  )
+  const program = join(folder, 'node_modules/@arethetypeswrong/cli/dist/index.js')
+  for (const [name, tarball] of Object.entries(tarballs)) {
+    const words = [program, '--profile', 'esm-only', '--format', 'ascii', '--no-color', tarball]
+    await must(`arethetypeswrong finds nothing in ${name}`, inside(folder, words))
+  }
 }
 
 /** The client by itself must stay small and free of native code. */
@@ -97,6 +118,16 @@ async function installClientAlone({ protocol, client }) {
   const program = entries.map((entry) => `await import('${entry}')`).join('\n')
   writeFileSync(join(folder, 'load.mjs'), program)
   await must('the client loads without the broker', inside(folder, ['load.mjs']))
+  const required = entries.map((entry) => `require('${entry}')`).join(', ')
+  writeFileSync(
+    join(folder, 'load.cjs'),
+    `for (const loaded of [${required}]) if (!Object.keys(loaded).length) process.exit(1)`,
+  )
+  const { text } = await must('CommonJS requires it', inside(folder, ['load.cjs']))
+  check('without a word of warning', text.trim() === '', text)
+  const typed = entries.map((entry, i) => `import entry${i} = require('${entry}')\nexport const kept${i} = entry${i}`)
+  writeFileSync(join(folder, 'typed.cts'), typed.join('\n'))
+  await must('and its types can be had from there', typeCheck(folder, 'typed.cts'))
 }
 
 async function install(name, tarballs, others) {
