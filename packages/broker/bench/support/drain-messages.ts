@@ -10,6 +10,8 @@ export interface DrainOrder {
   readonly timed: boolean
   /** Bytes a second altogether that it takes at most; 0 for as fast as it can. */
   readonly bytesPerSecond: number
+  /** Records count when a handler that takes so long is done with them; so many at once. */
+  readonly handler?: { readonly ms: number; readonly concurrency: number }
 }
 
 /** `figures` asks for what was consumed since the beginning or the last `restart`, which asks and begins anew. */

@@ -1,6 +1,6 @@
 // A process of its own that consumes a topic and says how much, how fast, and how late.
 import { createHistogram } from 'node:perf_hooks'
-import { bytes, connect, type Mill, topic } from '@millrace/client'
+import { bytes, type ConsumerRecord, connect, type Mill, processEach, topic } from '@millrace/client'
 import { type DrainFigures, type DrainOrder, type DrainQuestion, dueOf, wallNowMs } from './drain-messages.js'
 import { percentileMs, wait } from './produce-load.js'
 
@@ -56,6 +56,10 @@ async function paced(mill: Mill, order: DrainOrder): Promise<void> {
   }
 }
 
+const fail = (error: unknown): never => {
+  throw error
+}
+
 function begin(order: DrainOrder): Mill[] {
   return Array.from({ length: order.consumers }, () => {
     const mill = connect({ bootstrap: order.bootstrap })
@@ -64,11 +68,18 @@ function begin(order: DrainOrder): Mill[] {
       return mill
     }
     const stream = mill.consumer().subscribe(topic(order.topic, { key: bytes, value: bytes }), { from: order.from })
+    const { handler } = order
+    if (handler !== undefined) {
+      const handle = async ({ value }: ConsumerRecord<Uint8Array, Uint8Array>): Promise<void> => {
+        await wait(handler.ms / 1000)
+        note(value, order.timed)
+      }
+      stream.pipe(processEach(handle, { concurrency: handler.concurrency })).subscribe({ error: fail })
+      return mill
+    }
     stream.subscribe({
       next: ({ value }) => note(value, order.timed),
-      error: (error) => {
-        throw error
-      },
+      error: fail,
     })
     return mill
   })

@@ -29,6 +29,12 @@ function statusMb(pid: number, field: string): number | null {
 export const peakRssMb = (pid: number): number | null => statusMb(pid, 'VmHWM')
 export const rssMb = (pid: number): number | null => statusMb(pid, 'VmRSS')
 
+/** Bytes that a process had the disk read, direct or through the page cache; null off Linux. */
+export function readBytes(pid: number): number | null {
+  const line = read(`/proc/${pid}/io`)?.match(/^read_bytes: (\d+)$/m)
+  return line == null ? null : Number(line[1])
+}
+
 /** Seconds that the main thread of a process was ready to run and waited for a core; null off Linux. */
 export function readySeconds(pid: number): number | null {
   const times = read(`/proc/${pid}/schedstat`)

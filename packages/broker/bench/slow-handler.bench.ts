@@ -1,0 +1,124 @@
+// A handler of 100 ms behind a million records: what the client keeps in memory, and how far the broker reads on. Counted,
+// not measured: the run fails when the client takes 100 MB, or when the broker has pushed or read more than what was
+// handled, the window, and what it may overdraw.
+import { bytes, topic } from '@millrace/client'
+import { admin } from '@millrace/client/admin'
+import { benchOptions, type RunOptions } from './support/bench-options.js'
+import { Drain } from './support/drain.js'
+import { keyPool, payloadPool } from './support/payloads.js'
+import { readBytes, rssMb } from './support/process-figures.js'
+import { wait } from './support/produce-load.js'
+import { round, type Session, withSession } from './support/session.js'
+
+export const name = 'slow-handler'
+
+const RECORD_BYTES = 1024
+const RECORDS = 1_000_000
+const PARTITIONS = 8
+const HANDLER_MS = 100
+const CONCURRENCY = 64
+/** Of the client, where nothing else is said. */
+const WINDOW_BYTES = 8 * 1024 * 1024
+/** Each cursor may overdraw its credit by one batch, and a batch counts until its last record is handled. */
+const OVERDRAFT_BYTES = PARTITIONS * 2 * 256 * 1024
+/** What the broker may have read and not sent: its read-ahead. */
+const READ_AHEAD_BYTES = 32 * 1024 * 1024
+const RECORD_FRAME_BYTES = 32
+const MOST_CLIENT_MB = 100
+const MEGABYTE = 1e6
+
+export async function run(options: RunOptions): Promise<object> {
+  const bench = benchOptions(options, 20)
+  return withSession(bench.prefer, (session) =>
+    measure(session, options.tiny ? 30_000 : RECORDS, Math.max(2, bench.seconds)),
+  )
+}
+
+interface Moment {
+  readonly handledBytes: number
+  readonly pushedBytes: number
+  readonly readBytes: number | null
+}
+
+async function measure(session: Session, records: number, seconds: number): Promise<object> {
+  await fill(session, records)
+  // Afterwards the backlog is on the disk alone.
+  await session.broker.restart('SIGTERM')
+  const { bootstrap } = session.broker
+  const readAtStart = readBytes(session.broker.pid)
+  const drain = Drain.start({
+    bootstrap,
+    topic: 'backlog',
+    consumers: 1,
+    from: 'earliest',
+    timed: false,
+    bytesPerSecond: 0,
+    handler: { ms: HANDLER_MS, concurrency: CONCURRENCY },
+  })
+  try {
+    const clientMb: number[] = []
+    const moments: Moment[] = []
+    for (let second = 0; second < seconds; second++) {
+      await wait(1)
+      clientMb.push(rssMb(drain.pid) ?? 0)
+      moments.push(await look(session, drain, readAtStart))
+    }
+    const last = moments.at(-1)!
+    const handled = Math.round(last.handledBytes / RECORD_BYTES)
+    const allowedBytes = last.handledBytes + handled * RECORD_FRAME_BYTES + WINDOW_BYTES + OVERDRAFT_BYTES
+    refuse('the broker has pushed', last.pushedBytes, allowedBytes)
+    if (last.readBytes !== null) refuse('the broker has read', last.readBytes, allowedBytes + READ_AHEAD_BYTES)
+    refuse('the client has taken', Math.max(...clientMb) * MEGABYTE, MOST_CLIENT_MB * MEGABYTE)
+    return {
+      name,
+      records,
+      backlogMb: round((records * RECORD_BYTES) / MEGABYTE, 0),
+      handled,
+      recordsPerSecond: Math.round(handled / seconds),
+      handledMb: round(last.handledBytes / MEGABYTE, 1),
+      pushedMb: round(last.pushedBytes / MEGABYTE, 1),
+      allowedMb: round(allowedBytes / MEGABYTE, 1),
+      readMb: last.readBytes === null ? null : round(last.readBytes / MEGABYTE, 1),
+      clientMbBySecond: clientMb.map((mb) => round(mb, 1)),
+      pushedMbBySecond: moments.map(({ pushedBytes }) => round(pushedBytes / MEGABYTE, 1)),
+      environment: session.broker.environment,
+    }
+  } finally {
+    await drain.stop()
+  }
+}
+
+/** Pushed and read bytes are asked for before what was handled: what is handled in between is not held against them. */
+async function look({ mill, broker }: Session, drain: Drain, readAtStart: number | null): Promise<Moment> {
+  const { counters } = await admin(mill).brokerStatus()
+  const read = readBytes(broker.pid)
+  const { bytes: handledBytes } = await drain.figures()
+  return {
+    handledBytes,
+    pushedBytes: (counters as { readonly pushedBytes: number }).pushedBytes,
+    readBytes: read === null || readAtStart === null ? null : read - readAtStart,
+  }
+}
+
+function refuse(what: string, bytes: number, most: number): void {
+  if (bytes <= most) return
+  throw new Error(`${what} ${round(bytes / MEGABYTE, 1)} MB, and may have ${round(most / MEGABYTE, 1)} MB`)
+}
+
+async function fill(session: Session, count: number): Promise<void> {
+  await session.createTopic('backlog', PARTITIONS, 'buffered')
+  const producer = session.mill.producer(topic('backlog', { key: bytes, value: bytes }))
+  const values = payloadPool(RECORD_BYTES)
+  const keys = keyPool(1000)
+  const each = 1000
+  for (let sent = 0; sent < count; sent += each) {
+    await producer.ready()
+    const records = Array.from({ length: each }, (_, i) => ({
+      key: keys[i % keys.length]!,
+      value: values[(sent + i) % values.length]!,
+    }))
+    // close() below rejects for what was not delivered.
+    producer.sendBatch(records).catch(() => {})
+  }
+  await producer.close({ timeoutMs: 60_000 })
+}
