@@ -41,6 +41,11 @@ export const DELIVERY_TURN_RECORDS = 1_000
 export const DELIVERY_TURN_MS = 5
 /** The clock is looked at once in so many records. */
 export const DELIVERY_CLOCK_RECORDS = 64
+/**
+ * Records that operators have taken and not begun to work on, above which a subscription delivers no more until half of
+ * them have begun. Each takes about a kilobyte of objects: small records in a window of bytes would fill the memory.
+ */
+export const WAITING_CLAIMS = 2_048
 /** How often a subscription looks after its cursors and its progress. */
 export const WATCH_INTERVAL_MS = 1_000
 /** A cursor with credit from which nothing came for so long, not even a heartbeat, is opened anew. */

@@ -77,7 +77,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.checksum = this.cluster.environment.checksum
     this.#options = options
     this.#sink = sink
-    this.#claims = new SessionClaims(topic.name, this)
+    this.#claims = new SessionClaims(topic.name, this, () => this.#onRoom())
     this.#decodeFailures = new DecodeFailures(this, options.onDecodeError, options.deadLetterTopic)
     this.#lookup = new TopicLookup(this.cluster, topic.name, this)
     this.#progress = new ProgressWatch(this.cluster, surroundings.warnings, topic.name, options.stallTimeoutMs)
@@ -204,9 +204,14 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.#sink.onAvailable()
   }
 
+  /** Enough of what operators have taken was begun. */
+  #onRoom(): void {
+    if (!this.#over && (this.#current !== null || this.#ready.length > 0)) this.#sink.onAvailable()
+  }
+
   /** The next record, or null when there is none at the moment. Finishes the record taken before, unless claimed. */
   take(): ConsumerRecord<K, V> | null {
-    while (!this.#over) {
+    while (!this.#over && !this.#claims.isFull) {
       const inbox = this.#current ?? this.#nextInbox()
       if (inbox === null) return null
       let record: ConsumerRecord<K, V> | null

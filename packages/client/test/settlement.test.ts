@@ -1,7 +1,8 @@
 // When a record counts as finished, and what that holds back: the three stalls of naive schemes among them.
 import { type ConsumerRecord, MillraceError, processEach, settle, toAsyncIterable } from '@millrace/client'
-import { concatMap, delay, filter, map, mergeMap, type OperatorFunction, of, share, take } from 'rxjs'
+import { concatMap, delay, filter, map, mergeMap, type OperatorFunction, of, share, take, tap } from 'rxjs'
 import { describe, expect, test } from 'vitest'
+import { WAITING_CLAIMS } from '#src/limits.js'
 import { fill } from './support/batches.js'
 import { begin, type Setting, Texts } from './support/setting.js'
 import { Workbench } from './support/workbench.js'
@@ -149,7 +150,7 @@ describe('processEach', () => {
   })
 })
 
-describe('stalls that naive schemes have', () => {
+describe('complaint 6: memory grows, back-pressure is counted in messages or lost in a layer', () => {
   test('buffering: a slow handler holds back the broker, not memory', async () => {
     const setting = begin({ partitions: 1 })
     const { cluster, world } = setting
@@ -171,6 +172,35 @@ describe('stalls that naive schemes have', () => {
     const finishedBytes = (2_400 / 100 + 1) * decodedBytes
     expect(cluster.pushedBytes).toBeLessThanOrEqual(finishedBytes + 100_000 + decodedBytes)
     expect(cluster.pushedBytes).toBeGreaterThan(100_000 + decodedBytes)
+  })
+
+  test('records that wait are bounded by number as well: small ones do not fill the memory with objects', async () => {
+    const { cluster, world, mill } = begin({ partitions: 1 })
+    fill(cluster, 1, 0, 60_000, 500)
+    const bench = new Workbench()
+    let delivered = 0
+    let completed = false
+    mill
+      .consumer()
+      .subscribe(Texts, { from: 'earliest', until: 'end' })
+      .pipe(
+        tap(() => delivered++),
+        processEach(bench.work, { concurrency: 64 }),
+      )
+      .subscribe({ complete: () => (completed = true) })
+    await world.run(2_000)
+    // Everything is within the window; what waits is not all of it.
+    expect(delivered).toBeLessThanOrEqual(WAITING_CLAIMS + 64)
+    for (let done = 0; done < 60_000; ) {
+      expect(delivered - done).toBeLessThanOrEqual(WAITING_CLAIMS + 64)
+      for (const work of [...bench.busy]) {
+        bench.finish(work)
+        done++
+      }
+      await world.run(0)
+    }
+    await world.run(10)
+    expect([delivered, bench.finished.length, completed]).toEqual([60_000, 60_000, true])
   })
 
   test('silence after the first window: work that is done brings more', async () => {
