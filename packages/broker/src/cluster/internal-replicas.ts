@@ -9,7 +9,7 @@ import type { LeaderTable } from './leader-table.js'
 import type { Assignment } from './metadata-command.js'
 import type { MetadataLog } from './metadata-log.js'
 import type { MetadataState } from './metadata-state.js'
-import { Load, planFactor } from './placement.js'
+import { Load, leaderFirst, planFactor } from './placement.js'
 
 interface InternalReplicasOptions {
   readonly nodeId: number
@@ -83,8 +83,21 @@ export class InternalReplicas {
         ({ partition }) => topic.replicas[partition]!.length < DEFAULT_REPLICAS,
       ),
     )
-    return lacking.filter((assignment) => hasBegun(leaders, state, assignment))
+    return lacking
+      .filter((assignment) => hasBegun(leaders, state, assignment))
+      .map((assignment) => ({ ...assignment, replicas: spreadLeader(assignment.replicas, load) }))
   }
+}
+
+/** Whoever had all of it alone need not lead all of it. */
+function spreadLeader(replicas: readonly number[], load: Load): readonly number[] {
+  load.remove(replicas)
+  const spread = leaderFirst(
+    replicas.map((nodeId) => ({ nodeId })),
+    load,
+  )
+  load.add(spread)
+  return spread
 }
 
 const lackingTopics = (state: MetadataState) =>

@@ -168,7 +168,7 @@ function leastLoaded(nodes: readonly Candidate[], chosen: readonly Candidate[], 
 }
 
 /** The one that should lead fewest so far leads. */
-function leaderFirst(chosen: readonly Candidate[], load: Load): readonly number[] {
+export function leaderFirst(chosen: readonly Pick<Candidate, 'nodeId'>[], load: Load): readonly number[] {
   const ids = chosen.map(({ nodeId }) => nodeId)
   const leader = ids.reduce((best, id) => (load.leadersOf(id) < load.leadersOf(best) ? id : best))
   return [leader, ...ids.filter((id) => id !== leader)]

@@ -47,13 +47,18 @@ describe('the topic of consumer groups', { timeout: 60_000 }, () => {
     await vi.waitFor(
       async () => {
         const { fields } = await raw.admin('describeTopic', { name: GROUPS_TOPIC })
-        const partitions = fields.partitions as { replicas: { nodeId: number; isLearner: boolean }[] }[]
+        const partitions = fields.partitions as {
+          readonly leader: number
+          readonly replicas: readonly { readonly nodeId: number; readonly isLearner: boolean }[]
+        }[]
         const voters = partitions.map(({ replicas }) =>
           replicas.filter((one) => !one.isLearner).map((one) => one.nodeId),
         )
         expect(voters.map((nodes) => [...nodes].sort())).toEqual(new Array(8).fill([1, 2, 3]))
+        // Whoever was alone does not lead all of them for ever.
+        expect(new Set(partitions.map(({ leader }) => leader))).toEqual(new Set([1, 2, 3]))
       },
-      { timeout: 20_000, interval: 200 },
+      { timeout: 30_000, interval: 200 },
     )
     raw.socket.destroy()
   })

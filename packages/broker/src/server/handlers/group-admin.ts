@@ -39,7 +39,7 @@ export async function groupReset(context: ServerContext, fields: Fields, expires
   const coordinator = coordinatorAt(context, context.coordination.placeOf(group))
   const { code } = await coordinator.perform({ kind: 'reset', group, topics, offsets }, expiresAtMs)
   if (code !== 'OK') throw refused(code, group)
-  return { offsets: offsets.length }
+  return { group }
 }
 
 function resetOffset(value: unknown): { topicId: number; partition: number; offset: number } {
@@ -59,7 +59,7 @@ export async function groupDelete(context: ServerContext, fields: Fields, expire
   const coordinator = coordinatorAt(context, context.coordination.placeOf(group))
   const { code } = await coordinator.perform({ kind: 'delete', group }, expiresAtMs)
   if (code !== 'OK') throw refused(code, group)
-  return {}
+  return { group }
 }
 
 function groupName(fields: Fields): string {
