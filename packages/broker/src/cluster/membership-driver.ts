@@ -7,7 +7,7 @@ import {
   MEMBERSHIP_STEP_MS,
   PREFERRED_LEADER_AFTER_MS,
   TRANSFER_LAG_BATCHES,
-  TRANSFERS_PER_STEP,
+  TRANSFERS_AT_ONCE,
 } from '../limits.js'
 import type { NodeId } from '../raft/raft-types.js'
 import { isAtTarget, nextChange } from '../replication/next-change.js'
@@ -15,10 +15,17 @@ import type { ReplicaGroup } from '../replication/replica-group.js'
 import { StorageError } from '../storage/log-store.js'
 import type { NodeState } from './node-registry.js'
 
-/** A replica whose group may be led here. */
-export interface LedPartition {
+type DrivenGroup = 'leader' | 'mayAppend' | 'configuration' | 'replicas' | 'changeMembership' | 'transferTo'
+
+/** What is looked after: a replica whose group may be led here. */
+export interface DrivenPartition {
   readonly key: { readonly topicId: number; readonly partition: number }
   readonly leads: boolean
+  readonly group: Pick<ReplicaGroup, DrivenGroup>
+}
+
+/** A replica whose group may be led here. */
+export interface LedPartition extends DrivenPartition {
   readonly group: ReplicaGroup
 }
 
@@ -26,7 +33,7 @@ export interface MembershipDriverOptions {
   readonly nodeId: NodeId
   readonly clock: Clock
   /** The replicas of this node. */
-  readonly partitions: () => Iterable<LedPartition>
+  readonly partitions: () => Iterable<DrivenPartition>
   /** Who is to have the replicas, the preferred leader first; undefined for a topic that is gone. */
   readonly targetOf: (topicId: number, partition: number) => readonly NodeId[] | undefined
   readonly stateOf: (nodeId: NodeId) => NodeState
@@ -38,14 +45,15 @@ export interface MembershipDriverOptions {
 export class MembershipDriver {
   readonly #options: MembershipDriverOptions
   /** Partitions of this round that are still to be looked at. */
-  #round: LedPartition[] = []
+  #round: DrivenPartition[] = []
   /** On their way; looked at in each step. */
-  readonly #moving = new Set<LedPartition>()
+  readonly #moving = new Set<DrivenPartition>()
   /** Since when, on the monotonic clock, another node could lead what this one leads. */
-  readonly #heirSince = new Map<LedPartition, { readonly heir: NodeId; readonly sinceMs: number }>()
+  readonly #heirSince = new Map<DrivenPartition, { readonly heir: NodeId; readonly sinceMs: number }>()
   /** Somebody of this round is not as the metadata wants it, or cannot be looked at yet. */
   #isUnfinished = false
-  #transfersLeft = 0
+  /** Handed over, and not led by somebody else yet. */
+  readonly #transferring = new Set<DrivenPartition>()
   #timer: Timer | null = null
 
   constructor(options: MembershipDriverOptions) {
@@ -80,7 +88,7 @@ export class MembershipDriver {
   }
 
   #step(): void {
-    this.#transfersLeft = TRANSFERS_PER_STEP
+    for (const one of this.#transferring) if (isOver(one)) this.#transferring.delete(one)
     if (this.#round.length === 0) this.#beginRound()
     const due = new Set([...this.#moving, ...this.#round.splice(-MEMBERSHIP_PARTITIONS_PER_STEP)])
     for (const partition of due) {
@@ -97,11 +105,12 @@ export class MembershipDriver {
     const all = [...this.#options.partitions()]
     const there = new Set(all)
     for (const gone of [...this.#heirSince.keys()]) if (!there.has(gone)) this.#heirSince.delete(gone)
+    for (const gone of this.#transferring) if (!there.has(gone)) this.#transferring.delete(gone)
     this.#round = all
     this.#isUnfinished = false
   }
 
-  #look(partition: LedPartition): void {
+  #look(partition: DrivenPartition): void {
     const { key, group, leads } = partition
     this.#moving.delete(partition)
     const target = leads ? this.#options.targetOf(key.topicId, key.partition) : undefined
@@ -125,7 +134,7 @@ export class MembershipDriver {
 
   // -------------------------------------------------------------- who leads
 
-  #balance(partition: LedPartition, target: readonly NodeId[]): void {
+  #balance(partition: DrivenPartition, target: readonly NodeId[]): void {
     const { nodeId, clock, stateOf } = this.#options
     const heir = this.#heirOf(partition, target)
     if (heir === 0 || heir === nodeId) {
@@ -137,17 +146,18 @@ export class MembershipDriver {
     const sinceMs = known?.heir === heir ? known.sinceMs : now
     this.#heirSince.set(partition, { heir, sinceMs })
     const isDue = stateOf(nodeId) === 'draining' || now - sinceMs >= PREFERRED_LEADER_AFTER_MS
-    if (!isDue || this.#transfersLeft === 0) return
-    this.#transfersLeft--
+    if (!isDue || this.#transferring.size >= TRANSFERS_AT_ONCE) return
     this.#heirSince.delete(partition)
-    partition.group.transferTo(heir)
+    if (partition.group.transferTo(heir) === null) this.#transferring.add(partition)
   }
 
   /** The first in the target's order that could lead, nodes that are being drained last; 0 where nobody else could. */
-  #heirOf({ group }: LedPartition, target: readonly NodeId[]): NodeId {
+  #heirOf({ group }: DrivenPartition, target: readonly NodeId[]): NodeId {
     const { nodeId: self, stateOf, isConnected } = this.#options
-    const behind = new Map(group.replicas().map(({ nodeId, lagBatches }) => [nodeId, lagBatches]))
     const preferred = target.find((nodeId) => stateOf(nodeId) === 'active')
+    // As nearly always: then nothing has to be put together to see it.
+    if (preferred === self) return self
+    const behind = new Map(group.replicas().map(({ nodeId, lagBatches }) => [nodeId, lagBatches]))
     const couldLead = (nodeId: NodeId): boolean =>
       nodeId === self ||
       (isConnected(nodeId) && (behind.get(nodeId) ?? Number.POSITIVE_INFINITY) <= TRANSFER_LAG_BATCHES)
@@ -155,3 +165,6 @@ export class MembershipDriver {
     return target.find((nodeId) => nodeId !== self && stateOf(nodeId) === 'active' && couldLead(nodeId)) ?? 0
   }
 }
+
+/** Somebody leads: another node, or still this one, which takes batches again when a transfer was given up. */
+const isOver = ({ leads, group }: DrivenPartition): boolean => group.leader !== 0 && (!leads || group.mayAppend)

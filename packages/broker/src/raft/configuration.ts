@@ -12,12 +12,16 @@ export function isJoint(configuration: Configuration): boolean {
 
 /** Everyone who gets the log, each once. */
 export function membersOf(configuration: Configuration): NodeId[] {
-  return [...new Set([...configuration.voters, ...configuration.outgoing, ...configuration.learners])]
+  const { voters, outgoing, learners } = configuration
+  // As nearly always: thousands of groups ask with each message.
+  if (outgoing.length + learners.length === 0) return [...voters]
+  return [...new Set([...voters, ...outgoing, ...learners])]
 }
 
 /** Everyone who is asked for a vote, each once. */
 export function votersOf(configuration: Configuration): NodeId[] {
-  return [...new Set([...configuration.voters, ...configuration.outgoing])]
+  const { voters, outgoing } = configuration
+  return outgoing.length === 0 ? [...voters] : [...new Set([...voters, ...outgoing])]
 }
 
 /** Whether this node decides everything alone. */

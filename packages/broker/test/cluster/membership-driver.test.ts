@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { MembershipDriver } from '#src/cluster/membership-driver.js'
 import type { NodeState } from '#src/cluster/node-registry.js'
 import { partitionMoves } from '#src/cluster/partition-moves.js'
-import { PREFERRED_LEADER_AFTER_MS } from '#src/limits.js'
+import { MEMBERSHIP_STEP_MS, PREFERRED_LEADER_AFTER_MS, TRANSFERS_AT_ONCE } from '#src/limits.js'
 import { nextChange } from '#src/replication/next-change.js'
 import { ChangingGroup, type Running, text } from '../replication/changing-group.js'
 
@@ -101,6 +101,96 @@ describe('the leader of a group', () => {
     await group.run(PREFERRED_LEADER_AFTER_MS - 1_000)
     expect(group.leader?.nodeId).not.toBe(1)
     await group.until('it leads in the end', () => group.leader?.nodeId === 1, 4_000)
+  })
+})
+
+describe('many groups that another node should lead', () => {
+  /** Groups of nodes 1 and 2 that node 1 leads and node 2 should; whoever is handed one leads it after a while. */
+  function groups(count: number, world: { nowMs: number }) {
+    const configuration = { voters: [1, 2], outgoing: [], learners: [] }
+    const transfers: { atMs: number; underWay: number }[] = []
+    const all = Array.from({ length: count }, (_, partition) => {
+      const group = {
+        leader: 1,
+        heirAtMs: Number.POSITIVE_INFINITY,
+        mayAppend: true,
+        configuration,
+        asked: 0,
+        replicas: () => {
+          group.asked++
+          return [1, 2].map((nodeId) => ({
+            nodeId,
+            matchIndex: 1,
+            lagBatches: 0,
+            isLearner: false,
+          }))
+        },
+        changeMembership: () => null,
+        transferTo: () => {
+          group.leader = 0
+          group.heirAtMs = world.nowMs + 250
+          transfers.push({ atMs: world.nowMs, underWay: all.filter(({ group: one }) => one.leader === 0).length })
+          return null
+        },
+      }
+      return {
+        key: { topicId: 1, partition },
+        group,
+        get leads(): boolean {
+          return group.leader === 1
+        },
+      }
+    })
+    return { all, transfers }
+  }
+
+  function run(count: number, target: readonly number[], forMs: number) {
+    const world = { nowMs: 0 }
+    const { all, transfers } = groups(count, world)
+    const timers: { atMs: number; callback: () => void }[] = []
+    const driver = new MembershipDriver({
+      nodeId: 1,
+      clock: {
+        monotonicMs: () => world.nowMs,
+        wallMs: () => world.nowMs,
+        defer: (callback) => callback(),
+        timer(delayMs, callback) {
+          const timer = { atMs: world.nowMs + delayMs, callback }
+          timers.push(timer)
+          return { cancel: () => void (timers.includes(timer) && timers.splice(timers.indexOf(timer), 1)) }
+        },
+      },
+      partitions: () => all,
+      targetOf: () => target,
+      stateOf: () => 'active',
+      isConnected: () => true,
+      report: (error) => {
+        throw error
+      },
+    })
+    driver.start()
+    for (; world.nowMs < forMs; world.nowMs += MEMBERSHIP_STEP_MS / 2) {
+      for (const { group } of all) if (world.nowMs >= group.heirAtMs) group.leader = 2
+      const due = timers.findIndex(({ atMs }) => atMs <= world.nowMs)
+      if (due >= 0) timers.splice(due, 1)[0]!.callback()
+    }
+    driver.stop()
+    return { all, transfers }
+  }
+
+  it('go to it several at a time, no more than that, and soon all of them', () => {
+    const { all, transfers } = run(600, [2, 1], PREFERRED_LEADER_AFTER_MS + 20_000)
+    expect(all.every(({ group }) => group.leader === 2)).toBe(true)
+    expect(Math.max(...transfers.map(({ underWay }) => underWay))).toBe(TRANSFERS_AT_ONCE)
+    expect(transfers[0]!.atMs).toBeGreaterThanOrEqual(PREFERRED_LEADER_AFTER_MS)
+    // Two in each step would take thirty seconds.
+    expect(transfers.at(-1)!.atMs - transfers[0]!.atMs).toBeLessThan(15_000)
+  })
+
+  it('are not looked into where all is as it should be', () => {
+    const { all, transfers } = run(600, [1, 2], 10_000)
+    expect(transfers).toEqual([])
+    expect(all.every(({ group }) => group.asked === 0)).toBe(true)
   })
 })
 
