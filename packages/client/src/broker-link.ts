@@ -1,6 +1,7 @@
 // The data connection to one core of one broker: opened when something in use needs it, opened again after a loss, and
-// shared by the batches and cursors routed there.
+// shared by the batches and cursors routed there. Consumer groups have connections of their own.
 import {
+  adminReply,
   cursorBatches,
   cursorClose,
   cursorClosed,
@@ -9,6 +10,9 @@ import {
   encodeFrame,
   type FrameHeader,
   failure,
+  groupBeatReply,
+  groupCommitReply,
+  groupJoined,
   type HelloReply,
   type MessageCodec,
   messageName,
@@ -22,6 +26,9 @@ import { Connection, type ReplyHandler, sendRequest } from './connection.js'
 import type { ClientEnvironment, ClientTimer } from './environment.js'
 import { ConnectionError, closedError, type MillraceError } from './errors.js'
 import { LINK_IDLE_MS } from './limits.js'
+
+/** Groups have connections of their own, so that the lease of a member never waits behind records. */
+export type LinkPurpose = 'data' | 'groups'
 
 /** What a link needs to know of the cluster, and whom it tells. */
 export interface LinkOwner {
@@ -55,7 +62,9 @@ const CURSOR_KINDS: ReadonlySet<number> = new Set(
   [cursorOpened, cursorBatches, cursorHeartbeat, cursorClosed, failure].map(({ kind }) => kind),
 )
 
-const LATE_REPLIES: ReadonlySet<number> = new Set([produceReply.kind, offsetsReply.kind])
+const LATE_REPLIES: ReadonlySet<number> = new Set(
+  [produceReply, offsetsReply, groupJoined, groupBeatReply, groupCommitReply, adminReply].map(({ kind }) => kind),
+)
 
 export class BrokerLink {
   readonly #owner: LinkOwner
@@ -73,6 +82,7 @@ export class BrokerLink {
     owner: LinkOwner,
     readonly nodeId: number,
     readonly shard: number,
+    readonly purpose: LinkPurpose = 'data',
   ) {
     this.#owner = owner
     this.#backoff = owner.newBackoff()

@@ -3,7 +3,7 @@
 import { ClusterMap, type RouteChange, type TopicInfo } from '@millrace/protocol'
 import { type Address, showAddress } from './address.js'
 import { Backoff } from './backoff.js'
-import { BrokerLink, type LinkOwner } from './broker-link.js'
+import { BrokerLink, type LinkOwner, type LinkPurpose } from './broker-link.js'
 import type { Connection } from './connection.js'
 import { Control, type ControlOwner, noContact } from './control.js'
 import type { ClientEnvironment, ClientTimer } from './environment.js'
@@ -126,13 +126,13 @@ export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
     return asked
   }
 
-  /** The data connection to one core of a node, made when it is first asked for. */
-  linkTo(nodeId: number, shard: number): BrokerLink | null {
+  /** The connection to one core of a node, made when it is first asked for. */
+  linkTo(nodeId: number, shard: number, purpose: LinkPurpose = 'data'): BrokerLink | null {
     if (this.#closed) return null
-    const key = `${nodeId}/${shard}`
+    const key = `${purpose}/${nodeId}/${shard}`
     let link = this.#links.get(key)
     if (link === undefined) {
-      link = new BrokerLink(this, nodeId, shard)
+      link = new BrokerLink(this, nodeId, shard, purpose)
       this.#links.set(key, link)
     }
     return link
@@ -202,8 +202,8 @@ export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
     this.router.suspect()
   }
 
-  linkIdle({ nodeId, shard }: BrokerLink): void {
-    this.#links.delete(`${nodeId}/${shard}`)
+  linkIdle({ nodeId, shard, purpose }: BrokerLink): void {
+    this.#links.delete(`${purpose}/${nodeId}/${shard}`)
   }
 
   #tookSnapshot(): void {

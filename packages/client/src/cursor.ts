@@ -34,6 +34,8 @@ export interface CursorOwner {
   /** Decoded bytes each partition may have received and not settled. */
   readonly shareBytes: number
   readonly until: Until | null
+  /** It is known where `partition` begins. */
+  onOpened(partition: number): void
   /** The inbox of `partition` has something to take. */
   onNews(partition: number): void
 }
@@ -73,6 +75,11 @@ export class Cursor implements LinkUser, CursorFrames {
     this.#backoff = owner.cluster.newBackoff()
     this.#unopenedSinceMs = owner.cluster.environment.monotonicMs()
     if (owner.until !== null && owner.until !== 'end' && 'offset' in owner.until) inbox.endOffset = owner.until.offset
+  }
+
+  /** Null before the broker was asked. */
+  get knownHighWatermark(): number | null {
+    return this.#opened > 0 ? this.highWatermark : null
   }
 
   get partition(): number {
@@ -201,16 +208,9 @@ export class Cursor implements LinkUser, CursorFrames {
 
   #begin(link: BrokerLink): void {
     const { until } = this.#owner
-    if (
-      until !== null &&
-      until !== 'end' &&
-      'timestamp' in until &&
-      this.#inbox.endOffset === Number.POSITIVE_INFINITY
-    ) {
-      this.#askEnd(link, until.timestamp)
-      return
-    }
-    this.#open(link)
+    const isEndKnown = this.#inbox.endOffset < Number.POSITIVE_INFINITY
+    if (until === null || until === 'end' || !('timestamp' in until) || isEndKnown) this.#open(link)
+    else this.#askEnd(link, until.timestamp)
   }
 
   #open(link: BrokerLink): void {
@@ -292,16 +292,16 @@ export class Cursor implements LinkUser, CursorFrames {
     if (inbox.fetchOffset < 0) inbox.startAt(startOffset)
     else this.#reopened()
     if (until === 'end' && inbox.endOffset === Number.POSITIVE_INFINITY) inbox.endOffset = highWatermark
-    this.#opened++
+    if (this.#opened++ === 0) this.#owner.onOpened(inbox.partition)
     if (inbox.done) this.#owner.onNews(inbox.partition)
     // Served by a hop between cores: right, but not where the partition lives. The map change moves the cursor.
     cluster.router.served(inbox.topicId, inbox.partition, this.#link!, route)
   }
 
   #reopened(): void {
+    if (this.#opened === 0) return
     const { topicName: topic } = this.#owner
     const { partition, fetchOffset: offset } = this.#inbox
-    if (this.#opened === 0) return
     const message = `${topic}/${partition} goes on at offset ${offset}`
     this.#owner.cluster.report('cursor-reopened', message, { topic, partition, offset })
   }

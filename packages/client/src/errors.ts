@@ -25,6 +25,8 @@ export type ClientErrorName =
   | 'INVALID_ARGUMENT'
   | 'NOT_IN_DELIVERY'
   | 'ITERATOR_OVERFLOW'
+  | 'NOTHING_SETTLES'
+  | 'ALREADY_SUBSCRIBED'
   | 'DEAD_LETTER'
   | 'STALLED'
 
@@ -63,6 +65,11 @@ const CLIENT_ERRORS: Readonly<Record<ClientErrorName, ClientErrorRow>> = {
     false,
     'See the cause; the record is not settled and comes again. Create the dead-letter topic before it is needed.',
   ),
+  NOTHING_SETTLES: row(
+    false,
+    "Put processEach(), processByKey() or settle() into the pipeline, iterate, or give the consumer commit: 'onReturn'.",
+  ),
+  ALREADY_SUBSCRIBED: row(false, 'Share the one subscription with share(), or make another consumer of the group.'),
   ITERATOR_OVERFLOW: row(false, 'Iterate faster, raise `bufferRecords`, or use processEach() for real back-pressure.'),
 }
 

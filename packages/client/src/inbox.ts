@@ -13,6 +13,7 @@ import {
 import { decompress } from './codec.js'
 import type { ClientCodec } from './environment.js'
 import { MillraceError, toMillraceError } from './errors.js'
+import { PartitionProgress, type Position } from './partition-progress.js'
 import { ConsumerRecord } from './record.js'
 import { RecordOrigin } from './record-origin.js'
 import type { Serde } from './serde.js'
@@ -24,6 +25,8 @@ export interface ReceivedBatch {
   /** The client part. */
   readonly bytes: Uint8Array
   readonly baseOffset: number
+  /** Of the leader that appended it. */
+  readonly term: number
   /** Claims, and one more until every record was delivered and the one after asked for. */
   unfinished: number
 }
@@ -56,6 +59,8 @@ export class Inbox<K, V> {
   #currentOffset = -1
   /** While set, nothing is taken: somebody decides about the record last taken. */
   #held = false
+  /** Term of the batch before the current one. */
+  #termBeforeBatch = 0
   /** Decoded bytes received and not settled. */
   unsettledBytes = 0
   /** Where the broker goes on: behind the last batch received. -1 before the first cursor was opened. */
@@ -66,12 +71,17 @@ export class Inbox<K, V> {
   endOffset = NO_END
   /** The next record to deliver; those below, at the head of the first batch, are dropped. */
   nextOffset = 0
+  /** Term of the last batch of which something was delivered; 0 when none was. */
+  deliveredTerm = 0
+  readonly progress = new PartitionProgress()
 
   constructor(
     owner: InboxOwner<K, V>,
     readonly topicId: number,
     readonly partition: number,
     onSettled: () => void,
+    /** The claims on its records count for its progress. */
+    readonly isTracked = false,
   ) {
     this.#owner = owner
     this.#onSettled = onSettled
@@ -123,6 +133,20 @@ export class Inbox<K, V> {
     )
   }
 
+  /** Of the record last taken. */
+  get currentPosition(): Position {
+    const batch = this.#batch
+    const isFirst = batch === null || this.#currentOffset <= batch.baseOffset
+    return { offset: this.#currentOffset, term: isFirst ? this.#termBeforeBatch : batch.term }
+  }
+
+  /** Goes on where somebody else has stopped. */
+  resumeAt(offset: number, term: number): void {
+    this.startAt(offset)
+    this.lastTerm = term
+    this.deliveredTerm = term
+  }
+
   /** The first cursor was opened: delivery starts here. */
   startAt(offset: number): void {
     this.fetchOffset = offset
@@ -146,7 +170,7 @@ export class Inbox<K, V> {
       this.fetchOffset = end
       this.lastTerm = logged.term
       this.unsettledBytes += header.decodedBytes
-      this.#batches.push({ header, bytes, baseOffset: logged.baseOffset, unfinished: 1 })
+      this.#batches.push({ header, bytes, baseOffset: logged.baseOffset, term: logged.term, unfinished: 1 })
     }
     return receivedBytes
   }
@@ -182,7 +206,7 @@ export class Inbox<K, V> {
     }
     if (this.#records === null && !this.#openBatch()) return null
     const records = this.#records!
-    const { baseOffset, header } = this.#batch!
+    const { baseOffset, header, term } = this.#batch!
     try {
       while (records.next()) {
         const start = this.#recordStart
@@ -190,10 +214,12 @@ export class Inbox<K, V> {
         const offset = baseOffset + records.offsetDelta
         if (offset < this.nextOffset) continue
         if (offset >= this.endOffset) break
-        this.nextOffset = offset + 1
         this.#currentOffset = offset
         this.#currentStart = start
+        // A record that ends the subscription is not behind it: it stays the next one.
         const record = this.#decode(records, offset, header.baseTimestamp + records.timestampDelta, start)
+        this.nextOffset = offset + 1
+        this.deliveredTerm = term
         if (record !== null || this.#held) return record
       }
     } catch (cause) {
@@ -212,6 +238,7 @@ export class Inbox<K, V> {
     const { header, bytes } = batch
     const bodyStart = bytes.length - header.bodyBytes
     this.#batch = batch
+    this.#termBeforeBatch = this.deliveredTerm
     try {
       const packed = header.codec !== 'none'
       const body = packed ? decompress(this.#owner.codec, bytes.subarray(bodyStart), header) : bytes
@@ -257,6 +284,7 @@ export class Inbox<K, V> {
     const batch = this.#batch!
     this.#batch = null
     this.#records = null
+    this.deliveredTerm = batch.term
     this.nextOffset = Math.max(this.nextOffset, batch.baseOffset + batch.header.lastOffsetDelta + 1)
     this.finish(batch)
   }

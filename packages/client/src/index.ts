@@ -2,7 +2,7 @@
 export { partitionOfKey } from '@millrace/protocol'
 export type { ClusterMapView, ClusterView, MapNode, MapPartition, MapTopic, Whereabouts } from './cluster-view.js'
 export { connect } from './connect.js'
-export { Consumer } from './consumer.js'
+export { Consumer, type SeekPosition } from './consumer.js'
 export { type ByteProducer, type DeadLetter, deadLetterOf } from './dead-letter.js'
 export type { DecodeFailure, DecodeVerdict, OnDecodeError } from './decode-failures.js'
 export type { BatchDelivery, Delivery, RecordOutcome } from './delivery.js'
@@ -21,9 +21,10 @@ export {
   MillraceError,
   type MillraceErrorCode,
 } from './errors.js'
+export type { Assignment, PartitionLag } from './group-subscription.js'
 export type { Interceptor, OutgoingRecord } from './interceptors.js'
 export { Mill } from './mill.js'
-export type { ConnectOptions, ConsumerOptions, ProducerOptions, RetryOptions } from './options.js'
+export type { ConnectOptions, ConsumerOptions, DeliveryOptions, ProducerOptions, RetryOptions } from './options.js'
 export type { PartitionContext, Partitioner } from './partitioner.js'
 export { type CloseOptions, Producer, type SendOptions, type SendRecord } from './producer.js'
 export { ConsumerRecord } from './record.js'

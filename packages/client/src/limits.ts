@@ -64,6 +64,15 @@ export const INTERCEPTOR_WARNING_MS = 60_000
 export const LINK_IDLE_MS = 30_000
 /** How often the producer looks for batches past `deliveryTimeoutMs`, at most. */
 export const DELIVERY_SWEEP_MS = 1_000
+/** The coordinator of a group is asked again after so long at most: leases go on running meanwhile. */
+export const COORDINATOR_RETRY_MS = 1_000
+/** The last commit of a member that nobody waits for is given up after so long. */
+export const LEAVE_TIMEOUT_MS = 5_000
+/** How often the lag of a group is looked at for whoever subscribed to it. */
+export const LAG_INTERVAL_MS = 1_000
+/** How often the membership of a group looks at its lease and at the event loop, at most and at least. */
+export const MAX_LEASE_WATCH_MS = 1_000
+export const MIN_LEASE_WATCH_MS = 50
 /** Values of a topic's first lane; others come with lanes. */
 export const LANE = 0
 

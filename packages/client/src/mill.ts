@@ -12,9 +12,9 @@ import { Lifeline } from './lifeline.js'
 import {
   type ConnectOptions,
   type ConsumerOptions,
-  checkConsumerOptions,
   type ProducerOptions,
   resolveConnectOptions,
+  resolveConsumerOptions,
   resolveProducerOptions,
 } from './options.js'
 import { type CloseOptions, closeTimeout, Producer } from './producer.js'
@@ -144,7 +144,7 @@ export class Mill {
       warnings: this.#warnings,
       byteProducer: (topic: string) => this.#byteProducer(topic),
     }
-    const consumer = new Consumer(surroundings, checkConsumerOptions(options), () => this.#consumers.delete(consumer))
+    const consumer = new Consumer(surroundings, resolveConsumerOptions(options), () => this.#consumers.delete(consumer))
     this.#consumers.add(consumer)
     return consumer
   }

@@ -6,10 +6,14 @@ import {
   CODEC_IDS,
   CODEC_NAMES,
   type CodecName,
+  checkGroupName,
   MAX_BATCH_BYTES,
   MAX_DECODED_BYTES,
   MAX_IN_FLIGHT_BATCHES,
+  MAX_LEASE_MS,
   MAX_STRING_BYTES,
+  MIN_LEASE_MS,
+  ProtocolError,
 } from '@millrace/protocol'
 import { type Address, parseBootstrap } from './address.js'
 import { checkOnDecodeError, type OnDecodeError } from './decode-failures.js'
@@ -71,7 +75,8 @@ export interface ResolvedProducerOptions extends Required<Omit<ProducerOptions, 
   readonly partitioner: Partitioner | null
 }
 
-export interface ConsumerOptions {
+/** How records are delivered, by default or to one subscription. */
+export interface DeliveryOptions {
   /** Decoded bytes delivered and not settled, or on their way, per subscription. Default 8 MiB: bounds memory. */
   readonly inFlightBytes?: number
   /** What happens to a record that its serde cannot decode. Default `fail`: nothing is skipped silently. */
@@ -85,10 +90,46 @@ export interface ConsumerOptions {
   readonly stallTimeoutMs?: number
 }
 
-export interface ResolvedConsumerOptions extends Required<Omit<ConsumerOptions, 'deadLetterTopic' | 'stallTimeoutMs'>> {
+export interface ResolvedDeliveryOptions extends Required<Omit<DeliveryOptions, 'deadLetterTopic' | 'stallTimeoutMs'>> {
   readonly deadLetterTopic: string | null
   /** Null for never. */
   readonly stallTimeoutMs: number | null
+}
+
+export interface ConsumerOptions extends DeliveryOptions {
+  /** Consumers of one name share the partitions of a topic, and go on where the group has stopped. Default: none. */
+  readonly group?: string
+  /**
+   * Who this member is, over restarts: a process that comes back under this name within `leaseMs` has the partitions it
+   * had, and nothing else has moved. Each process needs a name of its own. Default: none, a member leaves when it is closed.
+   */
+  readonly memberName?: string
+  /**
+   * How long a member that is not heard may keep its partitions. Default 45,000 ms: longer than a leader is away.
+   * Slow handlers do not use it up; an event loop that stands still does.
+   */
+  readonly leaseMs?: number
+  /** How often finished work is committed. Default 1,000 ms: what is done twice at most after a crash. */
+  readonly commitIntervalMs?: number
+  /**
+   * `settled` (default): a subscription needs an operator that says when a record is finished, such as processEach(), or
+   * iteration. `onReturn`: also without one; a record is finished when `next` has returned.
+   */
+  readonly commit?: 'settled' | 'onReturn'
+}
+
+export interface ResolvedGroupOptions {
+  readonly group: string
+  readonly memberName: string | null
+  readonly leaseMs: number
+  readonly commitIntervalMs: number
+  readonly commit: 'settled' | 'onReturn'
+}
+
+export interface ResolvedConsumerOptions {
+  /** As given: a subscription may have others. */
+  readonly delivery: DeliveryOptions
+  readonly membership: ResolvedGroupOptions | null
 }
 
 export interface ResolvedConnectOptions {
@@ -166,15 +207,58 @@ export function resolveProducerOptions(options: ProducerOptions, ofTopic?: Parti
   }
 }
 
-/** @returns the options, not yet resolved: a subscription may have others. @throws MillraceError INVALID_ARGUMENT. */
-export function checkConsumerOptions(options: ConsumerOptions): ConsumerOptions {
+/** @throws MillraceError INVALID_ARGUMENT. */
+export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
   onlyKnown('consumer()', options, CONSUMER_KEYS)
-  resolveConsumerOptions(options)
-  return options
+  const { inFlightBytes, onDecodeError, deadLetterTopic, stallTimeoutMs } = options
+  resolveDeliveryOptions(options)
+  const delivery = {
+    ...(inFlightBytes !== undefined && { inFlightBytes }),
+    ...(onDecodeError !== undefined && { onDecodeError }),
+    ...(deadLetterTopic !== undefined && { deadLetterTopic }),
+    ...(stallTimeoutMs !== undefined && { stallTimeoutMs }),
+  }
+  return { delivery, membership: resolveGroupOptions(options) }
+}
+
+const GROUP_KEYS = [
+  'memberName',
+  'leaseMs',
+  'commitIntervalMs',
+  'commit',
+] as const satisfies readonly (keyof ConsumerOptions)[]
+
+function resolveGroupOptions(options: ConsumerOptions): ResolvedGroupOptions | null {
+  const { group } = options
+  if (group === undefined) {
+    const needless = GROUP_KEYS.find((key) => options[key] !== undefined)
+    if (needless !== undefined) throw invalidArgument(`${needless} is for members of a group: give the name of one too`)
+    return null
+  }
+  const commit = options.commit ?? 'settled'
+  if (commit !== 'settled' && commit !== 'onReturn') {
+    throw invalidArgument(`commit must be settled or onReturn, got ${String(commit)}`)
+  }
+  return {
+    group: checked(group, 'group'),
+    memberName: options.memberName === undefined ? null : checked(options.memberName, 'member'),
+    leaseMs: integer('leaseMs', options.leaseMs ?? 45_000, MIN_LEASE_MS, MAX_LEASE_MS),
+    commitIntervalMs: integer('commitIntervalMs', options.commitIntervalMs ?? 1_000, 1, MAX_MS),
+    commit,
+  }
+}
+
+function checked(name: string, what: string): string {
+  try {
+    checkGroupName(name, what)
+  } catch (cause) {
+    throw invalidArgument(cause instanceof ProtocolError ? cause.detail : String(cause), { cause })
+  }
+  return name
 }
 
 /** @throws MillraceError INVALID_ARGUMENT. */
-export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsumerOptions {
+export function resolveDeliveryOptions(options: DeliveryOptions): ResolvedDeliveryOptions {
   const { stallTimeoutMs } = options
   const deadLetterTopic = options.deadLetterTopic ?? null
   if (deadLetterTopic !== null) checkTopicName(deadLetterTopic)
@@ -206,12 +290,13 @@ const PRODUCER_KEYS = [
   'deliveryTimeoutMs',
   'partitioner',
 ] as const satisfies readonly (keyof ProducerOptions)[]
-export const CONSUMER_KEYS = [
+export const DELIVERY_KEYS = [
   'inFlightBytes',
   'onDecodeError',
   'deadLetterTopic',
   'stallTimeoutMs',
-] as const satisfies readonly (keyof ConsumerOptions)[]
+] as const satisfies readonly (keyof DeliveryOptions)[]
+const CONSUMER_KEYS = [...DELIVERY_KEYS, 'group', ...GROUP_KEYS] as const satisfies readonly (keyof ConsumerOptions)[]
 
 /** A misspelt option is an error, not a default. */
 export function onlyKnown(where: string, given: unknown, known: readonly string[]): void {

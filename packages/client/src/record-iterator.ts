@@ -4,6 +4,7 @@ import type { MillraceError } from './errors.js'
 import { DELIVERY_TURN_RECORDS } from './limits.js'
 import type { ConsumerRecord } from './record.js'
 import type { Session, SessionSink } from './session.js'
+import type { Claim } from './settlement.js'
 
 type Result<K, V> = IteratorResult<ConsumerRecord<K, V>, undefined>
 
@@ -24,10 +25,12 @@ export class RecordIterator<K, V>
   #ended = false
   #error: MillraceError | null = null
   #takenInTurn = 0
+  /** On the record handed out last, where somebody waits for it to be finished. */
+  #claim: Claim | null = null
 
-  constructor(environment: ClientEnvironment, open: (sink: SessionSink) => Session<K, V>) {
+  constructor(environment: ClientEnvironment, open: (sink: SessionSink, settles: boolean) => Session<K, V>) {
     this.#environment = environment
-    this.#session = open(this)
+    this.#session = open(this, true)
   }
 
   [Symbol.asyncIterator](): this {
@@ -35,14 +38,15 @@ export class RecordIterator<K, V>
   }
 
   next(): Promise<Result<K, V>> {
+    this.#claim?.settle()
+    this.#claim = null
     if (!this.#started) {
       this.#started = true
       this.#session.start()
     }
     if (this.#waiters.length === 0 && this.#takenInTurn < DELIVERY_TURN_RECORDS) {
-      const record = this.#session.take()
+      const record = this.#take()
       if (record !== null) {
-        this.#takenInTurn++
         return Promise.resolve({ value: record, done: false })
       }
       if (this.#ended) return this.#last()
@@ -70,6 +74,17 @@ export class RecordIterator<K, V>
     this.#settleWaiters()
   }
 
+  #take(): ConsumerRecord<K, V> | null {
+    const record = this.#session.take()
+    if (record === null) return null
+    this.#takenInTurn++
+    if (this.#session.source !== null) {
+      this.#claim = this.#session.claim()
+      this.#claim.begin()
+    }
+    return record
+  }
+
   /** A loop over records that are there already must not keep the process from reading more. */
   #letTheLoopTurn(): void {
     this.#environment.defer(() => {
@@ -81,9 +96,8 @@ export class RecordIterator<K, V>
 
   #serve(): void {
     while (this.#waiters.length > 0) {
-      const record = this.#session.take()
+      const record = this.#take()
       if (record === null) return
-      this.#takenInTurn++
       this.#waiters.shift()?.resolve({ value: record, done: false })
     }
     this.#takenInTurn = 0

@@ -5,7 +5,7 @@
 // cursor of this client sends anything for that partition there: not before a newer route names the broker again. (Or
 // before a map asked for in vain for REFUSAL_DOUBT_MS names it still: a refusal may itself have been a mistake.)
 import { type ClusterMap, compareRouteVersions, type Route, type RouteVersion } from '@millrace/protocol'
-import type { BrokerLink } from './broker-link.js'
+import type { BrokerLink, LinkPurpose } from './broker-link.js'
 import type { ClientEnvironment, ClientTimer } from './environment.js'
 import { LEADER_WAIT_MS, MAX_LEADER_WAIT_MS, REFRESH_INTERVAL_MS, REFUSAL_DOUBT_MS } from './limits.js'
 import type { MutableStatistics } from './status.js'
@@ -14,8 +14,8 @@ export interface RouterOwner {
   readonly environment: ClientEnvironment
   readonly map: ClusterMap
   readonly statistics: MutableStatistics
-  /** The data connection to one core of one node. */
-  linkTo(nodeId: number, shard: number): BrokerLink | null
+  /** The connection of its purpose to one core of one node. */
+  linkTo(nodeId: number, shard: number, purpose: LinkPurpose): BrokerLink | null
   /** The map has been asked for and has not come yet. */
   readonly isRefreshing: boolean
   /** Asks for the map anew; false when that is under way already or nobody is there to ask. */
@@ -44,12 +44,12 @@ export class Router {
   }
 
   /** The connection to the leader of a partition; null while nobody knows one. */
-  linkOf(topicId: number, partition: number): BrokerLink | null {
+  linkOf(topicId: number, partition: number, purpose: LinkPurpose = 'data'): BrokerLink | null {
     const route = this.#owner.map.route(topicId, partition)
     if (route === undefined || route.nodeId === 0 || this.#isRefused(topicId, partition, route)) return null
     // A leader elected before its node is in this map: the link dials when it is.
     if (this.#owner.map.node(route.nodeId) === undefined) this.awaitLeader()
-    return this.#owner.linkTo(route.nodeId, route.shard)
+    return this.#owner.linkTo(route.nodeId, route.shard, purpose)
   }
 
   /** Takes a route from a reply or refusal; true when it was news. */

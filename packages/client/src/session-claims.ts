@@ -8,6 +8,8 @@ import type { Claim, ClientServices, Origin } from './settlement.js'
 export class SessionClaim implements Claim {
   onAbandon: ((error: MillraceError | null) => void) | null = null
   hasBegun = false
+  isSettled = false
+  readonly termBefore: number
 
   constructor(
     readonly claims: SessionClaims,
@@ -17,7 +19,9 @@ export class SessionClaim implements Claim {
     readonly offset: number,
     readonly endOffset: number,
     readonly origin: Origin,
-  ) {}
+  ) {
+    this.termBefore = inbox.isTracked ? inbox.currentPosition.term : 0
+  }
 
   get topic(): string {
     return this.claims.topic
@@ -41,6 +45,7 @@ export class SessionClaim implements Claim {
   }
 
   settle(): void {
+    this.isSettled = true
     this.claims.release(this)
   }
 
@@ -91,6 +96,7 @@ export class SessionClaims {
     const claim = new SessionClaim(this, inbox, batch, offset, endOffset, origin)
     this.#claims.add(claim)
     if (++this.#waiting >= WAITING_CLAIMS) this.#isFull = true
+    if (inbox.isTracked) inbox.progress.add(claim)
     return claim
   }
 
@@ -102,12 +108,15 @@ export class SessionClaims {
     if (!this.#claims.delete(claim)) return
     claim.inbox.finish(claim.batch)
     if (!claim.hasBegun) this.onNoLongerWaiting()
+    if (claim.inbox.isTracked) claim.inbox.progress.over()
     if (this.#claims.size === 0) this.#tellIdle()
   }
 
-  /** Lets go of those whose work has not begun; it will not begin any more. */
-  dropWaiting(): void {
-    for (const claim of [...this.#claims]) if (!claim.hasBegun) claim.letGo()
+  /** Lets go of those whose work has not begun, of one partition or of all; it will not begin any more. */
+  dropWaiting(inbox: Inbox<unknown, unknown> | null = null): void {
+    for (const claim of [...this.#claims]) {
+      if (!claim.hasBegun && (inbox === null || claim.inbox === inbox)) claim.letGo()
+    }
   }
 
   /** Resolves when nothing is being worked on. */

@@ -1,22 +1,27 @@
-// One subscription at work: an inbox and a cursor for each partition, records taken from them in turn, claims on those
-// being worked on, and a watch over its progress. RxJS and iteration are two ways to drive it.
+// One subscription at work: a reader for each partition, records taken from them in turn, claims on those being worked on,
+// and a watch over its progress. RxJS and iteration are two ways to drive it. Which partitions it reads is fixed when it
+// opens, or decided by the group that it belongs to, and then they come and go.
 import type { ChecksumFunction, TopicInfo } from '@millrace/protocol'
 import { abortError, onAbort } from './abort.js'
+
 import { type Cluster, changedPartitions, type MapChange } from './cluster.js'
-import { Cursor, type CursorOwner } from './cursor.js'
+import type { CursorOwner } from './cursor.js'
+
 import type { ByteProducer } from './dead-letter.js'
 import { DecodeFailures } from './decode-failures.js'
 import type { ClientCodec, ClientEnvironment, ClientTimer } from './environment.js'
 import { ConnectionError, MillraceError } from './errors.js'
-import { Inbox, type InboxOwner } from './inbox.js'
+import type { Inbox, InboxOwner } from './inbox.js'
 import type { Interceptors } from './interceptors.js'
 import type { Lifeline } from './lifeline.js'
 import { WATCH_INTERVAL_MS } from './limits.js'
+import type { Position } from './partition-progress.js'
+import { type PartitionReader, PartitionReaders } from './partition-readers.js'
 import { ProgressWatch, type Unfinished } from './progress-watch.js'
 import type { ConsumerRecord } from './record.js'
 import { SessionClaims } from './session-claims.js'
 import type { Claim, ClientServices, Deliverer } from './settlement.js'
-import type { ResolvedSubscribeOptions, Until } from './subscribe-options.js'
+import type { ResolvedSubscribeOptions, StartPosition, Until } from './subscribe-options.js'
 import type { Topic } from './topic.js'
 import { TopicLookup, type TopicSeeker } from './topic-lookup.js'
 import type { Warnings } from './warnings.js'
@@ -27,6 +32,15 @@ export interface SessionSink {
   onAvailable(): void
   /** Called at most once; null after an orderly end. Nothing can be taken any more. */
   onEnd(error: MillraceError | null): void
+}
+
+/** Decides which partitions a session reads, from the moment its topic is known. */
+export interface PartitionSource {
+  onTopic(topic: TopicInfo): void
+  /** The session takes nothing more; what is being worked on may go on. */
+  onOver(): void
+  /** It is known where the partition begins. */
+  onOpened(partition: number): void
 }
 
 export interface SessionSurroundings {
@@ -46,13 +60,15 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   readonly #options: ResolvedSubscribeOptions
   readonly #sink: SessionSink
   readonly #lookup: TopicLookup
-  readonly #inboxes = new Map<number, Inbox<K, V>>()
-  readonly #cursors: Cursor[] = []
-  /** Partitions with news, in the order they are served. */
-  #ready: Inbox<K, V>[] = []
-  readonly #inReady = new Set<number>()
-  #current: Inbox<K, V> | null = null
-  #partitionsLeft = 0
+  readonly readers: PartitionReaders<K, V>
+  /** Set before `start` for a session that reads what a group assigns to it. */
+  source: PartitionSource | null = null
+  #topicId = 0
+  /** Of the record taken last, until it is known to be finished. */
+  #inHand: Inbox<K, V> | null = null
+  /** What was asked for while a record was delivered. */
+  readonly #beforeNext: (() => void)[] = []
+  #suspended = false
   readonly #claims: SessionClaims
   readonly #decodeFailures: DecodeFailures
   #refusal: MillraceError | null = null
@@ -77,8 +93,9 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.checksum = this.cluster.environment.checksum
     this.#options = options
     this.#sink = sink
-    this.#claims = new SessionClaims(topic.name, this, () => this.#onRoom())
+    this.#claims = new SessionClaims(topic.name, this, () => this.#offer())
     this.#decodeFailures = new DecodeFailures(this, options.onDecodeError, options.deadLetterTopic)
+    this.readers = new PartitionReaders<K, V>(this)
     this.#lookup = new TopicLookup(this.cluster, topic.name, this)
     this.#progress = new ProgressWatch(this.cluster, surroundings.warnings, topic.name, options.stallTimeoutMs)
   }
@@ -100,14 +117,14 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   start(): void {
     if (this.#over) return
     if (this.#refusal !== null) {
-      this.#end(this.#refusal)
+      this.end(this.#refusal)
       return
     }
     this.#started = true
     this.#surroundings.lifeline.hold()
     const { signal } = this.#options
     if (signal !== null) {
-      this.#stopSignal = onAbort(signal, () => this.#end(abortError(signal, { topic: this.topicName, fatal: true })))
+      this.#stopSignal = onAbort(signal, () => this.end(abortError(signal, { topic: this.topicName, fatal: true })))
     }
     if (!this.#over) this.#lookup.start()
   }
@@ -120,7 +137,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   /** Ends in good order: nothing more is taken or begun, the sink is told, work that has begun may still be settled. */
   complete(): void {
     this.#claims.dropWaiting()
-    this.#end(null)
+    this.end(null)
   }
 
   /** Resolves when no record is being worked on. */
@@ -133,17 +150,17 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.#claims.abandon(error)
   }
 
-  #end(error: MillraceError | null): void {
+  /** The sink is told; null is an orderly end. */
+  end(error: MillraceError | null): void {
     if (this.#finish()) this.#sink.onEnd(error)
   }
 
   #finish(): boolean {
     if (this.#over) return false
     this.#over = true
-    for (const cursor of this.#cursors) cursor.close()
-    for (const inbox of this.#inboxes.values()) inbox.drop()
-    this.#ready = []
-    this.#current = null
+    this.#holdInHand()
+    this.source?.onOver()
+    this.readers.clear()
     this.#stopListening()
     this.#stopSignal()
     this.#watchTimer?.cancel()
@@ -157,110 +174,158 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
 
   onNoTopic(error: MillraceError): void {
     const fatal = { topic: this.topicName, fatal: true }
-    this.#end(error instanceof ConnectionError ? error.asFatal() : new MillraceError(error.code, error.detail, fatal))
+    this.end(error instanceof ConnectionError ? error.asFatal() : new MillraceError(error.code, error.detail, fatal))
   }
 
-  onTopic({ topicId, routes }: TopicInfo): void {
+  onTopic(topic: TopicInfo): void {
     if (this.#over) return
+    const { topicId, routes } = topic
+    this.#topicId = topicId
+    this.#stopListening = this.cluster.changes.listen((change) => this.#place(change))
+    this.#armWatch()
+    if (this.source !== null) {
+      this.source.onTopic(topic)
+      return
+    }
     const partitions = this.#options.partitions ?? [...routes.keys()]
     const missing = partitions.find((partition) => partition >= routes.length)
     if (missing !== undefined) {
       const detail = `${this.topicName} has partitions 0 to ${routes.length - 1}, not ${missing}`
-      this.#end(this.#error('ERR_MILLRACE_UNKNOWN_PARTITION', detail, missing))
+      const context = { topic: this.topicName, partition: missing, fatal: true }
+      this.end(new MillraceError('ERR_MILLRACE_UNKNOWN_PARTITION', detail, context))
       return
     }
-    this.shareBytes = Math.max(1, Math.floor(this.#options.inFlightBytes / partitions.length))
-    this.#partitionsLeft = partitions.length
-    for (const partition of partitions) {
-      const inbox: Inbox<K, V> = new Inbox<K, V>(this, topicId, partition, () => cursor.onSettled())
-      const cursor = new Cursor(this, inbox, this.#options.startOf(partition))
-      this.#inboxes.set(partition, inbox)
-      this.#cursors.push(cursor)
+    for (const partition of partitions) this.readers.add(topicId, partition, this.#options.startOf(partition))
+    this.#share(partitions.length)
+    this.#place(null)
+  }
+
+  #share(partitions: number): void {
+    this.shareBytes = Math.max(1, Math.floor(this.#options.inFlightBytes / Math.max(1, partitions)))
+  }
+
+  #place(change: MapChange): void {
+    if (this.readers.size > 0) this.readers.place(change && changedPartitions(change, this.#topicId, []))
+    // A cursor says the same; a member of a group may have none.
+    else if (this.cluster.map.topicById(this.#topicId) === undefined) {
+      const { topicName: topic } = this
+      this.end(new MillraceError('ERR_MILLRACE_TOPIC_DELETED', `${topic} was deleted`, { topic, fatal: true }))
     }
-    this.#stopListening = this.cluster.changes.listen((change) => this.#place(topicId, change))
-    this.#armWatch()
-    this.#place(topicId, null)
-  }
-
-  #place(topicId: number, change: MapChange): void {
-    const changed = new Set(changedPartitions(change, topicId, []))
-    for (const cursor of this.#cursors) if (change === null || changed.has(cursor.partition)) cursor.place()
-  }
-
-  #error(
-    code: 'ERR_MILLRACE_UNKNOWN_TOPIC' | 'ERR_MILLRACE_UNKNOWN_PARTITION',
-    detail: string,
-    partition?: number,
-  ): MillraceError {
-    return new MillraceError(code, detail, { topic: this.topicName, partition, fatal: true })
   }
 
   // Records.
 
-  onNews(partition: number): void {
-    const inbox = this.#inboxes.get(partition)
-    if (this.#over || inbox === undefined) return
-    if (inbox !== this.#current && !this.#inReady.has(partition)) this.#queue(inbox)
-    this.#sink.onAvailable()
+  onOpened(partition: number): void {
+    this.source?.onOpened(partition)
   }
 
-  /** Enough of what operators have taken was begun. */
-  #onRoom(): void {
-    if (!this.#over && (this.#current !== null || this.#ready.length > 0)) this.#sink.onAvailable()
+  onNews(partition: number): void {
+    const reader = this.readers.get(partition)
+    if (reader !== undefined && this.readers.queue(reader.inbox)) this.#offer()
+  }
+
+  /** There may be something to take again. */
+  #offer(): void {
+    if (!this.#over) this.#sink.onAvailable()
   }
 
   /** The next record, or null when there is none at the moment. Finishes the record taken before, unless claimed. */
   take(): ConsumerRecord<K, V> | null {
-    while (!this.#over && !this.#claims.isFull) {
-      const inbox = this.#current ?? this.#nextInbox()
+    this.handedOver()
+    while (!this.#over && !this.#suspended && !this.#claims.isFull) {
+      const inbox = this.readers.next()
       if (inbox === null) return null
       let record: ConsumerRecord<K, V> | null
       try {
         record = inbox.take()
       } catch (error) {
-        this.#end(error as MillraceError)
+        this.end(error as MillraceError)
         return null
       }
       if (record !== null) {
+        this.#inHand = inbox
         this.#takes++
         this.#surroundings.interceptors?.consuming(record)
         return record
       }
-      // A batch has ended: the next partition has its turn.
-      this.#current = null
+      this.readers.endTurn()
       if (inbox.done) this.#partitionDone(inbox)
-      else if (inbox.hasNews) this.#queue(inbox)
+      else if (inbox.hasNews) this.readers.queue(inbox)
     }
     return null
   }
 
-  #nextInbox(): Inbox<K, V> | null {
-    const inbox = this.#ready.shift()
-    if (inbox === undefined) return null
-    this.#inReady.delete(inbox.partition)
-    this.#current = inbox
-    return inbox
+  /** Whoever was given the record taken last has returned. */
+  handedOver(): void {
+    this.#inHand = null
+    if (this.#beforeNext.length > 0) for (const work of this.#beforeNext.splice(0)) work()
   }
 
-  #queue(inbox: Inbox<K, V>): void {
-    this.#inReady.add(inbox.partition)
-    this.#ready.push(inbox)
+  /** The record taken last was not finished: it will be delivered again. */
+  #holdInHand(): void {
+    const inbox = this.#inHand
+    this.#inHand = null
+    if (inbox === null || !inbox.isTracked || inbox.progress.claimedBelow > inbox.currentOffset) return
+    const { offset, term: termBefore } = inbox.currentPosition
+    inbox.progress.hold({ offset, endOffset: offset + 1, termBefore, isSettled: false })
   }
 
   #partitionDone(inbox: Inbox<K, V>): void {
-    inbox.drop()
-    this.#inboxes.delete(inbox.partition)
-    const index = this.#cursors.findIndex((cursor) => cursor.partition === inbox.partition)
-    const [cursor] = this.#cursors.splice(index, 1)
-    cursor?.close()
-    if (--this.#partitionsLeft === 0) this.#end(null)
+    const reader = this.readers.get(inbox.partition)
+    if (reader !== undefined) this.readers.remove(reader)
+    if (this.readers.size === 0) this.end(null)
+  }
+
+  // Partitions that come and go.
+
+  /** Reads a partition more. */
+  addPartition(partition: number, start: StartPosition): PartitionReader<K, V> {
+    const reader = this.readers.add(this.#topicId, partition, start, true)
+    this.#share(this.readers.size)
+    reader.cursor.place()
+    return reader
+  }
+
+  /** Nothing more of it is delivered, and no work on it begins; work that has begun goes on. */
+  removePartition(reader: PartitionReader<K, V>): void {
+    if (this.#inHand === reader.inbox) this.#holdInHand()
+    this.readers.remove(reader)
+    this.#claims.dropWaiting(reader.inbox)
+    this.#share(this.readers.size)
+  }
+
+  /** Everything of the partition below it is finished; null while that is not known. */
+  positionOf(reader: PartitionReader<K, V>): Position | null {
+    return reader.position(this.#inHand)
+  }
+
+  /** Nothing is delivered until this is taken back. */
+  suspend(isSuspended: boolean): void {
+    this.#suspended = isSuspended
+    if (!isSuspended) this.#offer()
+  }
+
+  /** Goes on reading a partition elsewhere. While one of its records is delivered, that one comes first. */
+  seek(partition: number, start: StartPosition): void {
+    const reader = this.readers.get(partition)
+    if (reader === undefined) return
+    const { isPaused, inbox } = reader
+    if (this.#inHand === inbox) {
+      this.#beforeNext.push(() => this.seek(partition, start))
+      return
+    }
+    this.readers.remove(reader)
+    this.#claims.dropWaiting(inbox)
+    const moved = this.readers.add(this.#topicId, partition, start, inbox.isTracked)
+    moved.isPaused = isPaused
+    moved.cursor.place()
   }
 
   undecodable(inbox: Inbox<K, V>, what: 'key' | 'value', cause: unknown): void {
     const verdict = this.#decodeFailures.judge(inbox.currentOrigin.record, what, cause)
     if (verdict === null) return
     // The order of the partition is kept: nothing behind the record is delivered before its fate is known.
-    const claim = this.#claimOf(inbox)
+    const claim = this.#claim(inbox)
     claim.begin()
     inbox.hold()
     verdict.then(
@@ -269,7 +334,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
         inbox.goOn()
         this.onNews(inbox.partition)
       },
-      (error: MillraceError) => this.#end(error),
+      (error: MillraceError) => this.end(error),
     )
   }
 
@@ -290,10 +355,10 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   // Claims.
 
   claim(): Claim {
-    return this.#claimOf(this.#current!)
+    return this.#claim(this.#inHand!)
   }
 
-  #claimOf(inbox: Inbox<K, V>): Claim {
+  #claim(inbox: Inbox<K, V>): Claim {
     const offset = inbox.currentOffset
     return this.#claims.add(inbox, inbox.currentBatch!, offset, offset + 1, inbox.currentOrigin)
   }
@@ -311,18 +376,19 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
 
   #watch(nowMs: number): void {
     this.#armWatch()
-    for (const cursor of [...this.#cursors]) cursor.watch(nowMs)
-    const stall = this.#progress.look(nowMs, this.#oldestUnfinished(), this.#cursors)
+    const { cursors } = this.readers
+    for (const cursor of cursors) cursor.watch(nowMs)
+    const stall = this.#progress.look(nowMs, this.#oldestUnfinished(), cursors)
     if (stall === null) return
     // Work that does not end cannot be waited for: its streams end now.
     this.abandon(stall)
-    this.#end(stall)
+    this.end(stall)
   }
 
   #oldestUnfinished(): Unfinished | null {
     const claim = this.#claims.oldest
     if (claim !== null) return { token: claim, partition: claim.partition, offset: claim.offset }
-    const inbox = this.#current
+    const inbox = this.#inHand
     // The record taken last, when the one after it was not asked for yet.
     if (inbox === null || inbox.currentBatch === null) return null
     return { token: this.#takes, partition: inbox.partition, offset: inbox.currentOffset }

@@ -14,6 +14,7 @@ import type { MillraceError } from './errors.js'
  * - `stalled`: a record was handed out and not finished for long, or a partition could not be read for long
  * - `record-skipped`: a record that could not be decoded was skipped, as asked
  * - `dead-lettered`: a record was given up and is in its dead-letter topic, acknowledged
+ * - `group-joined`, `group-lost`: a consumer belongs to its group; its lease ran out, and it joins again
  * - `closed`: the client is closed; nothing follows
  */
 export type StatusKind =
@@ -29,6 +30,8 @@ export type StatusKind =
   | 'stalled'
   | 'record-skipped'
   | 'dead-lettered'
+  | 'group-joined'
+  | 'group-lost'
   | 'closed'
 
 export interface MillStatus {

@@ -2,12 +2,12 @@
 import type { CursorStart } from '@millrace/protocol'
 import { invalidArgument } from './errors.js'
 import {
-  CONSUMER_KEYS,
-  type ConsumerOptions,
+  DELIVERY_KEYS,
+  type DeliveryOptions,
   integer,
   onlyKnown,
-  type ResolvedConsumerOptions,
-  resolveConsumerOptions,
+  type ResolvedDeliveryOptions,
+  resolveDeliveryOptions,
 } from './options.js'
 
 /**
@@ -32,12 +32,12 @@ export type From =
  */
 export type Until = 'end' | { readonly offset: number } | { readonly timestamp: number }
 
-export interface SubscribeOptions extends ConsumerOptions {
-  /** Default `latest`. */
+export interface SubscribeOptions extends DeliveryOptions {
+  /** Default `latest`; in a group, where it is for partitions of which nothing was committed, `earliest`. */
   readonly from?: From
-  /** Default: for ever. The subscription completes when every partition has reached it. */
+  /** Default: for ever. The subscription completes when every partition has reached it. Not in a group. */
   readonly until?: Until
-  /** Default: all. */
+  /** Default: all; in a group those that it assigns. */
   readonly partitions?: readonly number[]
   /** Aborting it ends the subscription with ERR_MILLRACE_ABORTED. */
   readonly signal?: AbortSignal
@@ -46,9 +46,11 @@ export interface SubscribeOptions extends ConsumerOptions {
 export interface StartPosition {
   readonly start: CursorStart
   readonly position: number
+  /** Of the record before an offset where somebody else has stopped; undefined when that is not known. */
+  readonly term?: number
 }
 
-export interface ResolvedSubscribeOptions extends ResolvedConsumerOptions {
+export interface ResolvedSubscribeOptions extends ResolvedDeliveryOptions {
   startOf(partition: number): StartPosition
   readonly until: Until | null
   /** Null for all. */
@@ -61,7 +63,7 @@ const KEYS = [
   'until',
   'partitions',
   'signal',
-  ...CONSUMER_KEYS,
+  ...DELIVERY_KEYS,
 ] as const satisfies readonly (keyof SubscribeOptions)[]
 const MAX = Number.MAX_SAFE_INTEGER
 const MAX_PARTITION = 2 ** 31 - 1
@@ -69,13 +71,17 @@ const MAX_PARTITION = 2 ** 31 - 1
 /** @throws MillraceError INVALID_ARGUMENT. */
 export function resolveSubscribeOptions(
   options: SubscribeOptions,
-  defaults: ConsumerOptions,
+  defaults: DeliveryOptions,
+  inGroup = false,
 ): ResolvedSubscribeOptions {
   onlyKnown('subscribe()', options, KEYS)
-  const from = options.from ?? 'latest'
+  if (inGroup && (options.until !== undefined || options.partitions !== undefined)) {
+    throw invalidArgument('until and partitions are not for groups, which have no end and assign partitions themselves')
+  }
+  const from = options.from ?? (inGroup ? 'earliest' : 'latest')
   const startOf = resolveFrom(from)
   return {
-    ...resolveConsumerOptions({ ...defaults, ...options }),
+    ...resolveDeliveryOptions({ ...defaults, ...options }),
     startOf,
     until: resolveUntil(options.until),
     partitions: resolvePartitions(from, options.partitions),

@@ -39,7 +39,7 @@ describe('options', () => {
     const { mill } = begin()
     expect(() => mill.producer(Orders, { lingerMs: 5 } as object)).toThrow('lingerMs')
     expect(() => mill.producer(Orders, { acks: 'some' } as object)).toThrow('acks')
-    expect(() => mill.consumer({ group: 'g' } as object)).toThrow('group')
+    expect(() => mill.consumer({ grupo: 'g' } as object)).toThrow('grupo')
     expect(() => mill.producer('a/b')).toThrow('a/b')
   })
 

@@ -7,9 +7,10 @@ import { DELIVERY_CLOCK_RECORDS, DELIVERY_TURN_MS, DELIVERY_TURN_RECORDS } from 
 import type { ConsumerRecord } from '../record.js'
 import { RecordIterator } from '../record-iterator.js'
 import type { Session, SessionSink } from '../session.js'
-import { beginDelivery, endDelivery } from '../settlement.js'
+import { beginDelivery, endDelivery, isSettled } from '../settlement.js'
 
-export type OpenSession<K, V> = (sink: SessionSink) => Session<K, V>
+/** @param settles whether it is known when a record is finished. */
+export type OpenSession<K, V> = (sink: SessionSink, settles: boolean) => Session<K, V>
 
 export class RecordStream<K, V>
   extends Observable<ConsumerRecord<K, V>>
@@ -44,7 +45,7 @@ class RecordPump<K, V> implements SessionSink {
   constructor(environment: ClientEnvironment, subscriber: Subscriber<ConsumerRecord<K, V>>, open: OpenSession<K, V>) {
     this.#environment = environment
     this.#subscriber = subscriber
-    this.session = open(this)
+    this.session = open(this, isSettled())
     this.session.start()
   }
 
@@ -74,6 +75,7 @@ class RecordPump<K, V> implements SessionSink {
         subscriber.next(record)
         if (delivered % DELIVERY_CLOCK_RECORDS !== 0) continue
         if (delivered >= DELIVERY_TURN_RECORDS || this.#environment.monotonicMs() - startMs >= DELIVERY_TURN_MS) {
+          session.handedOver()
           this.onAvailable()
           return
         }

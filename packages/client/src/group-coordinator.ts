@@ -1,0 +1,286 @@
+// Talks to the coordinator of one consumer group: the leader of the group's partition of __groups. Finds it on the map,
+// follows it when it moves, and asks again what was not answered: every request of a group may be repeated.
+import {
+  ADMIN_OPERATIONS,
+  adminReply,
+  admin as adminRequest,
+  CODE_OK,
+  ERROR_TABLE,
+  errorName,
+  GROUPS_TOPIC,
+  type GroupPlace,
+  type MessageCodec,
+  ProtocolError,
+  partitionOfKey,
+  Reader,
+  type Route,
+  type RouteVersion,
+} from '@millrace/protocol'
+import { Backoff } from './backoff.js'
+import type { BrokerLink, LinkUser } from './broker-link.js'
+import type { Cluster, MapWaiter } from './cluster.js'
+import { sendRequest } from './connection.js'
+import type { ClientTimer } from './environment.js'
+import { ConnectionError, errorOfCode, type MillraceError } from './errors.js'
+import { COORDINATOR_RETRY_MS } from './limits.js'
+
+export interface GroupReply {
+  readonly code: number
+  readonly route: Route
+}
+
+/** A request, made anew for each attempt. */
+export interface GroupRequest<M, R extends GroupReply> {
+  readonly codec: MessageCodec<M>
+  readonly replyCodec: MessageCodec<R>
+  message(place: Omit<GroupPlace, 'memberId'>): M
+}
+
+/** Another broker leads the partition. */
+const MOVED: ReadonlySet<string | null> = new Set(['NOT_LEADER', 'MOVED'])
+/** The map names the topic: a broker that does not know it has yet to catch up with the metadata. */
+const NOT_YET_KNOWN: ReadonlySet<string | null> = new Set(['UNKNOWN_TOPIC', 'UNKNOWN_PARTITION'])
+/** MessagePack of a map without fields. */
+const NO_FIELDS = Uint8Array.of(0x80)
+
+/** One request until it is answered. */
+interface Asking {
+  send(link: BrokerLink, place: Omit<GroupPlace, 'memberId'>): void
+  fail(error: MillraceError): void
+  /** Where its answer is awaited; null while it waits to be sent. */
+  link: BrokerLink | null
+}
+
+export class GroupCoordinator implements LinkUser {
+  readonly #cluster: Cluster
+  readonly #groupBytes: Uint8Array
+  readonly #backoff: Backoff
+  readonly #askings = new Set<Asking>()
+  readonly #stopListening: () => void
+  #link: BrokerLink | null = null
+  /** Runs while everything waits after a failure that may pass. */
+  #retryTimer: ClientTimer | null = null
+  #waiter: MapWaiter | null = null
+  #isMakingTopic = false
+  #stopped: MillraceError | null = null
+  /** Why the last attempt of any request came to nothing. */
+  lastError: MillraceError | null = null
+
+  constructor(cluster: Cluster, group: string) {
+    this.#cluster = cluster
+    this.#groupBytes = Uint8Array.from(group, (character) => character.charCodeAt(0))
+    const { initialMs, maxMs } = cluster.options.retry
+    const ceilingMs = Math.min(maxMs, COORDINATOR_RETRY_MS)
+    this.#backoff = new Backoff(cluster.environment, { initialMs: Math.min(initialMs, ceilingMs), maxMs: ceilingMs })
+    this.#stopListening = cluster.changes.listen(() => this.#place())
+  }
+
+  /**
+   * Resolves with an answer that is final: done, or refused for a reason that asking again does not change.
+   * @throws MillraceError when the coordinator was stopped, or the brokers refuse the request as a whole for good.
+   */
+  ask<M, R extends GroupReply>(request: GroupRequest<M, R>): Promise<R> {
+    return new Promise((resolve, reject) => {
+      if (this.#stopped !== null) {
+        reject(this.#stopped)
+        return
+      }
+      const asking: Asking = {
+        link: null,
+        send: (link, place) => this.#send(asking, link, place, request, resolve),
+        fail: reject,
+      }
+      this.#askings.add(asking)
+      this.#place()
+    })
+  }
+
+  /** Fails what is asked, and asks nothing more. */
+  stop(error: MillraceError): void {
+    if (this.#stopped !== null) return
+    this.#stopped = error
+    this.#stopListening()
+    this.#stopRetry()
+    if (this.#waiter !== null) this.#cluster.forget(this.#waiter)
+    this.#follow(null)
+    this.#failAll(error)
+  }
+
+  onLinkReady(): void {
+    this.#place()
+  }
+
+  onLinkLost(error: MillraceError): void {
+    this.lastError = error
+  }
+
+  onLinkDrain(): void {
+    // Requests of groups are small; nothing waits for room.
+  }
+
+  /** Goes to where the coordinator is now, and sends there what waits, or was sent to where it is no more. */
+  #place(): void {
+    if (this.#stopped !== null || this.#askings.size === 0) return
+    const topic = this.#cluster.topic(GROUPS_TOPIC)
+    if (topic === undefined) {
+      this.#makeTopic()
+      return
+    }
+    const { topicId } = topic
+    const partition = partitionOfKey(this.#groupBytes, topic.routes.length)
+    const { router } = this.#cluster
+    const link = router.linkOf(topicId, partition, 'groups')
+    if (link === null) router.awaitLeader()
+    this.#follow(link)
+    if (link === null || !link.ready || this.#retryTimer !== null) return
+    const { term, placement } = this.#cluster.map.route(topicId, partition) ?? { term: 0, placement: 0 }
+    for (const asking of [...this.#askings]) {
+      if (asking.link !== null) continue
+      asking.link = link
+      asking.send(link, { topicId, partition, routeVersion: { term, placement } })
+    }
+  }
+
+  #follow(link: BrokerLink | null): void {
+    const old = this.#link
+    if (link === old) return
+    this.#link = link
+    link?.use(this)
+    old?.release(this)
+    this.#stopRetry()
+    for (const asking of this.#askings) asking.link = null
+  }
+
+  #send<M, R extends GroupReply>(
+    asking: Asking,
+    link: BrokerLink,
+    place: Omit<GroupPlace, 'memberId'>,
+    { codec, replyCodec, message }: GroupRequest<M, R>,
+    resolve: (reply: R) => void,
+  ): void {
+    const isCurrent = (): boolean => this.#askings.has(asking) && asking.link === link
+    link.ask(codec, message(place), replyCodec.kind, {
+      onReply: (_header, payload) => {
+        const reply = replyCodec.decode(new Reader(payload))
+        if (!isCurrent()) return
+        if (!this.#isFinal(asking, link, place, reply)) return
+        this.#backoff.reset()
+        this.#askings.delete(asking)
+        resolve(reply)
+      },
+      onFailed: (error, why) => {
+        if (!isCurrent()) return
+        this.lastError = error
+        asking.link = null
+        if (why === 'timeout') this.#cluster.router.suspect()
+        if (why === 'lost') this.#place()
+        else if (why === 'timeout' || error.retriable) this.#later()
+        else {
+          this.#askings.delete(asking)
+          asking.fail(error)
+        }
+      },
+    })
+  }
+
+  /** False: it is asked again. */
+  #isFinal(
+    asking: Asking,
+    link: BrokerLink,
+    place: Omit<GroupPlace, 'memberId'>,
+    { code, route }: GroupReply,
+  ): boolean {
+    const { topicId, partition, routeVersion } = place
+    const { router } = this.#cluster
+    const name = code === CODE_OK ? null : errorName(code)
+    if (code === CODE_OK) router.served(topicId, partition, link, route)
+    if (MOVED.has(name)) {
+      asking.link = null
+      this.lastError = errorOfCode(code, '')
+      this.#moved(topicId, partition, routeVersion, route)
+      return false
+    }
+    const isTransient = name !== null && (ERROR_TABLE[name].retriable || NOT_YET_KNOWN.has(name))
+    if (!isTransient) return true
+    this.lastError = errorOfCode(code, '')
+    if (NOT_YET_KNOWN.has(name)) router.suspect()
+    asking.link = null
+    this.#later()
+    return false
+  }
+
+  #moved(topicId: number, partition: number, asked: RouteVersion, told: Route): void {
+    this.#cluster.router.refused(topicId, partition, asked, told)
+    this.#place()
+  }
+
+  #later(): void {
+    this.#retryTimer ??= this.#cluster.environment.timer(this.#backoff.next(), () => {
+      this.#retryTimer = null
+      this.#place()
+    })
+  }
+
+  #stopRetry(): void {
+    this.#retryTimer?.cancel()
+    this.#retryTimer = null
+  }
+
+  #failAll(error: MillraceError): void {
+    const askings = [...this.#askings]
+    this.#askings.clear()
+    for (const { fail } of askings) fail(error)
+  }
+
+  // The topic of the coordinators, which the first group of a cluster has made.
+
+  #makeTopic(): void {
+    if (this.#waiter !== null || this.#isMakingTopic || this.#retryTimer !== null) return
+    this.#waiter = {
+      onMap: () => {
+        this.#waiter = null
+        if (this.#cluster.topic(GROUPS_TOPIC) === undefined) this.#askForTopic()
+        else this.#place()
+      },
+      onNoMap: (error) => {
+        this.#waiter = null
+        this.#failAll(error)
+      },
+    }
+    this.#cluster.whenFresh(this.#waiter)
+  }
+
+  #askForTopic(): void {
+    const { controlConnection: connection, map, requestTimeoutMs } = this.#cluster
+    if (connection === null) {
+      this.#topicLater(new ConnectionError('the control connection is not up'))
+      return
+    }
+    this.#isMakingTopic = true
+    const message = { operation: ADMIN_OPERATIONS.createGroupsTopic, mapVersion: map.version, payload: NO_FIELDS }
+    sendRequest(connection, adminRequest, message, adminReply.kind, requestTimeoutMs, {
+      onReply: (_header, payload) => {
+        const { code, detail } = adminReply.decode(new Reader(payload))
+        const error = code === CODE_OK ? null : errorOfCode(code, detail)
+        if (error === null || error.retriable) this.#topicLater(error)
+        else this.#failAll(error)
+      },
+      onFailed: (error, why) => {
+        if (why === 'refused' && !error.retriable) this.#failAll(error)
+        else this.#topicLater(error)
+      },
+    })
+  }
+
+  /** Looks again in a while; when the topic was made, the map may say so before. */
+  #topicLater(error: MillraceError | null): void {
+    if (error !== null) this.lastError = error
+    this.#isMakingTopic = false
+    if (this.#stopped === null && this.#retryTimer === null) this.#later()
+  }
+}
+
+/** A reply must have an answer for each entry of its request. @throws ProtocolError CORRUPT_FRAME. */
+export function checkAnswers(answers: number, entries: number): void {
+  if (answers !== entries) throw new ProtocolError('CORRUPT_FRAME', `${answers} answers to ${entries} entries`)
+}
