@@ -336,9 +336,8 @@ export class ConsumerGroup {
 
   #settle(levels: boolean): void {
     const tables = this.topicIds.map((topicId) => this.#tables.get(topicId)!)
-    this.#rebalance.spread([...this.#members.values()], tables, levels)
-    const wanted = new Set([...this.#members.values()].flatMap(({ topics }) => topics))
-    for (const table of tables) if (!wanted.has(table.topicId) && table.isBlank) this.#tables.delete(table.topicId)
+    const unwanted = this.#rebalance.spread([...this.#members.values()], tables, levels)
+    for (const table of unwanted) if (table.isBlank) this.#tables.delete(table.topicId)
   }
 
   #some(test: (state: PartitionState) => boolean): boolean {

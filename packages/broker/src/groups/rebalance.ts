@@ -61,8 +61,11 @@ export class Rebalance {
     this.#touch(member)
   }
 
-  /** Gives everything that somebody wants to somebody, at once or as soon as its owner lets go of it. */
-  spread(members: readonly Member[], tables: readonly TopicTable[], levels: boolean): void {
+  /**
+   * Gives everything that somebody wants to somebody, at once or as soon as its owner lets go of it.
+   * @returns what nobody wants.
+   */
+  spread(members: readonly Member[], tables: readonly TopicTable[], levels: boolean): readonly TopicTable[] {
     for (const [place, member] of members.entries()) member.place = place
     const wanting = new Map<number, number[]>(tables.map(({ topicId }) => [topicId, []]))
     for (const { place, topics } of members) for (const topicId of topics) wanting.get(topicId)!.push(place)
@@ -74,6 +77,7 @@ export class Rebalance {
         this.#direct(partitions[partition]!, members[future[partition]!] ?? null)
       }
     }
+    return tables.filter(({ topicId }) => wanting.get(topicId)!.length === 0)
   }
 
   /** Revoke first: a partition that somebody has is another's once it was let go of. */

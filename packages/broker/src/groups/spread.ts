@@ -90,13 +90,19 @@ function countShares(topic: TopicSpread, positions: Int32Array): Plan {
 
 /** Those who have more than the base keep one more of it first; then those who have the least of all topics get one. */
 function chooseTargets({ topic: { wanting }, base, extra, kept, load, target }: Plan, totals: Int32Array): void {
-  if (extra > 0) {
-    const claim = (position: number): number => (kept[position]! > base ? 2 : load[position]! > base ? 1 : 0)
-    const order = [...wanting.keys()].sort(
-      (one, other) => claim(other) - claim(one) || totals[wanting[one]!]! - totals[wanting[other]!]! || one - other,
-    )
-    for (let at = 0; at < extra; at++) target[order[at]!]!++
-  }
+  const claim = (position: number): number => (kept[position]! > base ? 2 : load[position]! > base ? 1 : 0)
+  const claiming = positionsOf(wanting, (position) => load[position]! > base)
+  // Nothing is to be chosen where as many have more as are to have more.
+  const chosen =
+    claiming.length === extra
+      ? claiming
+      : [...wanting.keys()]
+          .sort(
+            (one, other) =>
+              claim(other) - claim(one) || totals[wanting[one]!]! - totals[wanting[other]!]! || one - other,
+          )
+          .slice(0, extra)
+  for (const position of chosen) target[position]!++
   for (let position = 0; position < wanting.length; position++) {
     totals[wanting[position]!]! += target[position]! - load[position]!
   }
@@ -117,24 +123,45 @@ function exchange(
   if (extra === 0) return false
   const isKept = (position: number): number => (kept[position]! > base ? 1 : 0)
   const total = (position: number): number => totals[wanting[position]!]!
-  const all = [...wanting.keys()]
-  const givers = all
-    .filter((position) => target[position]! > base && (interrupts || isKept(position) === 0))
-    .sort((one, other) => total(other) - total(one) || isKept(one) - isKept(other) || one - other)
-  const takers = all
-    .filter((position) => target[position] === base)
-    .sort((one, other) => total(one) - total(other) || one - other)
-  let exchanged = 0
-  while (exchanged < Math.min(givers.length, takers.length)) {
-    const [giver, taker] = [givers[exchanged]!, takers[exchanged]!]
-    if (total(giver) - total(taker) < 2 || total(giver) <= middle || (middle > 0 && total(taker) >= middle)) break
+  const mayGive = (position: number): boolean =>
+    target[position]! > base && total(position) > middle && (interrupts || isKept(position) === 0)
+  const mayTake = (position: number): boolean => target[position] === base && (middle <= 0 || total(position) < middle)
+  if (!isUneven(wanting.length, total, mayGive, mayTake)) return false
+  const givers = positionsOf(wanting, mayGive).sort(
+    (one, other) => total(other) - total(one) || isKept(one) - isKept(other) || one - other,
+  )
+  const takers = positionsOf(wanting, mayTake).sort((one, other) => total(one) - total(other) || one - other)
+  for (let at = 0; at < Math.min(givers.length, takers.length); at++) {
+    const [giver, taker] = [givers[at]!, takers[at]!]
+    if (total(giver) - total(taker) < 2) break
     target[giver]!--
     target[taker]!++
     totals[wanting[giver]!]!--
     totals[wanting[taker]!]!++
-    exchanged++
   }
-  return exchanged > 0
+  return true
+}
+
+/** Whether anybody who may give has at least two more than somebody who may take: seldom, and found without sorting. */
+function isUneven(
+  length: number,
+  total: (position: number) => number,
+  mayGive: (position: number) => boolean,
+  mayTake: (position: number) => boolean,
+): boolean {
+  let most = Number.NEGATIVE_INFINITY
+  let least = Number.POSITIVE_INFINITY
+  for (let position = 0; position < length; position++) {
+    if (mayGive(position)) most = Math.max(most, total(position))
+    else if (mayTake(position)) least = Math.min(least, total(position))
+  }
+  return most - least >= 2
+}
+
+function positionsOf(wanting: readonly number[], test: (position: number) => boolean): number[] {
+  const positions: number[] = []
+  for (let position = 0; position < wanting.length; position++) if (test(position)) positions.push(position)
+  return positions
 }
 
 function carryOut({ topic, load, target }: Plan, positions: Int32Array): void {
