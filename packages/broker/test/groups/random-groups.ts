@@ -50,7 +50,7 @@ export class RandomGroups {
 
   #join(): GroupCommand {
     const { random, bounds } = this
-    const memberId = random.oneIn(4) ? 1 + random.below(this.#nextMember) : this.#nextMember++
+    const memberId = random.oneIn(3) ? Math.max(1, this.#nextMember - random.below(6)) : this.#nextMember++
     const count = 1 + random.below(bounds.topics)
     const topicIds = new Set(Array.from({ length: count }, () => this.#topicId()))
     return {
@@ -103,7 +103,7 @@ export class RandomGroups {
     const { random, bounds } = this
     const topicId = this.#topicId()
     const partitions = 1 + random.below(bounds.partitions)
-    const offsets = [{ topicId, partition: random.below(partitions + 1), offset: random.below(5) }]
+    const offsets = [{ topicId, partition: random.below(bounds.partitions + 5), offset: random.below(5) }]
     return { kind: 'reset', group: this.#group(), topics: [{ topicId, partitions }], offsets }
   }
 
