@@ -2,16 +2,15 @@
 // scripts and with an empty home, then runs the README's program, the command lines and a bundle of the client there.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { build, transform } from 'esbuild'
 import { node, printJson, refuseRest, root, run, takeFlag, tool } from './process.mjs'
+import { firstProgram, shellBlock } from './readme.mjs'
+import { PACKAGES, slim, stage } from './staging.mjs'
 
-const PACKAGES = ['protocol', 'native', 'broker', 'client']
-const ADDON = 'packages/native/build/Release/millrace_native.node'
 const CLIENT_BYTES = 500_000
-const SLIM = 'packages/client/scripts/slim.mjs'
 /** Judges what the types of a package promise: too large to be a dependency, so it is fetched like the rest. */
 const TYPES_JUDGE = '@arethetypeswrong/cli@0.18.5'
 const START_MS = 30_000
@@ -52,22 +51,10 @@ async function main() {
   await useWithoutAddon(folder)
 }
 
-/** Stages a package as it would be published (licence and prebuilt addon included), checks it, and packs it. */
+/** Stages a package as it would be published, checks it, and packs it. */
 async function pack(name) {
-  const source = join(root, 'packages', name)
-  const staged = join(scratch, 'staged', name)
-  mkdirSync(staged, { recursive: true })
-  for (const entry of readdirSync(source)) {
-    if (!['node_modules', 'build', 'dist-dev'].includes(entry))
-      cpSync(join(source, entry), join(staged, entry), { recursive: true })
-  }
-  cpSync(join(root, 'LICENSE'), join(staged, 'LICENSE'))
-  if (name === 'native' && process.platform === 'linux') {
-    const target = join(staged, 'prebuilds', `${process.platform}-${process.arch}`)
-    mkdirSync(target, { recursive: true })
-    cpSync(join(root, ADDON), join(target, basename(ADDON)))
-  }
-  if (name === 'client') await must('the client is made slim', node(SLIM, [staged], { output: 'quiet' }))
+  const staged = stage(name, join(scratch, 'staged'))
+  if (name === 'client') await must('the client is made slim', slim(staged))
   await must(`publint finds nothing in ${name}`, tool('publint', [staged, '--strict'], { output: 'quiet' }))
   const packed = await must(`${name} packs`, npm(['pack', '--json', '--pack-destination', scratch], staged))
   const [{ filename, files, size }] = JSON.parse(
@@ -150,7 +137,7 @@ async function useInstallation(folder) {
   }
   const broker = await startBroker(folder, 'data')
   await must('the topic of the README is made', shell(folder, readmeLines('topic create'), broker))
-  const program = readmeProgram(broker.address)
+  const program = firstProgram(broker.address)
   writeFileSync(join(folder, 'readme.ts'), program)
   await must('the program of the README type-checks against the packed types', typeCheck(folder, 'readme.ts'))
   const { code } = await transform(program, { loader: 'ts', target: 'node20', format: 'esm' })
@@ -258,30 +245,15 @@ async function stopBroker({ child, log }) {
   check('the broker stops in good order', code === 0, log())
 }
 
-function readme() {
-  return readFileSync(join(root, 'README.md'), 'utf8')
-}
-
-/** The lines of the README's shell block that mentions `words`, as a stranger types them, without the `npx`. */
+/** The lines of the README's shell block that mentions `words`, without the `npx`. */
 function readmeLines(words) {
-  const blocks = [...readme().matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map((match) => match[1])
-  const block = blocks.find((lines) => lines.includes(words))
-  if (block === undefined) throw new Error(`README.md has no command lines with ${words}`)
-  return block.replaceAll('npx ', '')
+  return shellBlock(words).replaceAll('npx ', '')
 }
 
 function shell(folder, lines, { address }) {
   const path = `${join(folder, 'node_modules/.bin')}:${environment.PATH}`
   const env = { ...environment, PATH: path, MILLRACE_BOOTSTRAP: address }
   return run('bash', ['-euo', 'pipefail', '-c', lines], { cwd: folder, env, output: 'quiet', timeoutMs: 120_000 })
-}
-
-/** The first TypeScript program of the README, talking to `address`. */
-function readmeProgram(address) {
-  const program = /^```ts\n([\s\S]*?)^```$/m.exec(readme())?.[1]
-  if (program === undefined) throw new Error('README.md has no program')
-  check('the program of the README names the default address', program.includes("'localhost:7420'"))
-  return program.replaceAll('localhost:7420', address)
 }
 
 function typeCheck(folder, file) {
