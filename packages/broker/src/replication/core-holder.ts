@@ -1,8 +1,9 @@
 // The core of a replica and its votes: made from what log and votes say, at the start and whenever the log could not follow.
+import { SPACE_RETRY_MS } from '../limits.js'
 import { RaftCore } from '../raft/raft-core.js'
 import { RAFT_LIMITS } from '../raft/raft-limits.js'
 import type { Entry, HardState } from '../raft/raft-types.js'
-import type { PartitionLog } from '../storage/log-store.js'
+import { type PartitionLog, StorageError } from '../storage/log-store.js'
 import type { ReplicaGroupOptions } from './group-options.js'
 
 interface HolderEvents {
@@ -19,6 +20,8 @@ export class CoreHolder {
   beginsAnew = false
   /** Saves of term and vote that are under way. */
   #saving = 0
+  /** Of the term and vote that were to be saved last. */
+  #newest = 0
   #stopped = false
 
   constructor(
@@ -30,6 +33,11 @@ export class CoreHolder {
 
   persist(sequence: number, hardState: HardState): void {
     this.#saving++
+    this.#newest = sequence
+    this.#save(sequence, hardState)
+  }
+
+  #save(sequence: number, hardState: HardState): void {
     this.options.votes.save(this.options.key, hardState).then(
       () => {
         this.#saving--
@@ -38,8 +46,25 @@ export class CoreHolder {
         else this.core.hardStatePersisted(sequence)
         this.events.persisted()
       },
-      (error: unknown) => this.events.failed(error),
+      (error: unknown) => {
+        if (error instanceof StorageError && error.code === 'DISK_FULL') this.#saveLater(sequence, hardState)
+        else this.events.failed(error)
+      },
     )
+  }
+
+  /** A disk that is full now has space again some day: until then the replica says nothing that rests on its vote. */
+  #saveLater(sequence: number, hardState: HardState): void {
+    this.options.clock.timer(SPACE_RETRY_MS, () => {
+      if (this.#stopped) return
+      if (sequence === this.#newest) {
+        this.#save(sequence, hardState)
+        return
+      }
+      // A newer one says all of it, and was not behind this one in the journal.
+      this.#saving--
+      if (this.beginsAnew) this.#replace()
+    })
   }
 
   /** What the core takes for part of the log will not be: it is made anew from what the log is, as after a restart. */

@@ -37,6 +37,8 @@ interface Replica {
   readonly group: ReplicaGroup
   readonly log: MemoryLog
   readonly owner: Owner
+  /** Whether there is room for its term and vote. */
+  readonly voteDisk: { isFull: boolean }
 }
 
 /** Frames of entries that have not been given back. */
@@ -77,7 +79,9 @@ async function startGroup(
     const log = await store.open(KEY, { encodeState: () => new Uint8Array(0), restoreState() {}, replay() {} })
     const owner = new Owner()
     let vote: HardState | null = null
+    const voteDisk = { isFull: false }
     const save = async (_key: LogKey, hardState: HardState): Promise<void> => {
+      if (voteDisk.isFull) throw new StorageError('DISK_FULL', 'the test filled the disk')
       vote = hardState
     }
     const group = new ReplicaGroup({
@@ -105,7 +109,7 @@ async function startGroup(
         throw error
       },
     })
-    replicas.push({ group, log, owner })
+    replicas.push({ group, log, owner, voteDisk })
   }
   const settle = async (): Promise<void> => {
     for (let i = 0; i < 20; i++) {
@@ -197,6 +201,16 @@ describe('replicas of a group', () => {
     expect(contents(follower)).toEqual(contents(leader))
     expect(follower.owner.committedIndex).toBe(31)
     expect(leader.group.isServing).toBe(true)
+  })
+
+  it('whose first vote finds the disk full votes once there is space', async () => {
+    const { replicas, run } = await startGroup(3)
+    for (const { voteDisk } of replicas) voteDisk.isFull = true
+    await run(3000)
+    expect(replicas.some(({ group }) => group.leads)).toBe(false)
+    for (const { voteDisk } of replicas) voteDisk.isFull = false
+    await run(3000)
+    expect(replicas.filter(({ group }) => group.isServing)).toHaveLength(1)
   })
 
   it('takes bytes damaged on the way for lost', async () => {

@@ -63,13 +63,21 @@ const LAYERS: readonly Layer[] = [
   {
     prefix: 'packages/client/',
     inside: ['packages/client/'],
-    packages: [...DEVELOPMENT, 'rxjs', 'msgpackr', '@millrace/protocol', '@millrace/client', '@millrace/broker'],
+    packages: [
+      ...DEVELOPMENT,
+      'rxjs',
+      'msgpackr',
+      'typescript',
+      '@millrace/protocol',
+      '@millrace/client',
+      '@millrace/broker',
+    ],
   },
 
   {
     prefix: 'examples/',
     inside: ['examples/'],
-    packages: [...DEVELOPMENT, 'rxjs', 'vega-datasets', '@millrace/client', '@millrace/broker'],
+    packages: [...DEVELOPMENT, 'rxjs', 'sql.js', 'vega-datasets', '@millrace/client', '@millrace/broker'],
   },
 ]
 
