@@ -135,14 +135,30 @@ export class MemberOperator {
     let isRemoved = false
     run.expectRemoval(nodeId, force)
     const removing = async (): Promise<void> => {
-      while ((await this.ask(() => admin(this.client.mill).removeBroker(nodeId, { force }))) === null) {
-        await run.scheduler.sleep(RETRY_MS)
+      let removed: Outcome<{ decides: boolean }> = null
+      while (removed === null) {
+        removed = await this.ask(() => admin(this.client.mill).removeBroker(nodeId, { force }))
+        if (removed === null) await run.scheduler.sleep(RETRY_MS)
       }
+      // Null where the answer was lost, and is known from the refusal of a second removal.
+      if (removed.answer?.decides === false) this.mustNotDecide(nodeId)
       isRemoved = true
       run.log(`node ${nodeId} is removed`, {})
     }
     void removing().catch((error: unknown) => run.fail('exception', String(error)))
     await run.until(`node ${nodeId} is removed`, () => isRemoved)
+  }
+
+  /** Whoever leads the metadata in the newest term does without the node. */
+  private mustNotDecide(nodeId: number): void {
+    const leaders = this.nodes.flatMap(({ broker }) => (broker?.metadata.leads === true ? broker.metadata : []))
+    const leader = leaders.sort((a, b) => b.term - a.term)[0]
+    const { voters = [], outgoing = [] } = leader?.configuration ?? {}
+    if (!voters.includes(nodeId) && !outgoing.includes(nodeId)) return
+    this.run.fail(
+      'removed-early',
+      `node ${nodeId} is removed, and the metadata group counts on it: ${voters.join(', ')}`,
+    )
   }
 
   /** One that every group, as it is now, can lose without losing anything or its majority; null where none is found soon. */

@@ -106,6 +106,9 @@ export const DEFAULT_MAP_WAIT_MS = 5_000
 export const ASSIGNMENTS_PER_COMMAND = 1_000
 /** How often the leader of the metadata looks whether its group has the members that it should. */
 export const METADATA_MEMBERS_MS = 250
+/** How long an answer waits for the metadata group to do without a node that is removed, and how often that is looked at. */
+export const REMOVAL_WAIT_MS = 2_000
+export const REMOVAL_POLL_MS = 50
 
 // ---------------------------------------------------------------- consumer groups
 

@@ -242,11 +242,28 @@ export class Admin {
   /**
    * Takes a broker that has nothing left out of the cluster, for good: it is refused by all others from then on.
    * With `force` also when partitions have not left it yet, or have no leader that could tell, as for a broker that is dead:
-   * records that only it has are lost.
-   * @throws MillraceError INVALID_CONFIG with the reason.
+   * records that only it has are lost. One that decided on the metadata is waited for until the others decide without it, as
+   * long as there is time for the request.
+   * @returns `decides`: whether they still count on it, because nobody can take its place yet. As long as that is so, losing
+   * another broker may be one too many. @throws MillraceError INVALID_CONFIG with the reason.
    */
-  async removeBroker(nodeId: number, { force = false }: { readonly force?: boolean } = {}): Promise<void> {
-    await this.#ask('removeBroker', { nodeId: nodeOf(nodeId), force })
+  async removeBroker(
+    nodeId: number,
+    { force = false }: { readonly force?: boolean } = {},
+  ): Promise<{ readonly decides: boolean }> {
+    const { environment, requestTimeoutMs } = this.#cluster
+    const endMs = environment.monotonicMs() + requestTimeoutMs
+    const remove = async (): Promise<boolean> =>
+      (await this.#ask('removeBroker', { nodeId: nodeOf(nodeId), force })).reply.decides === true
+    let decides = await remove()
+    while (decides && environment.monotonicMs() < endMs) {
+      decides = await remove().catch((cause: unknown) => {
+        // It is removed, and nobody counts on it any more.
+        if (cause instanceof MillraceError && cause.code === 'ERR_MILLRACE_NODE_REMOVED') return false
+        throw cause
+      })
+    }
+    return { decides }
   }
 
   /**

@@ -167,6 +167,11 @@ export class MetadataLog implements GroupOwner {
     return this.#group?.configuration ?? NOBODY
   }
 
+  /** Whether that cannot be undone any more, and no change is under way. */
+  get isConfigurationCommitted(): boolean {
+    return this.#group?.core.isConfigurationCommitted ?? false
+  }
+
   /** Of the one that leads: what it knows of every replica. */
   replicas(): readonly ReplicaStatus[] {
     return this.#group?.replicas() ?? []

@@ -3,7 +3,7 @@
 import { isReservedTopicName, MAX_PARTITIONS_PER_TOPIC, ProtocolError } from '@millrace/protocol'
 import type { Clock } from '../environment.js'
 import { count, flag, nodeList, numberOrNull } from '../fields.js'
-import { ASSIGNMENTS_PER_COMMAND, MAX_PARTITIONS } from '../limits.js'
+import { ASSIGNMENTS_PER_COMMAND, MAX_PARTITIONS, REMOVAL_POLL_MS, REMOVAL_WAIT_MS } from '../limits.js'
 import type { Fields } from '../message-pack.js'
 import { hasBegun, untilBegun } from './begun-groups.js'
 import type { ClusterMembers } from './cluster-members.js'
@@ -60,9 +60,24 @@ function checkDrain(state: MetadataState, nodeId: number): void {
 
 /**
  * The node is gone for good. Without `force` only when nothing is left on it: no partition is to have a replica there, no
- * group has one still, and it has no say in the metadata.
+ * group has one still, and it has no say in the metadata. Where it has, the answer waits a moment until others decide without
+ * it, and tells whether they do: as long as they count on a node that is dead, one more that dies may be one too many. Asking
+ * again waits on.
  */
-export async function removeBroker({ metadata }: PlacementContext, fields: Fields): Promise<unknown> {
+export async function removeBroker(context: PlacementContext, fields: Fields): Promise<unknown> {
+  const { metadata, clock } = context
+  const nodeId = count(fields, 'nodeId')
+  const isRemoved = metadata.state.node(nodeId)?.state === 'removed'
+  const mayDecide = (): boolean => decides(metadata, nodeId) || !metadata.isConfigurationCommitted
+  if (!isRemoved || !mayDecide()) await proposeRemoval(context, fields)
+  const endMs = clock.monotonicMs() + REMOVAL_WAIT_MS
+  while (mayDecide() && clock.monotonicMs() < endMs) {
+    await new Promise<void>((resolve) => clock.timer(REMOVAL_POLL_MS, resolve))
+  }
+  return { nodeId, decides: mayDecide() }
+}
+
+async function proposeRemoval({ metadata }: PlacementContext, fields: Fields): Promise<void> {
   const nodeId = count(fields, 'nodeId')
   const isForced = fields.force !== undefined && flag(fields, 'force')
   const held = fields.held === undefined ? 0 : count(fields, 'held')
@@ -79,14 +94,19 @@ export async function removeBroker({ metadata }: PlacementContext, fields: Field
     checkSay(metadata, nodeId, isForced)
     return { kind: 'removeNode', nodeId }
   })
-  return { nodeId }
+}
+
+/** Whether the metadata group counts on the node, in force or on the way there. */
+function decides({ configuration: { voters, outgoing } }: MetadataLog, nodeId: number): boolean {
+  return voters.includes(nodeId) || outgoing.includes(nodeId)
 }
 
 /** A node that decides on the metadata is first taken out of those who do: that is what draining brings about. */
-function checkSay({ configuration, leader }: MetadataLog, nodeId: number, isForced: boolean): void {
-  const { voters, outgoing } = configuration
-  if (!voters.includes(nodeId) && !outgoing.includes(nodeId)) return
-  if (nodeId === leader || voters.length === 1) refuse(`node ${nodeId} leads the metadata: drain it, and wait a moment`)
+function checkSay(metadata: MetadataLog, nodeId: number, isForced: boolean): void {
+  if (!decides(metadata, nodeId)) return
+  const { configuration, leader } = metadata
+  if (nodeId === leader || configuration.voters.length === 1)
+    refuse(`node ${nodeId} leads the metadata: drain it, and wait a moment`)
   if (!isForced) refuse(`node ${nodeId} still decides on the metadata: drain it and wait a moment, or force it`)
 }
 

@@ -127,6 +127,35 @@ describe('a broker that joins', () => {
 })
 
 describe('a broker that was removed', () => {
+  it('although it is dead and decides on the metadata is done without before anybody is told so', LIMIT, async () => {
+    await play(
+      ORDERS,
+      async (stage) => {
+        const { cluster, population } = stage.run
+        const client = population.newClient()
+        await stage.send(client, 20)
+        await untilLedByMetadata(stage)
+        const metadata = () => cluster.nodes.map(({ broker }) => broker?.metadata).find((one) => one?.leads === true)
+        await stage.run.until('three decide', () => metadata()?.configuration.voters.length === 3)
+        const voters = metadata()!.configuration.voters
+        const [dead, other] = voters.filter((nodeId) => nodeId !== metadata()!.leader)
+        const others = [1, 2, 3, 4].filter((nodeId) => nodeId !== dead)
+        await admin(client.mill).movePartition(ORDERS.name, 0, others)
+        await untilArrived(stage, others)
+        const node = cluster.nodes.find(({ nodeId }) => nodeId === dead)!
+        cluster.removeNode(node)
+        expect(await admin(client.mill).removeBroker(dead!, { force: true })).toEqual({ decides: false })
+        expect(metadata()!.configuration.voters).not.toContain(dead)
+        // Another one may be lost at once.
+        const second = cluster.nodes.find(({ nodeId }) => nodeId === other)!
+        second.kill()
+        await admin(client.mill).alterTopic(ORDERS.name, { retentionMs: 1_000_000_000 })
+        second.start()
+      },
+      4,
+    )
+  })
+
   it('is let in by nobody, neither as the node it was nor as another', LIMIT, async () => {
     await play(
       ORDERS,

@@ -76,11 +76,15 @@ function untilEmpty(session: Session, cluster: Admin, nodeId: number): Promise<v
   })
 }
 
+const STILL_COUNTED =
+  '; the metadata group counts on it until another broker can take its place: until then do not lose another one'
+
 export async function removeBroker(session: Session): Promise<ExitCode> {
   const { line, output } = session
   const nodeId = readArgument(line, 0, 'NODE', 1)
-  await withClient(session, (mill) => admin(mill).removeBroker(nodeId, { force: line.switches.has('force') }))
-  if (line.json) printJson(session, { nodeId, removed: true })
-  else void output.writeText(`node ${nodeId} is removed for good\n`)
+  const force = line.switches.has('force')
+  const { decides } = await withClient(session, (mill) => admin(mill).removeBroker(nodeId, { force }))
+  if (line.json) printJson(session, { nodeId, removed: true, votes: decides })
+  else void output.writeText(`node ${nodeId} is removed for good${decides ? STILL_COUNTED : ''}\n`)
   return EXIT.ok
 }
