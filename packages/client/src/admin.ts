@@ -242,10 +242,9 @@ export class Admin {
   /**
    * Takes a broker that has nothing left out of the cluster, for good: it is refused by all others from then on.
    * With `force` also when partitions have not left it yet, or have no leader that could tell, as for a broker that is dead:
-   * records that only it has are lost. One that decided on the metadata is waited for until the others decide without it, as
-   * long as there is time for the request.
-   * @returns `decides`: whether they still count on it, because nobody can take its place yet. As long as that is so, losing
-   * another broker may be one too many. @throws MillraceError INVALID_CONFIG with the reason.
+   * records that only it has are lost. Resolves once the metadata is decided without it, as long as the request has time.
+   * @returns `decides`: whether the others still count on it there: then losing another one may be one too many.
+   * @throws MillraceError INVALID_CONFIG with the reason.
    */
   async removeBroker(
     nodeId: number,
@@ -253,17 +252,15 @@ export class Admin {
   ): Promise<{ readonly decides: boolean }> {
     const { environment, requestTimeoutMs } = this.#cluster
     const endMs = environment.monotonicMs() + requestTimeoutMs
-    const remove = async (): Promise<boolean> =>
-      (await this.#ask('removeBroker', { nodeId: nodeOf(nodeId), force })).reply.decides === true
-    let decides = await remove()
-    while (decides && environment.monotonicMs() < endMs) {
-      decides = await remove().catch((cause: unknown) => {
-        // It is removed, and nobody counts on it any more.
-        if (cause instanceof MillraceError && cause.code === 'ERR_MILLRACE_NODE_REMOVED') return false
+    for (let isRemoved = false; ; isRemoved = true) {
+      try {
+        const { reply } = await this.#ask('removeBroker', { nodeId: nodeOf(nodeId), force })
+        if (reply.decides !== true || environment.monotonicMs() >= endMs) return { decides: reply.decides === true }
+      } catch (cause) {
+        if (isRemoved && toMillraceError(cause).code === 'ERR_MILLRACE_NODE_REMOVED') return { decides: false }
         throw cause
-      })
+      }
     }
-    return { decides }
   }
 
   /**
