@@ -15,7 +15,7 @@ const COMPILER: ts.CompilerOptions = {
   sourceMap: false,
 }
 
-export const RUNNERS = ['sim', 'raft', 'log-lives', 'crash'] as const
+export const RUNNERS = ['sim', 'raft', 'groups', 'log-lives', 'crash'] as const
 export type MutantRunner = (typeof RUNNERS)[number]
 
 export interface Mutant {
@@ -101,7 +101,7 @@ export class MutantTree {
       await cp(join(from, 'package.json'), join(to, 'package.json'))
       for (const part of ['src', 'dist']) await cp(join(from, part), join(to, part), { recursive: true })
     }
-    for (const part of ['sim', join('test', 'raft')]) {
+    for (const part of ['sim', join('test', 'raft'), join('test', 'groups')]) {
       const programs = join('packages', 'broker', 'dist-dev', part)
       await cp(join(this.source, programs), join(this.root, programs), { recursive: true })
     }

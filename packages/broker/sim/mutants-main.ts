@@ -1,5 +1,5 @@
 // npm run mutants: plants one bug at a time in a copy of the product and demands that the simulator, the schedules of Raft, the
-// lives of the log store or the crash harness catch each, by the invariant that its patch names. Caught only by another, or by a crash, is
+// histories of consumer groups, the lives of the log store or the crash harness catch each, by the invariant that its patch names. Caught only by another, or by a crash, is
 // a miss.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -11,7 +11,7 @@ import { type Mutant, type MutantRunner, MutantTree, RUNNERS, readMutants } from
 
 const USAGE = `npm run mutants -- [--seeds N] [--seconds S] [--only NAME] [--runner R] [--workers W] [--json]
 
-  --seeds N    seeds to try before a mutant counts as missed (400; lives of the store: ten times, schedules of Raft: 50 times, crash states: 250 times)
+  --seeds N    seeds to try before a mutant counts as missed (400; lives of the store: ten times, schedules of Raft: 50 times, histories of groups: five times, crash states: 250 times)
   --seconds S  time for one mutant (120)
   --only NAME  one mutant
   --runner R   only those that ${RUNNERS.join(', ')} is to catch
@@ -31,6 +31,7 @@ interface Program {
 const PROGRAMS: Readonly<Record<MutantRunner, Program>> = {
   sim: { file: 'main.js', amount: '--seeds', perSeed: 1, unit: 'seeds' },
   raft: { file: 'raft-schedules-main.js', amount: '--seeds', perSeed: 50, unit: 'schedules' },
+  groups: { file: 'group-histories-main.js', amount: '--seeds', perSeed: 5, unit: 'histories' },
   'log-lives': { file: 'log-lives-main.js', amount: '--states', perSeed: 10, unit: 'images' },
   crash: { file: join('crash', 'main.js'), amount: '--states', perSeed: 250, unit: 'states' },
 }
