@@ -248,13 +248,14 @@ export class Admin {
    */
   async removeBroker(
     nodeId: number,
-    { force = false }: { readonly force?: boolean } = {},
+    options: { readonly force?: boolean } = {},
   ): Promise<{ readonly decides: boolean }> {
+    const fields = { nodeId: nodeOf(nodeId), force: options.force === true }
     const { environment, requestTimeoutMs } = this.#cluster
     const endMs = environment.monotonicMs() + requestTimeoutMs
     for (let isRemoved = false; ; isRemoved = true) {
       try {
-        const { reply } = await this.#ask('removeBroker', { nodeId: nodeOf(nodeId), force })
+        const { reply } = await this.#ask('removeBroker', fields)
         if (reply.decides !== true || environment.monotonicMs() >= endMs) return { decides: reply.decides === true }
       } catch (cause) {
         if (isRemoved && toMillraceError(cause).code === 'ERR_MILLRACE_NODE_REMOVED') return { decides: false }
