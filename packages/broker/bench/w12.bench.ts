@@ -1,0 +1,114 @@
+// W12: what each way to take records costs, record by record: a bare subscription, operators of RxJS, the shipped operators, and
+// `for await`. 100 B, 1 partition, a backlog in the broker's memory, all ways in turns; medians of the rounds.
+import { bytes, type ConsumerRecord, processByPartition, processEach, topic } from '@millrace/client'
+import { filter, map, type Observable } from 'rxjs'
+import { benchOptions, type RunOptions } from './support/bench-options.js'
+import { payloadPool } from './support/payloads.js'
+import { round, type Session, withSession } from './support/session.js'
+
+export const name = 'w12'
+
+const RECORD_BYTES = 100
+const RECORDS_PER_FILL = 1000
+const CONCURRENCY = 64
+const ROUNDS = 5
+const MICROSECONDS_PER_SECOND = 1e6
+
+type Bytes = ConsumerRecord<Uint8Array, Uint8Array>
+type Stream = Observable<Bytes> & AsyncIterable<Bytes>
+
+/** Takes records until it has had `count`. */
+type Way = (stream: Stream, count: number) => Promise<void>
+
+const WAYS: Readonly<Record<string, Way>> = {
+  subscribe: (stream, count) => upTo(stream, count),
+  'filter, map': (stream, count) =>
+    upTo(
+      stream.pipe(
+        filter(({ value }) => value !== null),
+        map(({ value }) => value!.length),
+      ),
+      count,
+    ),
+  processEach: (stream, count) =>
+    upTo(stream.pipe(processEach(async ({ value }) => value!.length, { concurrency: CONCURRENCY })), count),
+  processByPartition: (stream, count) =>
+    upTo(stream.pipe(processByPartition(async ({ value }) => value!.length)), count),
+  'for await': async (stream, count) => {
+    let received = 0
+    for await (const _record of stream) if (++received === count) return
+  },
+}
+
+export async function run(options: RunOptions): Promise<object> {
+  const bench = benchOptions(options, 1)
+  const records = options.tiny ? 5_000 : 300_000
+  const rounds = options.tiny ? 1 : ROUNDS
+  const results = await withSession(bench.prefer, async (session) => {
+    await fill(session, records)
+    const figures = new Map(Object.keys(WAYS).map((way) => [way, [] as Figures[]]))
+    // The first round warms up and does not count.
+    for (let turn = 0; turn <= rounds; turn++) {
+      for (const [way, take] of Object.entries(WAYS)) {
+        const taken = await measure(session, take, records)
+        if (turn > 0) figures.get(way)!.push(taken)
+      }
+    }
+    return [...figures].map(([way, all]) => ({
+      name,
+      way,
+      consumedRecordsPerSecond: Math.round(median(all.map(({ seconds }) => records / seconds))),
+      cpuSecondsPerMillion: round((median(all.map(({ cpuSeconds }) => cpuSeconds)) * 1e6) / records, 3),
+      environment: session.broker.environment,
+    }))
+  })
+  return { name, results }
+}
+
+interface Figures {
+  readonly seconds: number
+  readonly cpuSeconds: number
+}
+
+async function measure(session: Session, take: Way, records: number): Promise<Figures> {
+  globalThis.gc?.()
+  const described = topic('backlog', { key: bytes, value: bytes })
+  const cpu = process.cpuUsage()
+  const began = performance.now()
+  const consumer = session.mill.consumer()
+  await take(consumer.subscribe(described, { from: 'earliest' }), records)
+  const seconds = (performance.now() - began) / 1000
+  const { user, system } = process.cpuUsage(cpu)
+  await consumer.close()
+  return { seconds, cpuSeconds: (user + system) / MICROSECONDS_PER_SECOND }
+}
+
+function upTo(values: Observable<unknown>, count: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let received = 0
+    const subscription = values.subscribe({
+      next: () => {
+        if (++received !== count) return
+        subscription.unsubscribe()
+        resolve()
+      },
+      error: reject,
+    })
+  })
+}
+
+async function fill(session: Session, records: number): Promise<void> {
+  await session.createTopic('backlog', 1, 'buffered')
+  const values = payloadPool(RECORD_BYTES)
+  const producer = session.mill.producer(topic('backlog', { key: bytes, value: bytes }))
+  for (let sent = 0; sent < records; sent += RECORDS_PER_FILL) {
+    const batch = Array.from({ length: RECORDS_PER_FILL }, (_, i) => ({ key: null, value: values[i]! }))
+    await producer.sendBatch(batch)
+  }
+  await producer.close()
+}
+
+function median(figures: readonly number[]): number {
+  const sorted = [...figures].sort((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)]!
+}
