@@ -69,10 +69,11 @@ export class ServedGroups {
   }
 
   write(command: GroupCommand, expiresAtMs: number, listener: CommandListener): void {
-    const value = encodeGroupCommand(command)
+    let value: Uint8Array
     let logged: GroupCommand
     try {
       // What is applied here is what others will read: nothing gets into the log that nobody could.
+      value = encodeGroupCommand(command)
       logged = decodeGroupCommand(value)
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error
