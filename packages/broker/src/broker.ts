@@ -4,6 +4,7 @@ import { ClusterGossip } from './cluster/cluster-gossip.js'
 import { ClusterMembers } from './cluster/cluster-members.js'
 import type { MetadataLog } from './cluster/metadata-log.js'
 import type { NodePeers } from './cluster/no-peers.js'
+import type { Coordination } from './coordination/coordination.js'
 import type { Environment, LogFields, Volume } from './environment.js'
 import { openKey } from './gossip/cluster-keys.js'
 import { GOSSIP_LIMITS, type GossipLimits } from './gossip/gossip-limits.js'
@@ -101,8 +102,9 @@ export interface Broker {
   status(): Readonly<Record<string, unknown>>
   /** The replicas of this broker, to look into and not to touch: for the simulator. */
   replicas(): Iterable<ReplicaGroup>
-  /** The metadata as this broker has it: for the simulator. */
+  /** The metadata as this broker has it, and the groups that it coordinates: for the simulator. */
   readonly metadata: MetadataLog
+  readonly coordination: Pick<Coordination, 'served'>
   /** From now on gossip is sealed with the first of these keys. @throws GossipError KEY, and then nothing has changed. */
   setClusterKeys(keys: readonly GossipKey[]): void
   /** Resolves once this broker knows the metadata of its cluster and serves what it leads. */
@@ -206,6 +208,7 @@ async function start(
     status: () => context.status(),
     replicas: () => node.groups.all(),
     metadata: node.metadata,
+    coordination: node.coordination,
     ready: () => node.ready(),
     setClusterKeys: (keys) => gossip.setKeys(keys),
     stop(options) {

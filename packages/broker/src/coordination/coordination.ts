@@ -3,6 +3,7 @@ import { GROUPS_TOPIC, ProtocolError, partitionOfKey } from '@millrace/protocol'
 import type { TopicDefinition } from '../cluster/metadata-command.js'
 import type { MetadataState } from '../cluster/metadata-state.js'
 import type { Environment } from '../environment.js'
+import type { GroupsState } from '../groups/groups-state.js'
 import type { Metrics } from '../metrics.js'
 import type { Partition } from '../partition/partition.js'
 import type { Refusal } from '../partition/pending-batch.js'
@@ -77,6 +78,13 @@ export class Coordination {
   /** Something of the metadata has changed. */
   followTopics(): void {
     for (const coordinator of this.#coordinators.values()) coordinator.followTopics()
+  }
+
+  /** Groups that this node coordinates now, by the partition they belong to and the term it leads in. */
+  *served(): Iterable<{ readonly partition: number; readonly term: number; readonly state: GroupsState }> {
+    for (const { partition, served } of this.#coordinators.values()) {
+      if (served !== null) yield { partition: partition.key.partition, ...served }
+    }
   }
 
   /** Whoever waits is told why, and so is everybody who comes. */

@@ -65,6 +65,11 @@ export class Coordinator implements Follower {
     return this.#groups.state
   }
 
+  /** Null while this node does not coordinate. */
+  get served(): { readonly term: number; readonly state: GroupsState } | null {
+    return this.#served === null ? null : { term: this.#term, state: this.#served.state }
+  }
+
   /**
    * Resolves with what came of a command once it is committed and applied.
    * @param expiresAtMs monotonic milliseconds after which it must not be written any more.
