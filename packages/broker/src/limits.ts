@@ -310,11 +310,13 @@ export const MAX_MOVES = 16
 /** What all new members together are sent of the past; what is appended meanwhile comes on top. */
 export const CATCH_UP_BYTES_PER_SECOND = 64 * 1024 * 1024
 /**
- * Leadership goes back to the node that should lead once that has kept up for so long, so many groups at a time: each waits
- * for its own election and not for those of all others, however many there are.
+ * Leadership goes back to the node that should lead once that has kept up for so long: a few groups at a time, since each is a
+ * moment's pause for those who produce, and one more for so many that wait, so that thousands do not take minutes.
  */
 export const PREFERRED_LEADER_AFTER_MS = 5_000
-export const TRANSFERS_AT_ONCE = 16
+export const LEAST_TRANSFERS_AT_ONCE = 2
+export const MOST_TRANSFERS_AT_ONCE = 16
+export const GROUPS_PER_TRANSFER = 100
 /** Batches that it may lack when leadership is handed to it: appends wait until it has them. */
 export const TRANSFER_LAG_BATCHES = 64
 /** How often a replica that is to move away asks whether its group does without it, and how long it is kept after that. */

@@ -1,13 +1,15 @@
 // Brings the groups that this node leads to what the metadata wants of them: members first, then who leads.
 import type { Clock, Timer } from '../environment.js'
 import {
+  GROUPS_PER_TRANSFER,
+  LEAST_TRANSFERS_AT_ONCE,
   MAX_MOVES,
   MEMBERSHIP_PARTITIONS_PER_STEP,
   MEMBERSHIP_REST_MS,
   MEMBERSHIP_STEP_MS,
+  MOST_TRANSFERS_AT_ONCE,
   PREFERRED_LEADER_AFTER_MS,
   TRANSFER_LAG_BATCHES,
-  TRANSFERS_AT_ONCE,
 } from '../limits.js'
 import type { NodeId } from '../raft/raft-types.js'
 import { isAtTarget, nextChange } from '../replication/next-change.js'
@@ -146,9 +148,14 @@ export class MembershipDriver {
     const sinceMs = known?.heir === heir ? known.sinceMs : now
     this.#heirSince.set(partition, { heir, sinceMs })
     const isDue = stateOf(nodeId) === 'draining' || now - sinceMs >= PREFERRED_LEADER_AFTER_MS
-    if (!isDue || this.#transferring.size >= TRANSFERS_AT_ONCE) return
+    if (!isDue || this.#transferring.size >= this.#transfersAtOnce) return
     this.#heirSince.delete(partition)
     if (partition.group.transferTo(heir) === null) this.#transferring.add(partition)
+  }
+
+  get #transfersAtOnce(): number {
+    const wanted = LEAST_TRANSFERS_AT_ONCE + Math.floor(this.#heirSince.size / GROUPS_PER_TRANSFER)
+    return Math.min(MOST_TRANSFERS_AT_ONCE, wanted)
   }
 
   /** The first in the target's order that could lead, nodes that are being drained last; 0 where nobody else could. */

@@ -35,14 +35,16 @@ export class FollowerReads {
 
   /** A learner is brought to where the others are at a measured pace; what the log grows by meanwhile comes on top. */
   begin(effect: Effect<Entry> & { kind: 'read' }): void {
-    const waitMs = this.#isLearner(effect.to) ? this.options.catchUp.waitMs() : 0
-    if (waitMs === 0) {
-      this.#read(effect)
+    if (!this.#isLearner(effect.to)) {
+      this.#read(effect, 0)
       return
     }
-    const timer = this.options.clock.timer(waitMs, () => {
+    const { clock, catchUp } = this.options
+    const waitMs = catchUp.waitMs()
+    const dueMs = clock.monotonicMs() + waitMs
+    const timer = clock.timer(waitMs, () => {
       this.#waiting.delete(timer)
-      this.#read(effect)
+      this.#read(effect, clock.monotonicMs() - dueMs)
     })
     this.#waiting.add(timer)
   }
@@ -57,7 +59,7 @@ export class FollowerReads {
     return this.group.core.configuration.learners.includes(nodeId)
   }
 
-  #pay(to: NodeId, byteLength: number): void {
+  #pay(to: NodeId, byteLength: number, lateMs: number): void {
     if (!this.#isLearner(to)) {
       this.#bytesThen.delete(to)
       return
@@ -65,16 +67,16 @@ export class FollowerReads {
     const { bytesOnDisk } = this.options.log
     const grownBytes = Math.max(0, bytesOnDisk - (this.#bytesThen.get(to) ?? bytesOnDisk))
     this.#bytesThen.set(to, bytesOnDisk)
-    this.options.catchUp.sent(Math.max(0, byteLength - grownBytes))
+    this.options.catchUp.sent(byteLength, Math.max(0, byteLength - grownBytes), lateMs)
   }
 
-  #read({ to, term, nextIndex, maxBytes }: Effect<Entry> & { kind: 'read' }): void {
+  #read({ to, term, nextIndex, maxBytes }: Effect<Entry> & { kind: 'read' }, lateMs: number): void {
     if (this.events.isStopped()) return
     const failed = (error: unknown): void => this.#failed(to, term, error)
     try {
       const read = this.options.log.readFrom(nextIndex, maxBytes)
-      if (read instanceof Promise) read.then((loaded) => this.#send(to, term, loaded), failed)
-      else this.#send(to, term, read)
+      if (read instanceof Promise) read.then((loaded) => this.#send(to, term, loaded, lateMs), failed)
+      else this.#send(to, term, read, lateMs)
     } catch (error) {
       failed(error)
     }
@@ -87,7 +89,7 @@ export class FollowerReads {
     this.events.done()
   }
 
-  #send(to: NodeId, term: number, read: LogRead): void {
+  #send(to: NodeId, term: number, read: LogRead, lateMs: number): void {
     const { key, peers } = this.options
     if (this.events.isStopped()) {
       read.release()
@@ -98,7 +100,7 @@ export class FollowerReads {
       read.release()
       if (read.batchCount === 0) this.group.core.readFailed(to, term)
     } else {
-      this.#pay(to, read.byteLength)
+      this.#pay(to, read.byteLength, lateMs)
       if (!peers.sendAppend(to, key, header, read)) this.group.core.unreachable(to)
     }
     this.events.done()

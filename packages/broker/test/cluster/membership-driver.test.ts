@@ -3,7 +3,12 @@ import { describe, expect, it } from 'vitest'
 import { MembershipDriver } from '#src/cluster/membership-driver.js'
 import type { NodeState } from '#src/cluster/node-registry.js'
 import { partitionMoves } from '#src/cluster/partition-moves.js'
-import { MEMBERSHIP_STEP_MS, PREFERRED_LEADER_AFTER_MS, TRANSFERS_AT_ONCE } from '#src/limits.js'
+import {
+  LEAST_TRANSFERS_AT_ONCE,
+  MEMBERSHIP_STEP_MS,
+  MOST_TRANSFERS_AT_ONCE,
+  PREFERRED_LEADER_AFTER_MS,
+} from '#src/limits.js'
 import { nextChange } from '#src/replication/next-change.js'
 import { ChangingGroup, type Running, text } from '../replication/changing-group.js'
 
@@ -128,7 +133,7 @@ describe('many groups that another node should lead', () => {
         changeMembership: () => null,
         transferTo: () => {
           group.leader = 0
-          group.heirAtMs = world.nowMs + 250
+          group.heirAtMs = world.nowMs + 40
           transfers.push({ atMs: world.nowMs, underWay: all.filter(({ group: one }) => one.leader === 0).length })
           return null
         },
@@ -178,13 +183,22 @@ describe('many groups that another node should lead', () => {
     return { all, transfers }
   }
 
-  it('go to it several at a time, no more than that, and soon all of them', () => {
-    const { all, transfers } = run(600, [2, 1], PREFERRED_LEADER_AFTER_MS + 20_000)
+  const mostUnderWay = (transfers: readonly { readonly underWay: number }[]): number =>
+    Math.max(...transfers.map(({ underWay }) => underWay))
+
+  it('go to it a few at a time where there are few', () => {
+    const { all, transfers } = run(60, [2, 1], PREFERRED_LEADER_AFTER_MS + 8_000)
     expect(all.every(({ group }) => group.leader === 2)).toBe(true)
-    expect(Math.max(...transfers.map(({ underWay }) => underWay))).toBe(TRANSFERS_AT_ONCE)
+    expect(mostUnderWay(transfers)).toBe(LEAST_TRANSFERS_AT_ONCE)
     expect(transfers[0]!.atMs).toBeGreaterThanOrEqual(PREFERRED_LEADER_AFTER_MS)
-    // Two in each step would take thirty seconds.
-    expect(transfers.at(-1)!.atMs - transfers[0]!.atMs).toBeLessThan(15_000)
+  })
+
+  it('go to it more at a time where there are many, up to a limit, and soon all of them', () => {
+    const { all, transfers } = run(2_000, [2, 1], PREFERRED_LEADER_AFTER_MS + 40_000)
+    expect(all.every(({ group }) => group.leader === 2)).toBe(true)
+    expect(mostUnderWay(transfers)).toBe(MOST_TRANSFERS_AT_ONCE)
+    // Two in each step would take a hundred seconds.
+    expect(transfers.at(-1)!.atMs - transfers[0]!.atMs).toBeLessThan(35_000)
   })
 
   it('are not looked into where all is as it should be', () => {
