@@ -94,6 +94,8 @@ const READS: ReadonlySet<AdminOperation> = new Set([
   'members',
   'moves',
 ])
+/** How often it is asked again whether a removed broker is still counted on; each answer takes two seconds. */
+const REMOVAL_WAITS = 5
 /** Refusals after which nothing was done: another broker, or the same a moment later, may do it. */
 const NOTHING_DONE: ReadonlySet<MillraceErrorCode> = new Set([
   'ERR_MILLRACE_OVERLOADED',
@@ -240,25 +242,21 @@ export class Admin {
   }
 
   /**
-   * Takes a broker that has nothing left out of the cluster, for good: it is refused by all others from then on.
-   * With `force` also when partitions have not left it yet, or have no leader that could tell, as for a broker that is dead:
-   * records that only it has are lost. Resolves once the metadata is decided without it, as long as the request has time.
-   * @returns `decides`: whether the others still count on it there: then losing another one may be one too many.
-   * @throws MillraceError INVALID_CONFIG with the reason.
+   * Takes a broker that has nothing left out of the cluster, for good: it is refused by all others from then on. With `force`
+   * also when partitions have not left it yet, or have no leader that could tell, as for a dead one: records that only it has
+   * are lost. Resolves once the metadata is decided without it, or after some seconds.
+   * @returns `decides`: it is still counted on there, and losing one more may be one too many. @throws INVALID_CONFIG.
    */
   async removeBroker(
     nodeId: number,
     options: { readonly force?: boolean } = {},
   ): Promise<{ readonly decides: boolean }> {
-    const fields = { nodeId: nodeOf(nodeId), force: options.force === true }
-    const { environment, requestTimeoutMs } = this.#cluster
-    const endMs = environment.monotonicMs() + requestTimeoutMs
-    for (let isRemoved = false; ; isRemoved = true) {
+    for (let asked = 0; ; asked++) {
       try {
-        const { reply } = await this.#ask('removeBroker', fields)
-        if (reply.decides !== true || environment.monotonicMs() >= endMs) return { decides: reply.decides === true }
+        const { reply } = await this.#ask('removeBroker', { nodeId: nodeOf(nodeId), force: options.force === true })
+        if (reply.decides !== true || asked === REMOVAL_WAITS) return { decides: reply.decides === true }
       } catch (cause) {
-        if (isRemoved && toMillraceError(cause).code === 'ERR_MILLRACE_NODE_REMOVED') return { decides: false }
+        if (asked > 0 && toMillraceError(cause).code === 'ERR_MILLRACE_NODE_REMOVED') return { decides: false }
         throw cause
       }
     }
