@@ -45,19 +45,37 @@ export interface Failure {
 }
 
 /**
- * Key, value, timestamp and headers stay; headers of an earlier life as a dead letter are replaced. Resolves when the
- * dead letter is acknowledged.
- * @throws MillraceError DEAD_LETTER, fatal: the record would be lost if its stream went on.
+ * Sends records in order. Key, value, timestamp and headers stay; headers of an earlier life as a dead letter are replaced.
+ * Resolves when all are acknowledged.
+ * @throws MillraceError DEAD_LETTER, fatal: a record would be lost if its stream went on.
  */
-export async function sendDeadLetter(
+export async function sendDeadLetters(
   producer: ByteProducer,
-  record: ConsumerRecord<Uint8Array, Uint8Array>,
+  records: readonly ConsumerRecord<Uint8Array, Uint8Array>[],
   failure: Failure,
 ): Promise<void> {
-  const { topic, partition, offset, timestamp } = record
+  const sent: Promise<void>[] = []
+  for (const record of records) {
+    const { key, value, timestamp } = record
+    const headers = deadLetterHeaders(record, failure)
+    // One after the other: calls of `ready` that wait together may overtake each other.
+    await named(producer, record, () => producer.ready())
+    const sending = named(producer, record, () => producer.send(key, value, { headers, timestamp }))
+    // Awaited below; until then a failure must not end the process.
+    sending.catch(() => {})
+    sent.push(sending)
+  }
+  await Promise.all(sent)
+}
+
+/** Takes a step; what it throws becomes an error that names the record. */
+async function named(
+  producer: ByteProducer,
+  { topic, partition, offset }: ConsumerRecord<Uint8Array, Uint8Array>,
+  step: () => Promise<unknown>,
+): Promise<void> {
   try {
-    await producer.ready()
-    await producer.send(record.key, record.value, { headers: deadLetterHeaders(record, failure), timestamp })
+    await step()
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause)
     const detail = `${topic}/${partition} at offset ${offset} could not be put into ${producer.topic}: ${why}`

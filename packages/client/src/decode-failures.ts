@@ -1,6 +1,6 @@
 // What becomes of records that their serdes cannot decode: the stream fails, or goes on without them, or they go to a
 // dead-letter topic first.
-import { sendDeadLetter } from './dead-letter.js'
+import { sendDeadLetters } from './dead-letter.js'
 import { invalidArgument, MillraceError } from './errors.js'
 import type { ConsumerRecord } from './record.js'
 import type { ClientServices } from './settlement.js'
@@ -91,7 +91,7 @@ export class DecodeFailures {
     if (this.#deadLetterTopic === null) throw noDeadLetterTopic()
     const { topic, partition, offset } = record
     const producer = this.#client.byteProducer(this.#deadLetterTopic)
-    await sendDeadLetter(producer, record, { error, attempts: 0, atMs: this.#client.environment.wallMs() })
+    await sendDeadLetters(producer, [record], { error, attempts: 0, atMs: this.#client.environment.wallMs() })
     const message = `${topic}/${partition} at offset ${offset} went to ${producer.topic}: ${error.detail}`
     this.#client.report('dead-lettered', message, { topic, partition, offset, error })
   }

@@ -13,10 +13,13 @@ import {
 import { decompress } from './codec.js'
 import type { ClientCodec } from './environment.js'
 import { MillraceError, toMillraceError } from './errors.js'
+import { BYTES_PER_WAITING_RECORD, MIN_WAITING_RECORDS } from './limits.js'
 import { PartitionProgress, type Position } from './partition-progress.js'
 import { ConsumerRecord } from './record.js'
+import { BatchOrigin, RecordBatch } from './record-batch.js'
 import { RecordOrigin } from './record-origin.js'
 import type { Serde } from './serde.js'
+import type { Origin } from './settlement.js'
 import type { Topic } from './topic.js'
 
 /** A batch of which something is unfinished. */
@@ -40,6 +43,10 @@ export interface InboxOwner<K, V> {
    * after holding the inbox if that takes time.
    */
   undecodable(inbox: Inbox<K, V>, what: 'key' | 'value', cause: unknown): void
+  /** Decoded bytes each partition may have received and not settled. */
+  readonly shareBytes: number
+  /** The inbox of `partition` has something to take again. */
+  onNews(partition: number): void
 }
 
 const NO_END = Number.POSITIVE_INFINITY
@@ -57,10 +64,16 @@ export class Inbox<K, V> {
   #recordStart = 0
   #currentStart = 0
   #currentOffset = -1
+  /** Set while a batch is delivered as a whole. */
+  #whole: RecordBatch<K, V> | null = null
   /** While set, nothing is taken: somebody decides about the record last taken. */
   #held = false
   /** Term of the batch before the current one. */
   #termBeforeBatch = 0
+  /** Records delivered and claimed, on which work has not begun. */
+  #waitingRecords = 0
+  /** So many wait that no more are taken: as bytes of their batch they are smaller than as objects. */
+  #isFull = false
   /** Decoded bytes received and not settled. */
   unsettledBytes = 0
   /** Where the broker goes on: behind the last batch received. -1 before the first cursor was opened. */
@@ -92,7 +105,7 @@ export class Inbox<K, V> {
 
   /** Something can be taken, or the end or a failure has been reached. */
   get hasNews(): boolean {
-    if (this.#held) return false
+    if (this.#held || this.#isFull) return false
     return this.#batch !== null || this.#batches.length > 0 || this.#failure !== null || this.done
   }
 
@@ -110,7 +123,24 @@ export class Inbox<K, V> {
     this.#held = false
   }
 
-  /** The record last taken, and its batch. */
+  /** The record last taken waits for its turn. */
+  startsWaiting(): void {
+    this.#waitingRecords++
+  }
+
+  /** A record waits no more, because work on it begins or because nobody will work on it. */
+  stopsWaiting(): void {
+    this.#waitingRecords--
+    if (!this.#isFull || this.#waitingRecords > this.#maxWaitingRecords / 2) return
+    this.#isFull = false
+    this.#owner.onNews(this.partition)
+  }
+
+  get #maxWaitingRecords(): number {
+    return Math.max(MIN_WAITING_RECORDS, Math.floor(this.#owner.shareBytes / BYTES_PER_WAITING_RECORD))
+  }
+
+  /** The record last taken, or the first of the batch last taken; and their batch. */
   get currentOffset(): number {
     return this.#currentOffset
   }
@@ -119,18 +149,21 @@ export class Inbox<K, V> {
     return this.#batch
   }
 
+  /** Behind what was taken last. */
+  get currentEndOffset(): number {
+    return this.#whole?.endOffset ?? this.#currentOffset + 1
+  }
+
+  /** What was taken last, as bytes. */
+  get currentOrigin(): Origin {
+    return this.#whole === null ? this.currentRecord : new BatchOrigin(this.#whole)
+  }
+
   /** The bytes of the record last taken. */
-  get currentOrigin(): RecordOrigin {
-    const baseTimestamp = this.#batch!.header.baseTimestamp
-    const { partition } = this
-    return new RecordOrigin(
-      this.#topicName,
-      partition,
-      this.#currentOffset,
-      baseTimestamp,
-      this.#records!,
-      this.#currentStart,
-    )
+  get currentRecord(): RecordOrigin {
+    const { baseTimestamp } = this.#batch!.header
+    const place = [this.#topicName, this.partition, this.#currentOffset] as const
+    return new RecordOrigin(...place, baseTimestamp, this.#records!, this.#currentStart)
   }
 
   /** Of the record last taken. */
@@ -199,7 +232,7 @@ export class Inbox<K, V> {
    * @throws MillraceError what ends the subscription.
    */
   take(): ConsumerRecord<K, V> | null {
-    if (this.#held) return null
+    if (this.#mustWait()) return null
     if (this.done) {
       this.drop()
       return null
@@ -227,6 +260,40 @@ export class Inbox<K, V> {
     }
     this.#closeBatch()
     return null
+  }
+
+  /** Nothing is taken at the moment, whatever is there. */
+  #mustWait(): boolean {
+    if (this.#waitingRecords >= this.#maxWaitingRecords) this.#isFull = true
+    return this.#held || this.#isFull
+  }
+
+  /**
+   * The next batch, undecoded, or null between batches and when there is none. Taking a batch finishes the one before,
+   * unless it was claimed.
+   * @throws MillraceError what ends the subscription.
+   */
+  takeBatch(): RecordBatch<K, V> | null {
+    if (this.#mustWait()) return null
+    if (this.#batch !== null) {
+      this.#closeBatch()
+      return null
+    }
+    if (this.done) {
+      this.drop()
+      return null
+    }
+    if (!this.#openBatch()) return null
+    const { header, baseOffset } = this.#batch!
+    const { bytes } = this.#records!
+    const offset = Math.max(this.nextOffset, baseOffset)
+    const endOffset = Math.min(this.endOffset, baseOffset + header.lastOffsetDelta + 1)
+    const content = { header, baseOffset, bytes, start: this.#recordStart }
+    this.#currentOffset = offset
+    this.nextOffset = endOffset
+    this.deliveredTerm = this.#batch!.term
+    this.#whole = new RecordBatch(this.#owner.topic, this.partition, offset, endOffset, content)
+    return this.#whole
   }
 
   #openBatch(): boolean {
@@ -282,11 +349,16 @@ export class Inbox<K, V> {
 
   #closeBatch(): void {
     const batch = this.#batch!
-    this.#batch = null
-    this.#records = null
+    this.#forgetCurrent()
     this.deliveredTerm = batch.term
     this.nextOffset = Math.max(this.nextOffset, batch.baseOffset + batch.header.lastOffsetDelta + 1)
     this.finish(batch)
+  }
+
+  #forgetCurrent(): void {
+    this.#batch = null
+    this.#records = null
+    this.#whole = null
   }
 
   /** One claim on the batch, or its delivery, is over. */
@@ -302,8 +374,7 @@ export class Inbox<K, V> {
     this.#batches = []
     if (this.#batch !== null) {
       batches.push(this.#batch)
-      this.#batch = null
-      this.#records = null
+      this.#forgetCurrent()
     }
     for (const batch of batches) this.finish(batch)
   }

@@ -42,10 +42,13 @@ export const DELIVERY_TURN_MS = 5
 /** The clock is looked at once in so many records. */
 export const DELIVERY_CLOCK_RECORDS = 64
 /**
- * Records that operators have taken and not begun to work on, above which a subscription delivers no more until half of
- * them have begun. Each takes about a kilobyte of objects: small records in a window of bytes would fill the memory.
+ * Records that operators have taken and not begun to work on, above which nothing more of their partition is delivered until
+ * half of them have begun: one for so many bytes of the partition's share of the window, but always some, so that lanes find
+ * work. Each takes about a kilobyte of objects; small records in a window of bytes would fill the memory. By partition,
+ * because the first ones would leave nothing to the lanes of the others.
  */
-export const WAITING_CLAIMS = 2_048
+export const BYTES_PER_WAITING_RECORD = 4_096
+export const MIN_WAITING_RECORDS = 32
 /** How often a subscription looks after its cursors and its progress. */
 export const WATCH_INTERVAL_MS = 1_000
 /** A cursor with credit from which nothing came for so long, not even a heartbeat, is opened anew. */

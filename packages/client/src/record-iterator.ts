@@ -1,26 +1,25 @@
-// `for await` over a subscription: a record is finished when the next one is asked for.
+// `for await` over a subscription: a record, or a batch, is finished when the next one is asked for.
 import type { ClientEnvironment } from './environment.js'
 import type { MillraceError } from './errors.js'
+import type { Inbox } from './inbox.js'
 import { DELIVERY_TURN_RECORDS } from './limits.js'
-import type { ConsumerRecord } from './record.js'
 import type { Session, SessionSink } from './session.js'
 import type { Claim } from './settlement.js'
 
-type Result<K, V> = IteratorResult<ConsumerRecord<K, V>, undefined>
+type Result<T> = IteratorResult<T, undefined>
 
-interface Waiter<K, V> {
-  resolve(result: Result<K, V>): void
+interface Waiter<T> {
+  resolve(result: Result<T>): void
   reject(error: MillraceError): void
 }
 
 const DONE = { value: undefined, done: true } as const
 
-export class RecordIterator<K, V>
-  implements AsyncIterableIterator<ConsumerRecord<K, V>, undefined, undefined>, SessionSink
-{
+export class RecordIterator<K, V, T> implements AsyncIterableIterator<T, undefined, undefined>, SessionSink {
   readonly #environment: ClientEnvironment
   readonly #session: Session<K, V>
-  readonly #waiters: Waiter<K, V>[] = []
+  readonly #takeFrom: (inbox: Inbox<K, V>) => T | null
+  readonly #waiters: Waiter<T>[] = []
   #started = false
   #ended = false
   #error: MillraceError | null = null
@@ -28,8 +27,14 @@ export class RecordIterator<K, V>
   /** On the record handed out last, where somebody waits for it to be finished. */
   #claim: Claim | null = null
 
-  constructor(environment: ClientEnvironment, open: (sink: SessionSink, settles: boolean) => Session<K, V>) {
+  /** @param takeFrom what is taken each time. */
+  constructor(
+    environment: ClientEnvironment,
+    open: (sink: SessionSink, settles: boolean) => Session<K, V>,
+    takeFrom: (inbox: Inbox<K, V>) => T | null,
+  ) {
     this.#environment = environment
+    this.#takeFrom = takeFrom
     this.#session = open(this, true)
   }
 
@@ -37,7 +42,7 @@ export class RecordIterator<K, V>
     return this
   }
 
-  next(): Promise<Result<K, V>> {
+  next(): Promise<Result<T>> {
     this.#claim?.settle()
     this.#claim = null
     if (!this.#started) {
@@ -57,7 +62,7 @@ export class RecordIterator<K, V>
     })
   }
 
-  return(): Promise<Result<K, V>> {
+  return(): Promise<Result<T>> {
     this.#ended = true
     this.#session.stop()
     this.#settleWaiters()
@@ -74,8 +79,8 @@ export class RecordIterator<K, V>
     this.#settleWaiters()
   }
 
-  #take(): ConsumerRecord<K, V> | null {
-    const record = this.#session.take()
+  #take(): T | null {
+    const record = this.#session.take(this.#takeFrom)
     if (record === null) return null
     this.#takenInTurn++
     if (this.#session.source !== null) {
@@ -103,7 +108,7 @@ export class RecordIterator<K, V>
     this.#takenInTurn = 0
   }
 
-  #last(): Promise<Result<K, V>> {
+  #last(): Promise<Result<T>> {
     const error = this.#error
     this.#error = null
     return error === null ? Promise.resolve(DONE) : Promise.reject(error)

@@ -1,7 +1,6 @@
 // The claims of one subscription: who works on which record, whether that work has begun, and who waits for its end.
 import type { MillraceError } from './errors.js'
 import type { Inbox, ReceivedBatch } from './inbox.js'
-import { WAITING_CLAIMS } from './limits.js'
 import type { Claim, ClientServices, Origin } from './settlement.js'
 
 /** What somebody works on: one record, or a whole batch. */
@@ -39,7 +38,7 @@ export class SessionClaim implements Claim {
     if (!this.claims.holds(this)) return false
     if (!this.hasBegun) {
       this.hasBegun = true
-      this.claims.onNoLongerWaiting()
+      this.inbox.stopsWaiting()
     }
     return true
   }
@@ -56,34 +55,12 @@ export class SessionClaim implements Claim {
 
 export class SessionClaims {
   readonly #claims = new Set<SessionClaim>()
-  readonly #onRoom: () => void
-  /** Those whose work has not begun. */
-  #waiting = 0
-  #isFull = false
   #idleListeners: (() => void)[] = []
 
   constructor(
     readonly topic: string,
     readonly client: ClientServices,
-    onRoom: () => void,
-  ) {
-    this.#onRoom = onRoom
-  }
-
-  /**
-   * So many wait that nothing more is to be delivered: a waiting record takes objects besides its bytes, of which the
-   * credit knows nothing. `onRoom` is called when half of them have begun.
-   */
-  get isFull(): boolean {
-    return this.#isFull
-  }
-
-  onNoLongerWaiting(): void {
-    this.#waiting--
-    if (!this.#isFull || this.#waiting > WAITING_CLAIMS / 2) return
-    this.#isFull = false
-    this.#onRoom()
-  }
+  ) {}
 
   /** The one made first of those that are left. */
   get oldest(): SessionClaim | null {
@@ -93,9 +70,9 @@ export class SessionClaims {
 
   add(inbox: Inbox<unknown, unknown>, batch: ReceivedBatch, offset: number, endOffset: number, origin: Origin): Claim {
     batch.unfinished++
+    inbox.startsWaiting()
     const claim = new SessionClaim(this, inbox, batch, offset, endOffset, origin)
     this.#claims.add(claim)
-    if (++this.#waiting >= WAITING_CLAIMS) this.#isFull = true
     if (inbox.isTracked) inbox.progress.add(claim)
     return claim
   }
@@ -107,7 +84,7 @@ export class SessionClaims {
   release(claim: SessionClaim): void {
     if (!this.#claims.delete(claim)) return
     claim.inbox.finish(claim.batch)
-    if (!claim.hasBegun) this.onNoLongerWaiting()
+    if (!claim.hasBegun) claim.inbox.stopsWaiting()
     if (claim.inbox.isTracked) claim.inbox.progress.over()
     if (this.#claims.size === 0) this.#tellIdle()
   }
@@ -135,7 +112,6 @@ export class SessionClaims {
   /** Nobody waits for them any more, and nobody is told. */
   forget(): void {
     this.#claims.clear()
-    this.#waiting = 0
     this.#tellIdle()
   }
 

@@ -18,7 +18,7 @@ import { WATCH_INTERVAL_MS } from './limits.js'
 import type { Position } from './partition-progress.js'
 import { type PartitionReader, PartitionReaders } from './partition-readers.js'
 import { ProgressWatch, type Unfinished } from './progress-watch.js'
-import type { ConsumerRecord } from './record.js'
+import { ConsumerRecord } from './record.js'
 import { SessionClaims } from './session-claims.js'
 import type { Claim, ClientServices, Deliverer } from './settlement.js'
 import type { ResolvedSubscribeOptions, StartPosition, Until } from './subscribe-options.js'
@@ -93,7 +93,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     this.checksum = this.cluster.environment.checksum
     this.#options = options
     this.#sink = sink
-    this.#claims = new SessionClaims(topic.name, this, () => this.#offer())
+    this.#claims = new SessionClaims(topic.name, this)
     this.#decodeFailures = new DecodeFailures(this, options.onDecodeError, options.deadLetterTopic)
     this.readers = new PartitionReaders<K, V>(this)
     this.#lookup = new TopicLookup(this.cluster, topic.name, this)
@@ -229,24 +229,27 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     if (!this.#over) this.#sink.onAvailable()
   }
 
-  /** The next record, or null when there is none at the moment. Finishes the record taken before, unless claimed. */
-  take(): ConsumerRecord<K, V> | null {
+  /**
+   * What `takeFrom` finds next, a record or a whole batch; null when there is none at the moment. Finishes what was taken
+   * before, unless claimed.
+   */
+  take<T>(takeFrom: (inbox: Inbox<K, V>) => T | null): T | null {
     this.handedOver()
-    while (!this.#over && !this.#suspended && !this.#claims.isFull) {
+    while (!this.#over && !this.#suspended) {
       const inbox = this.readers.next()
       if (inbox === null) return null
-      let record: ConsumerRecord<K, V> | null
+      let taken: T | null
       try {
-        record = inbox.take()
+        taken = takeFrom(inbox)
       } catch (error) {
         this.end(error as MillraceError)
         return null
       }
-      if (record !== null) {
+      if (taken !== null) {
         this.#inHand = inbox
         this.#takes++
-        this.#surroundings.interceptors?.consuming(record)
-        return record
+        if (taken instanceof ConsumerRecord) this.#surroundings.interceptors?.consuming(taken)
+        return taken
       }
       this.readers.endTurn()
       if (inbox.done) this.#partitionDone(inbox)
@@ -266,8 +269,9 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
     const inbox = this.#inHand
     this.#inHand = null
     if (inbox === null || !inbox.isTracked || inbox.progress.claimedBelow > inbox.currentOffset) return
-    const { offset, term: termBefore } = inbox.currentPosition
-    inbox.progress.hold({ offset, endOffset: offset + 1, termBefore, isSettled: false })
+    const { currentPosition, currentEndOffset: endOffset } = inbox
+    const { offset, term: termBefore } = currentPosition
+    inbox.progress.hold({ offset, endOffset, termBefore, isSettled: false })
   }
 
   #partitionDone(inbox: Inbox<K, V>): void {
@@ -322,7 +326,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   }
 
   undecodable(inbox: Inbox<K, V>, what: 'key' | 'value', cause: unknown): void {
-    const verdict = this.#decodeFailures.judge(inbox.currentOrigin.record, what, cause)
+    const verdict = this.#decodeFailures.judge(inbox.currentRecord.record, what, cause)
     if (verdict === null) return
     // The order of the partition is kept: nothing behind the record is delivered before its fate is known.
     const claim = this.#claim(inbox)
@@ -359,8 +363,8 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   }
 
   #claim(inbox: Inbox<K, V>): Claim {
-    const offset = inbox.currentOffset
-    return this.#claims.add(inbox, inbox.currentBatch!, offset, offset + 1, inbox.currentOrigin)
+    const { currentBatch, currentOffset, currentEndOffset, currentOrigin } = inbox
+    return this.#claims.add(inbox, currentBatch!, currentOffset, currentEndOffset, currentOrigin)
   }
 
   // The watch.

@@ -2,7 +2,7 @@
 import { ConsumerRecord, deadLetterOf, MillraceError } from '@millrace/client'
 import type { RecordHeader } from '@millrace/protocol'
 import { describe, expect, test } from 'vitest'
-import { type ByteProducer, sendDeadLetter } from '#src/dead-letter.js'
+import { type ByteProducer, sendDeadLetters } from '#src/dead-letter.js'
 
 type Bytes = Uint8Array
 const bytes = (text: string): Bytes => new TextEncoder().encode(text)
@@ -46,7 +46,7 @@ describe('a dead letter', () => {
       ['trace', null],
     ]
     const record = recordOf(bytes('k'), null, headers)
-    await sendDeadLetter(shelf, record, { error: new TypeError('no such customer'), attempts: 4, atMs: 99 })
+    await sendDeadLetters(shelf, [record], { error: new TypeError('no such customer'), attempts: 4, atMs: 99 })
     const letter = shelf.sent[0]!
     expect([letter.key, letter.value, letter.timestamp]).toEqual([bytes('k'), null, 5])
     expect(letter.headers.slice(0, 2)).toEqual(headers)
@@ -69,10 +69,10 @@ describe('a dead letter', () => {
 
   test('of a dead letter tells of its last life only', async () => {
     const shelf = new Shelf()
-    await sendDeadLetter(shelf, recordOf(null, null, []), { error: 'text', attempts: 1, atMs: 1 })
+    await sendDeadLetters(shelf, [recordOf(null, null, [])], { error: 'text', attempts: 1, atMs: 1 })
     const again = recordOf(null, null, [['own', null], ...shelf.sent[0]!.headers])
     const error = new MillraceError('ERR_MILLRACE_TIMEOUT', 'x'.repeat(5_000))
-    await sendDeadLetter(shelf, again, { error, attempts: 2, atMs: 2 })
+    await sendDeadLetters(shelf, [again], { error, attempts: 2, atMs: 2 })
     const letter = shelf.sent[1]!
     expect(letter.headers.length).toBe(8)
     expect(deadLetterOf(letter)).toMatchObject({ errorName: 'ERR_MILLRACE_TIMEOUT', attempts: 2, atMs: 2 })
@@ -85,11 +85,11 @@ describe('a dead letter', () => {
     const failure = { error: new Error('x'), attempts: 1, atMs: 1 }
     shelf.refusal = new Error('refused')
     const refused = { code: 'ERR_MILLRACE_DEAD_LETTER', topic: 'orders', partition: 3, offset: 17, fatal: true }
-    await expect(sendDeadLetter(shelf, recordOf(null, null, []), failure)).rejects.toMatchObject({
+    await expect(sendDeadLetters(shelf, [recordOf(null, null, [])], failure)).rejects.toMatchObject({
       ...refused,
       cause: shelf.refusal,
     })
     shelf.isFull = true
-    await expect(sendDeadLetter(shelf, recordOf(null, null, []), failure)).rejects.toMatchObject(refused)
+    await expect(sendDeadLetters(shelf, [recordOf(null, null, [])], failure)).rejects.toMatchObject(refused)
   })
 })

@@ -2,7 +2,7 @@
 import { type ConsumerRecord, MillraceError, processEach, settle, toAsyncIterable } from '@millrace/client'
 import { concatMap, delay, filter, map, mergeMap, type OperatorFunction, of, share, take, tap } from 'rxjs'
 import { describe, expect, test } from 'vitest'
-import { WAITING_CLAIMS } from '#src/limits.js'
+import { BYTES_PER_WAITING_RECORD } from '#src/limits.js'
 import { fill } from './support/batches.js'
 import { begin, type Setting, Texts } from './support/setting.js'
 import { Workbench } from './support/workbench.js'
@@ -178,6 +178,7 @@ describe('complaint 6: memory grows, back-pressure is counted in messages or los
     const { cluster, world, mill } = begin({ partitions: 1 })
     fill(cluster, 1, 0, 60_000, 500)
     const bench = new Workbench()
+    const waiting = (8 * 1024 * 1024) / BYTES_PER_WAITING_RECORD
     let delivered = 0
     let completed = false
     mill
@@ -190,9 +191,9 @@ describe('complaint 6: memory grows, back-pressure is counted in messages or los
       .subscribe({ complete: () => (completed = true) })
     await world.run(2_000)
     // Everything is within the window; what waits is not all of it.
-    expect(delivered).toBeLessThanOrEqual(WAITING_CLAIMS + 64)
+    expect(delivered).toBeLessThanOrEqual(waiting + 64)
     for (let done = 0; done < 60_000; ) {
-      expect(delivered - done).toBeLessThanOrEqual(WAITING_CLAIMS + 64)
+      expect(delivered - done).toBeLessThanOrEqual(waiting + 64)
       for (const work of [...bench.busy]) {
         bench.finish(work)
         done++

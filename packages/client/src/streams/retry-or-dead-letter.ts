@@ -2,7 +2,7 @@
 // so that one bad record neither blocks its partition for ever nor is lost.
 import { abortError, onAbort } from '../abort.js'
 import { Backoff } from '../backoff.js'
-import { type ByteProducer, sendDeadLetter } from '../dead-letter.js'
+import { type ByteProducer, sendDeadLetters } from '../dead-letter.js'
 import type { ClientEnvironment } from '../environment.js'
 import { invalidArgument } from '../errors.js'
 import { integer, onlyKnown, type RetryOptions } from '../options.js'
@@ -97,7 +97,7 @@ async function bury(job: Job<unknown>, policy: Policy, error: unknown, attempts:
   const { client, topic, partition, offset } = job.claim
   const producer = policy.producerFor(job)
   const failure = { error, attempts, atMs: client.environment.wallMs() }
-  await Promise.all(job.records().map((record) => sendDeadLetter(producer, record, failure)))
+  await sendDeadLetters(producer, job.records(), failure)
   const why = error instanceof Error ? error.message : String(error)
   const message = `${topic}/${partition} at offset ${offset} went to ${producer.topic} after ${attempts} attempts: ${why}`
   client.report('dead-lettered', message, { topic, partition, offset })

@@ -68,7 +68,7 @@ async function quiet(): Promise<number> {
 const records = (of: Text, until = false) =>
   mill.consumer({ inFlightBytes: WINDOW_BYTES }).subscribe(of, { from: 'earliest', ...(until && { until: 'end' }) })
 
-describe('a slow reader holds back the broker', () => {
+describe('complaint 7: streams with real back-pressure: a slow reader holds back the broker', () => {
   test.each(['web', 'node', 'a pipeline of Node streams'] as const)('%s', async (kind) => {
     const from = await newTopic()
     await fill(from, 10_000)

@@ -259,6 +259,21 @@ describe('processByPartition', () => {
     expect([...order.values()]).toEqual([3, 3, 3])
   })
 
+  test('records that wait in the lanes of some partitions leave room for those of the others', async () => {
+    const setting = begin({ partitions: 50 })
+    for (let partition = 0; partition < 50; partition++) fill(setting.cluster, 1, partition, 600, 200)
+    const desk = new Desk()
+    start(setting, processByPartition(desk.work, { concurrency: 50 }), 8 * 1024 * 1024)
+    await setting.world.run(100)
+    expect(desk.busy.size).toBe(50)
+    for (let round = 0; round < 600; round++) {
+      expect(desk.busy.size).toBe(50)
+      for (const name of [...desk.busy.keys()]) desk.finish(name)
+      await setting.world.run(0)
+    }
+    expect(desk.finished.length).toBe(30_000)
+  })
+
   test('is as processEach one by one unless told otherwise', async () => {
     const setting = begin({ partitions: 2 })
     for (const partition of [0, 1]) put(setting, partition, ['a'])

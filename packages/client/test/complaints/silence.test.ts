@@ -3,8 +3,8 @@ import { type ConsumerRecord, type MillraceError, processByKey, processEach, toA
 import { cursorBatches, cursorOpen } from '@millrace/protocol'
 import type { OperatorFunction } from 'rxjs'
 import { describe, expect, test } from 'vitest'
-import { fill } from './support/batches.js'
-import { begin, type Setting, Texts } from './support/setting.js'
+import { fill } from '../support/batches.js'
+import { begin, type Setting, Texts } from '../support/setting.js'
 
 type TextRecord = ConsumerRecord<string, string>
 
