@@ -247,10 +247,7 @@ export class Admin {
    * are lost. Resolves once the metadata is decided without it, or after some seconds.
    * @returns `decides`: it is still counted on there, and losing one more may be one too many. @throws INVALID_CONFIG.
    */
-  async removeBroker(
-    nodeId: number,
-    options: { readonly force?: boolean } = {},
-  ): Promise<{ readonly decides: boolean }> {
+  async removeBroker(nodeId: number, options: { readonly force?: boolean } = {}): Promise<{ decides: boolean }> {
     for (let asked = 0; ; asked++) {
       try {
         const { reply } = await this.#ask('removeBroker', { nodeId: nodeOf(nodeId), force: options.force === true })
