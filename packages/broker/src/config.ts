@@ -74,7 +74,7 @@ const SETTINGS = {
     integer(1, MAX_GROUP_PARTITIONS),
     DEFAULT_GROUP_PARTITIONS,
     '<n>',
-    'partitions of the topic that coordinators of consumer groups use, when it is made',
+    'partitions of the topic of consumer groups, when it is made',
   ),
   stopTimeoutMs: setting(integer(0, 3_600_000), 10_000, '<n>', 'how long a stop waits for requests in flight'),
   logFormat: setting(choice('text', 'json'), 'text', 'text|json', 'form of the log on standard error'),
