@@ -198,3 +198,55 @@ export interface AlterTopicOptions {
   readonly retentionMs?: number | null
   readonly retentionBytes?: number | null
 }
+
+/** A consumer group at a glance. */
+export interface GroupSummary {
+  readonly group: string
+  /** How many. */
+  readonly members: number
+  /** Names of topics; a deleted one by its id, like `#7`. */
+  readonly topics: readonly string[]
+  /** `rebalancing`: partitions are on their way from one member to another. */
+  readonly state: 'empty' | 'stable' | 'rebalancing'
+}
+
+export interface GroupMemberDescription {
+  /** Drawn by the member when it joined: 16 hexadecimal digits. */
+  readonly id: string
+  /** Null for a member without a name. */
+  readonly name: string | null
+  readonly clientId: string
+  readonly epoch: number
+  readonly partitions: readonly {
+    readonly topic: string
+    readonly partition: number
+    readonly epoch: number
+    /** Another member waits for it. */
+    readonly isRevoking: boolean
+  }[]
+}
+
+/** How far a group has come in one partition. */
+export interface GroupPartitionDescription {
+  readonly topic: string
+  readonly partition: number
+  /** Client id of the member that has it; null while nobody has. */
+  readonly member: string | null
+  /** The next record to read; null when nothing was committed. */
+  readonly committedOffset: number | null
+  /** Milliseconds since 1970; null when nothing was committed. */
+  readonly committedAtMs: number | null
+  /** The offset that the next committed record will have; null while there is no leader to tell. */
+  readonly highWatermark: number | null
+  /** Records above the committed offset; all of them when nothing was committed. Null while that is not known. */
+  readonly lag: number | null
+}
+
+export interface GroupDescription {
+  readonly group: string
+  readonly state: GroupSummary['state']
+  readonly epoch: number
+  readonly members: readonly GroupMemberDescription[]
+  /** Every partition of the topics that the group reads or has read. */
+  readonly partitions: readonly GroupPartitionDescription[]
+}

@@ -12,6 +12,8 @@ import {
   Reader,
 } from '@millrace/protocol'
 import { type AdminFields, decodeFields, encodeFields, number, text } from './admin-fields.js'
+import { GroupAdmin, type GroupReset } from './admin-groups.js'
+import { lostOn, mayAskAgain } from './admin-outcome.js'
 import {
   nodes,
   readBrokerStatus,
@@ -29,6 +31,10 @@ import type {
   ClusterStatus,
   CreatedTopic,
   CreateTopicOptions,
+  GroupDescription,
+  GroupMemberDescription,
+  GroupPartitionDescription,
+  GroupSummary,
   LackingReplica,
   MemberDescription,
   NodeStatus,
@@ -41,7 +47,7 @@ import type {
 } from './admin-types.js'
 import type { Cluster } from './cluster.js'
 import { type Connection, sendRequest } from './connection.js'
-import { ConnectionError, errorOfCode, MillraceError, type MillraceErrorCode, toMillraceError } from './errors.js'
+import { ConnectionError, errorOfCode, MillraceError, toMillraceError } from './errors.js'
 import type { Lifeline } from './lifeline.js'
 import { internalsOf, type Mill } from './mill.js'
 import { integer, onlyKnown } from './options.js'
@@ -57,6 +63,11 @@ export type {
   CreatedTopic,
   CreateTopicOptions,
   Durability,
+  GroupDescription,
+  GroupMemberDescription,
+  GroupPartitionDescription,
+  GroupReset,
+  GroupSummary,
   LackingReplica,
   MemberDescription,
   NodeStatus,
@@ -85,32 +96,8 @@ const ALTER_KEYS = [
   'retentionBytes',
 ] as const satisfies readonly (keyof AlterTopicOptions)[]
 
-/** Operations that change nothing may be asked again whatever became of the first time. */
-const READS: ReadonlySet<AdminOperation> = new Set([
-  'describeTopic',
-  'listTopics',
-  'brokerStatus',
-  'clusterStatus',
-  'members',
-  'moves',
-])
 /** How often it is asked again whether a removed broker is still counted on; each answer takes two seconds. */
 const REMOVAL_WAITS = 5
-/** Refusals after which nothing was done: another broker, or the same a moment later, may do it. */
-const NOTHING_DONE: ReadonlySet<MillraceErrorCode> = new Set([
-  'ERR_MILLRACE_OVERLOADED',
-  'ERR_MILLRACE_DEADLINE_EXCEEDED',
-])
-/**
- * What says nothing about whether the operation was done; among it NOT_LEADER, which a broker answers also when the
- * metadata leader it had asked went away before it answered.
- */
-const LOST: ReadonlySet<MillraceErrorCode> = new Set([
-  'ERR_MILLRACE_NOT_LEADER',
-  'ERR_MILLRACE_CONNECTION',
-  'ERR_MILLRACE_SHUTTING_DOWN',
-  'ERR_MILLRACE_TIMEOUT',
-])
 
 /**
  * Administration through the control connection of a client: any broker takes it, and knows whom to ask.
@@ -124,11 +111,13 @@ export function admin(mill: Mill): Admin {
 export class Admin {
   readonly #cluster: Cluster
   readonly #lifeline: Lifeline
+  readonly #groups: GroupAdmin
 
   /** @internal */
   constructor({ cluster, lifeline }: { readonly cluster: Cluster; readonly lifeline: Lifeline }) {
     this.#cluster = cluster
     this.#lifeline = lifeline
+    this.#groups = new GroupAdmin(cluster, lifeline, (name) => this.describeTopic(name))
   }
 
   /**
@@ -279,6 +268,29 @@ export class Admin {
     return readMoves((await this.#ask('moves', {})).reply)
   }
 
+  /** The consumer groups that have members, or have committed something. */
+  listGroups(): Promise<readonly GroupSummary[]> {
+    return this.#groups.list()
+  }
+
+  /** Members, committed offsets and lag of a group. @throws MillraceError UNKNOWN_GROUP. */
+  describeGroup(group: string): Promise<GroupDescription> {
+    return this.#groups.describe(group)
+  }
+
+  /**
+   * Has a group without members go on elsewhere in a topic, forwards or back. Resolves with the offsets, by partition.
+   * @throws MillraceError GROUP_NOT_EMPTY, UNKNOWN_TOPIC, UNKNOWN_PARTITION.
+   */
+  resetGroup(group: string, reset: GroupReset): Promise<ReadonlyMap<number, number>> {
+    return this.#groups.reset(group, reset)
+  }
+
+  /** Forgets a group without members. @throws MillraceError GROUP_NOT_EMPTY, UNKNOWN_GROUP. */
+  deleteGroup(group: string): Promise<void> {
+    return this.#groups.delete(group)
+  }
+
   /** Asks until there is an answer, a refusal that is final, or no time left. */
   async #ask(operation: AdminOperation, fields: object): Promise<{ reply: AdminFields; mapVersion: number }> {
     const { environment, requestTimeoutMs } = this.#cluster
@@ -292,8 +304,8 @@ export class Admin {
         } catch (cause) {
           const error = toMillraceError(cause)
           const delayMs = backoff.next()
-          const again = NOTHING_DONE.has(error.code) || (READS.has(operation) && LOST.has(error.code))
-          if (!again || !this.#cluster.hasMap || environment.monotonicMs() + delayMs >= endMs) throw error
+          if (!mayAskAgain(operation, error) || !this.#cluster.hasMap || environment.monotonicMs() + delayMs >= endMs)
+            throw error
           await new Promise<void>((resolve) => environment.timer(delayMs, resolve))
         }
       }
@@ -389,10 +401,3 @@ function newLimit(name: keyof TopicRetention, options: AlterTopicOptions): Parti
 
 const nodeOf = (nodeId: number): number => integer('nodeId', nodeId, 1, 0xffff_ffff)
 const partitionOf = (partition: number): number => integer('partition', partition, 0, Number.MAX_SAFE_INTEGER)
-
-/** What to say of a change whose answer did not come. */
-function lostOn(operation: AdminOperation, error: MillraceError): MillraceError {
-  if (READS.has(operation) || !LOST.has(error.code)) return error
-  const detail = `${error.detail}; whether ${operation} was done is unknown`
-  return new MillraceError(error.code, detail, { outcome: 'unknown', cause: error })
-}

@@ -16,7 +16,7 @@ import type { Backoff } from './backoff.js'
 import type { Cluster } from './cluster.js'
 import type { ClientTimer } from './environment.js'
 import { closedError, errorOfCode, MillraceError, toMillraceError } from './errors.js'
-import { checkAnswers, GroupCoordinator } from './group-coordinator.js'
+import { checkAnswers, coordinatorOf, type LeaderRequests } from './leader-requests.js'
 import { LeaseWatch } from './lease-watch.js'
 import type { ResolvedGroupOptions } from './options.js'
 import type { Warnings } from './warnings.js'
@@ -50,7 +50,7 @@ export class GroupMember {
   readonly #options: ResolvedGroupOptions
   readonly #topicId: number
   readonly #owner: MemberOwner
-  readonly #coordinator: GroupCoordinator
+  readonly #coordinator: LeaderRequests
   readonly #watch: LeaseWatch
   readonly #backoff: Backoff
   #rejoinTimer: ClientTimer | null = null
@@ -69,7 +69,7 @@ export class GroupMember {
     this.#options = options
     this.#topicId = topicId
     this.#owner = owner
-    this.#coordinator = new GroupCoordinator(cluster, options.group)
+    this.#coordinator = coordinatorOf(cluster, options.group)
     this.#watch = new LeaseWatch(cluster.environment, warnings, options, (inDoubt) => owner.doubted(inDoubt))
     this.#backoff = cluster.newBackoff()
   }

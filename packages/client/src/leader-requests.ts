@@ -1,5 +1,5 @@
-// Talks to the coordinator of one consumer group: the leader of the group's partition of __groups. Finds it on the map,
-// follows it when it moves, and asks again what was not answered: every request of a group may be repeated.
+// Requests to whoever leads one partition: found on the map, followed when it moves, asked again when no answer came. Only
+// for requests that may be repeated, as all those of consumer groups: their coordinator leads a partition of __groups.
 import {
   ADMIN_OPERATIONS,
   adminReply,
@@ -17,20 +17,21 @@ import {
   type RouteVersion,
 } from '@millrace/protocol'
 import { Backoff } from './backoff.js'
-import type { BrokerLink, LinkUser } from './broker-link.js'
+import type { BrokerLink, LinkPurpose, LinkUser } from './broker-link.js'
 import type { Cluster, MapWaiter } from './cluster.js'
 import { sendRequest } from './connection.js'
 import type { ClientTimer } from './environment.js'
-import { ConnectionError, errorOfCode, type MillraceError } from './errors.js'
+import { ConnectionError, errorOfCode, MillraceError } from './errors.js'
 import { COORDINATOR_RETRY_MS } from './limits.js'
 
-export interface GroupReply {
+export interface LedReply {
   readonly code: number
-  readonly route: Route
+  /** As the broker knows it; some answers do not tell. */
+  readonly route?: Route
 }
 
 /** A request, made anew for each attempt. */
-export interface GroupRequest<M, R extends GroupReply> {
+export interface LedRequest<M, R extends LedReply> {
   readonly codec: MessageCodec<M>
   readonly replyCodec: MessageCodec<R>
   message(place: Omit<GroupPlace, 'memberId'>): M
@@ -40,6 +41,7 @@ export interface GroupRequest<M, R extends GroupReply> {
 const MOVED: ReadonlySet<string | null> = new Set(['NOT_LEADER', 'MOVED'])
 /** The map names the topic: a broker that does not know it has yet to catch up with the metadata. */
 const NOT_YET_KNOWN: ReadonlySet<string | null> = new Set(['UNKNOWN_TOPIC', 'UNKNOWN_PARTITION'])
+const NO_ROUTE: Route = { nodeId: 0, shard: 0, placement: 0, term: 0 }
 /** MessagePack of a map without fields. */
 const NO_FIELDS = Uint8Array.of(0x80)
 
@@ -51,9 +53,11 @@ interface Asking {
   link: BrokerLink | null
 }
 
-export class GroupCoordinator implements LinkUser {
+export class LeaderRequests implements LinkUser {
   readonly #cluster: Cluster
-  readonly #groupBytes: Uint8Array
+  readonly #topicName: string
+  readonly #partitionOf: (partitions: number) => number
+  readonly #purpose: LinkPurpose
   readonly #backoff: Backoff
   readonly #askings = new Set<Asking>()
   readonly #stopListening: () => void
@@ -66,9 +70,17 @@ export class GroupCoordinator implements LinkUser {
   /** Why the last attempt of any request came to nothing. */
   lastError: MillraceError | null = null
 
-  constructor(cluster: Cluster, group: string) {
+  /** @param topicName GROUPS_TOPIC is made when it is not there; other topics must be. */
+  constructor(
+    cluster: Cluster,
+    topicName: string,
+    partitionOf: (partitions: number) => number,
+    purpose: LinkPurpose = 'groups',
+  ) {
     this.#cluster = cluster
-    this.#groupBytes = Uint8Array.from(group, (character) => character.charCodeAt(0))
+    this.#topicName = topicName
+    this.#partitionOf = partitionOf
+    this.#purpose = purpose
     const { initialMs, maxMs } = cluster.options.retry
     const ceilingMs = Math.min(maxMs, COORDINATOR_RETRY_MS)
     this.#backoff = new Backoff(cluster.environment, { initialMs: Math.min(initialMs, ceilingMs), maxMs: ceilingMs })
@@ -79,7 +91,7 @@ export class GroupCoordinator implements LinkUser {
    * Resolves with an answer that is final: done, or refused for a reason that asking again does not change.
    * @throws MillraceError when the coordinator was stopped, or the brokers refuse the request as a whole for good.
    */
-  ask<M, R extends GroupReply>(request: GroupRequest<M, R>): Promise<R> {
+  ask<M, R extends LedReply>(request: LedRequest<M, R>): Promise<R> {
     return new Promise((resolve, reject) => {
       if (this.#stopped !== null) {
         reject(this.#stopped)
@@ -121,15 +133,15 @@ export class GroupCoordinator implements LinkUser {
   /** Goes to where the coordinator is now, and sends there what waits, or was sent to where it is no more. */
   #place(): void {
     if (this.#stopped !== null || this.#askings.size === 0) return
-    const topic = this.#cluster.topic(GROUPS_TOPIC)
+    const topic = this.#cluster.topic(this.#topicName)
     if (topic === undefined) {
       this.#makeTopic()
       return
     }
     const { topicId } = topic
-    const partition = partitionOfKey(this.#groupBytes, topic.routes.length)
+    const partition = this.#partitionOf(topic.routes.length)
     const { router } = this.#cluster
-    const link = router.linkOf(topicId, partition, 'groups')
+    const link = router.linkOf(topicId, partition, this.#purpose)
     if (link === null) router.awaitLeader()
     this.#follow(link)
     if (link === null || !link.ready || this.#retryTimer !== null) return
@@ -151,11 +163,11 @@ export class GroupCoordinator implements LinkUser {
     for (const asking of this.#askings) asking.link = null
   }
 
-  #send<M, R extends GroupReply>(
+  #send<M, R extends LedReply>(
     asking: Asking,
     link: BrokerLink,
     place: Omit<GroupPlace, 'memberId'>,
-    { codec, replyCodec, message }: GroupRequest<M, R>,
+    { codec, replyCodec, message }: LedRequest<M, R>,
     resolve: (reply: R) => void,
   ): void {
     const isCurrent = (): boolean => this.#askings.has(asking) && asking.link === link
@@ -188,7 +200,7 @@ export class GroupCoordinator implements LinkUser {
     asking: Asking,
     link: BrokerLink,
     place: Omit<GroupPlace, 'memberId'>,
-    { code, route }: GroupReply,
+    { code, route = NO_ROUTE }: LedReply,
   ): boolean {
     const { topicId, partition, routeVersion } = place
     const { router } = this.#cluster
@@ -239,7 +251,7 @@ export class GroupCoordinator implements LinkUser {
     this.#waiter = {
       onMap: () => {
         this.#waiter = null
-        if (this.#cluster.topic(GROUPS_TOPIC) === undefined) this.#askForTopic()
+        if (this.#cluster.topic(this.#topicName) === undefined) this.#askForTopic()
         else this.#place()
       },
       onNoMap: (error) => {
@@ -251,6 +263,10 @@ export class GroupCoordinator implements LinkUser {
   }
 
   #askForTopic(): void {
+    if (this.#topicName !== GROUPS_TOPIC) {
+      this.#failAll(new MillraceError('ERR_MILLRACE_UNKNOWN_TOPIC', `there is no topic ${this.#topicName}`))
+      return
+    }
     const { controlConnection: connection, map, requestTimeoutMs } = this.#cluster
     if (connection === null) {
       this.#topicLater(new ConnectionError('the control connection is not up'))
@@ -278,6 +294,13 @@ export class GroupCoordinator implements LinkUser {
     this.#isMakingTopic = false
     if (this.#stopped === null && this.#retryTimer === null) this.#later()
   }
+}
+
+/** Requests to the coordinator of a group. */
+export function coordinatorOf(cluster: Cluster, group: string): LeaderRequests {
+  // The rule for names allows ASCII only.
+  const key = Uint8Array.from(group, (character) => character.charCodeAt(0))
+  return new LeaderRequests(cluster, GROUPS_TOPIC, (partitions) => partitionOfKey(key, partitions))
 }
 
 /** A reply must have an answer for each entry of its request. @throws ProtocolError CORRUPT_FRAME. */
