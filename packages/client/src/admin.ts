@@ -11,6 +11,7 @@ import {
   type Durability,
   Reader,
 } from '@millrace/protocol'
+import { limit, newLimit, nodeOf, partitionOf } from './admin-arguments.js'
 import { type AdminFields, decodeFields, encodeFields, number, text } from './admin-fields.js'
 import { GroupAdmin, type GroupReset } from './admin-groups.js'
 import { lostOn, mayAskAgain } from './admin-outcome.js'
@@ -385,19 +386,3 @@ export class Admin {
     })
   }
 }
-
-/** A limit that was given, checked. @throws MillraceError INVALID_ARGUMENT. */
-function limit(name: keyof TopicRetention, options: CreateTopicOptions): Partial<TopicRetention> {
-  const value = options[name] ?? null
-  return value === null ? {} : { [name]: integer(name, value, 1, Number.MAX_SAFE_INTEGER) }
-}
-
-/** The same where null takes a limit away. @throws MillraceError INVALID_ARGUMENT. */
-function newLimit(name: keyof TopicRetention, options: AlterTopicOptions): Partial<TopicRetention> {
-  const value = options[name]
-  if (value === undefined) return {}
-  return { [name]: value === null ? null : integer(name, value, 1, Number.MAX_SAFE_INTEGER) }
-}
-
-const nodeOf = (nodeId: number): number => integer('nodeId', nodeId, 1, 0xffff_ffff)
-const partitionOf = (partition: number): number => integer('partition', partition, 0, Number.MAX_SAFE_INTEGER)

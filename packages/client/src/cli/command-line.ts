@@ -32,7 +32,7 @@ export const COMMANDS = {
     },
     arguments: ['TOPIC'],
   },
-  'topic list': { options: {}, arguments: [] },
+  'topic list': { options: { internal: { type: 'boolean' } }, arguments: [] },
   'topic describe': { options: {}, arguments: ['TOPIC'] },
   'topic alter': {
     options: {
@@ -57,6 +57,7 @@ export const COMMANDS = {
   consume: {
     options: {
       from: { type: 'string' },
+      group: { type: 'string', short: 'g' },
       count: { type: 'string', short: 'n' },
       until: { type: 'string' },
       format: { type: 'string', short: 'f' },
@@ -64,6 +65,13 @@ export const COMMANDS = {
     },
     arguments: ['TOPIC'],
   },
+  'group list': { options: {}, arguments: [] },
+  'group describe': { options: {}, arguments: ['GROUP'] },
+  'group reset': {
+    options: { to: { type: 'string' }, partitions: { type: 'string', short: 'p' } },
+    arguments: ['GROUP', 'TOPIC'],
+  },
+  'group delete': { options: { yes: { type: 'boolean', short: 'y' } }, arguments: ['GROUP'] },
   'cluster status': { options: {}, arguments: [] },
   'cluster health': { options: {}, arguments: [] },
   'cluster members': { options: {}, arguments: [] },

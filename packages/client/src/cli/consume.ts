@@ -11,12 +11,15 @@ export async function consume(session: Session): Promise<ExitCode> {
   const format = chooseFormat(session)
   const count = readInteger(line, 'count', 1) ?? Number.POSITIVE_INFINITY
   const until = readChoice(line, 'until', ['end'])
-  const from = readStart(line.values.from ?? 'latest')
+  const { group } = line.values
+  if (group !== undefined && until !== undefined)
+    throw new UsageError('a group has no end: leave --until out', 'consume')
+  const from = readStart(line.values.from ?? (group === undefined ? 'latest' : 'earliest'), 'from', 'consume')
   const records = topic(line.topic, { key: bytes, value: bytes })
 
   let printed = 0
   await withClient(session, async (mill) => {
-    const consumer = mill.consumer()
+    const consumer = mill.consumer(group === undefined ? {} : { group })
     interrupted.addEventListener('abort', () => void consumer.close())
     for await (const record of consumer.subscribe(records, { from, ...(until && { until }) })) {
       // Not asking for the next record while the pipe is full holds the broker back, and with it everything between.
@@ -39,14 +42,14 @@ function chooseFormat({ line }: Session): RecordFormatter {
 type Start = 'earliest' | 'latest' | { readonly offset: number } | { readonly timestamp: number }
 
 /** Where to begin: a word, an offset, `@` with milliseconds since 1970, or a time in ISO 8601. @throws UsageError. */
-export function readStart(text: string): Start {
+export function readStart(text: string, option: string, command: string): Start {
   if (text === 'earliest' || text === 'latest') return text
   if (/^\d+$/.test(text) && Number.isSafeInteger(Number(text))) return { offset: Number(text) }
   const timestamp = /^@\d+$/.test(text) ? Number(text.slice(1)) : readTime(text)
   if (Number.isSafeInteger(timestamp)) return { timestamp }
   throw new UsageError(
-    `--from is earliest, latest, an offset, @milliseconds or a time like 2026-11-23T12:00:00Z, not ${text}`,
-    'consume',
+    `--${option} is earliest, latest, an offset, @milliseconds or a time like 2026-11-23T12:00:00Z, not ${text}`,
+    command,
   )
 }
 

@@ -12,12 +12,12 @@ const OVERVIEW = `millrace: topics, records and the cluster from the command lin
 Usage: millrace COMMAND [options]
 
   topic create TOPIC     make a topic
-  topic list             the topics there are
-  topic describe TOPIC   settings, leaders and replicas of a topic
+  topic list, describe   the topics; settings, leaders and replicas of one
   topic alter TOPIC      more partitions, other replicas or limits on what is kept
   topic delete TOPIC     delete a topic and all its records
   produce TOPIC          send the lines of standard input
   consume TOPIC          print records
+  group VERB             list, describe, reset or delete consumer groups, with their lag
   cluster status         the brokers, and what each leads
   cluster health         whether every partition has a leader and all its replicas
   cluster members        every broker: rack, state, and what is to be on it
@@ -53,6 +53,8 @@ ${GLOBAL}
 
 The topics of the cluster: name, partitions, durability. A pipe gets the same
 columns separated by tabs, without a header.
+
+      --internal             those of the brokers' own too, whose names begin with __
 ${GLOBAL}
   millrace topic list | cut -f1
 `,
@@ -99,7 +101,10 @@ ${GLOBAL}
 Prints records as they come, until it is interrupted, COUNT is reached or --until is met.
 
       --from WHERE           earliest, latest, an OFFSET (of every partition), @MILLISECONDS
-                             since 1970, or a time like 2026-11-23T12:00:00Z  [latest]
+                             since 1970, or a time like 2026-11-23T12:00:00Z  [latest; in a
+                             group, for what it has not read yet, earliest]
+  -g, --group GROUP          as a member of a group: shares the partitions with the others, and
+                             what was printed is committed
   -n, --count COUNT          end after COUNT records
       --until end            end with the records that are there now
   -f, --format FORMAT        %t topic %p partition %o offset %T timestamp %k key %v value
@@ -108,6 +113,36 @@ Prints records as they come, until it is interrupted, COUNT is reached or --unti
 ${GLOBAL}
   millrace consume orders --from earliest --until end -f '%p@%o %k=%v\\n'
 `,
+  'group list': `Usage: millrace group list [options]
+
+The consumer groups that have members or have committed something: state (empty, stable, or
+rebalancing while partitions are on their way between members), members, topics. A pipe gets
+the same columns separated by tabs.
+${GLOBAL}`,
+  'group describe': `Usage: millrace group describe GROUP [options]
+
+Each partition that a group reads: the member that has it, the offset committed, the offset the
+next record will have, and the lag: records behind the committed offset. On a terminal also the
+members. A pipe gets the same columns separated by tabs.
+${GLOBAL}
+  millrace group describe billing --json | jq '[.partitions[].lag] | add'
+`,
+  'group reset': `Usage: millrace group reset GROUP TOPIC --to WHERE [options]
+
+Has a group that has no members go on elsewhere in a topic, forwards or back.
+
+      --to WHERE             earliest, latest, an OFFSET (of every partition), @MILLISECONDS
+                             since 1970, or a time like 2026-11-23T12:00:00Z
+  -p, --partitions LIST      only these partitions, like 0,3
+${GLOBAL}
+  millrace group reset billing orders --to 2026-11-23T00:00:00Z
+`,
+  'group delete': `Usage: millrace group delete GROUP [options]
+
+Forgets a group that has no members, and what it has committed. Asks first on a terminal.
+
+  -y, --yes                  do not ask; needed where there is no terminal
+${GLOBAL}`,
   'cluster status': `Usage: millrace cluster status [options]
 
 The brokers as one of them sees them: address, whether each is alive, suspect (it does not

@@ -1,7 +1,7 @@
 // `millrace topic`: create, list, describe and delete.
 import { once } from 'node:events'
 import { createInterface } from 'node:readline/promises'
-import { CODEC_NAMES, type CodecName, MAX_PARTITIONS_PER_TOPIC } from '@millrace/protocol'
+import { CODEC_NAMES, type CodecName, isReservedTopicName, MAX_PARTITIONS_PER_TOPIC } from '@millrace/protocol'
 import { type Admin, admin, type PartitionDescription, type TopicRetention } from '../admin.js'
 import { readBytes, readDuration, sizeText, timeText } from './amounts.js'
 import { readChoice, readInteger } from './command-line.js'
@@ -44,7 +44,8 @@ function readCodec(name: string): CodecName {
 }
 
 export async function listTopics(session: Session): Promise<ExitCode> {
-  const topics = [...(await withAdmin(session, (cluster) => cluster.listTopics()))]
+  const all = await withAdmin(session, (cluster) => cluster.listTopics())
+  const topics = all.filter(({ name }) => session.line.switches.has('internal') || !isReservedTopicName(name))
   topics.sort((left, right) => (left.name < right.name ? -1 : 1))
   if (session.line.json) printJson(session, { topics })
   else {
@@ -137,7 +138,7 @@ export async function deleteTopic(session: Session): Promise<ExitCode> {
 }
 
 /** Asks on the terminal. @throws CommandError where there is nobody to ask. */
-async function confirm({ interrupted }: Session, question: string): Promise<boolean> {
+export async function confirm({ interrupted }: Session, question: string): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) {
     throw new CommandError(EXIT.usage, 'deleting needs --yes where there is no terminal to ask on; nothing was deleted')
   }

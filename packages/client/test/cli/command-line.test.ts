@@ -98,13 +98,13 @@ describe('where to begin', () => {
     ['2023-11-14T22:13:20.5+00:30', { timestamp: 1_700_000_000_500 - 1_800_000 }],
     ['2023-11-14', { timestamp: Date.UTC(2023, 10, 14) }],
   ])('%s is understood', (text, start) => {
-    expect(readStart(text)).toEqual(start)
+    expect(readStart(text, 'from', 'consume')).toEqual(start)
   })
 
   it.each(['', 'begin', '-5', '1.5', '@', '@x', '2026-13-45', '14 November 2023', '99999999999999999999'])(
     '%j is refused',
     (text) => {
-      expect(() => readStart(text)).toThrow('--from is earliest, latest')
+      expect(() => readStart(text, 'from', 'consume')).toThrow('--from is earliest, latest')
     },
   )
 })
