@@ -138,6 +138,11 @@ export class Recorder {
     return { partition, offset, recordId: idOf(record), digest: digestOf(record), atMs: this.nowMs() }
   }
 
+  /** Where acknowledgements say that records are. */
+  positions(): { readonly topic: string; readonly partition: number; readonly offset: number }[] {
+    return this.sends.flatMap(({ fact: { topic, position } }) => (position === null ? [] : [{ topic, ...position }]))
+  }
+
   /** For each topic, the offset after the last record of each partition in the final logs. */
   finalEnds(): Map<string, number[]> {
     const ends = new Map<string, number[]>()
