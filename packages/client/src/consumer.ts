@@ -1,10 +1,11 @@
 // The consumer as users see it: subscriptions with common defaults, closed together; and, in a group, its membership.
+import { Deadline } from './deadline.js'
 import { closedError, invalidArgument, MillraceError } from './errors.js'
 import { type Assignment, GroupSubscription, type PartitionLag } from './group-subscription.js'
 import { LAG_INTERVAL_MS } from './limits.js'
 import { Notifier } from './notifier.js'
 import { integer, type ResolvedConsumerOptions } from './options.js'
-import { type CloseOptions, closeTimeout, withinTime } from './producer.js'
+import { type CloseOptions, closeTimeout } from './producer.js'
 import { Session, type SessionSink, type SessionSurroundings } from './session.js'
 import { type Observable, type Observer, observable, observe } from './streams/observe.js'
 import { RecordStream } from './streams/record-stream.js'
@@ -41,6 +42,7 @@ export class Consumer {
   readonly #onClosed: () => void
   /** The latest membership; it may be over. */
   #membership: GroupSubscription | null = null
+  readonly #deadline: Deadline
   #closing: Promise<void> | null = null
 
   /** @internal */
@@ -52,6 +54,7 @@ export class Consumer {
     this.#surroundings = { ...surroundings, onSessionOver: (session) => this.#sessions.delete(session) }
     this.#options = options
     this.#onClosed = onClosed
+    this.#deadline = new Deadline(surroundings.cluster.environment)
     const assignments = observe(this.#assignments, 1)
     this.assignment$ = assignments.stream
     this.#endAssignments = assignments.end
@@ -181,7 +184,8 @@ export class Consumer {
    * leaves. A member with a `memberName` does not leave: its partitions wait for it until its lease runs out. Never rejects.
    */
   close(options: CloseOptions = {}): Promise<void> {
-    this.#closing ??= this.#close(closeTimeout(options))
+    this.#deadline.within(closeTimeout(options))
+    this.#closing ??= this.#close()
     return this.#closing
   }
 
@@ -189,17 +193,14 @@ export class Consumer {
     await this.close()
   }
 
-  async #close(timeoutMs: number): Promise<void> {
-    const { environment } = this.#surroundings.cluster
-    const endMs = environment.monotonicMs() + timeoutMs
+  async #close(): Promise<void> {
     const sessions = [...this.#sessions]
     for (const session of sessions) session.complete()
     const idle = Promise.all(sessions.map((session) => session.whenIdle())).then(() => {})
-    const workMs = this.#membership === null ? timeoutMs : Math.floor(timeoutMs * WORK_SHARE)
-    await withinTime(environment, idle, workMs)
+    await this.#deadline.wait(idle, this.#membership === null ? 1 : WORK_SHARE)
     for (const session of sessions) session.abandon()
     if (this.#membership !== null) {
-      await withinTime(environment, this.#membership.left, Math.max(0, Math.ceil(endMs - environment.monotonicMs())))
+      await this.#deadline.wait(this.#membership.left)
       this.#membership.abandon()
     }
     this.#endAssignments()

@@ -5,6 +5,7 @@ import { BufferBudget } from './buffer-budget.js'
 import { Cluster } from './cluster.js'
 import { type ClusterView, viewCluster } from './cluster-view.js'
 import { Consumer } from './consumer.js'
+import { Deadline } from './deadline.js'
 import type { ClientEnvironment } from './environment.js'
 import { closedError, DeliveryError, type DeliveryFailure, MillraceError } from './errors.js'
 import { Interceptors } from './interceptors.js'
@@ -52,7 +53,6 @@ export class Mill {
   readonly status$: Observable<MillStatus>
   /** The cluster map, and where keys go. */
   readonly cluster: ClusterView
-  readonly #environment: ClientEnvironment
   readonly #cluster: Cluster
   readonly #lifeline: Lifeline
   readonly #warnings: Warnings
@@ -64,12 +64,15 @@ export class Mill {
   /** For dead letters: one for each topic they go to. */
   readonly #byteProducers = new Map<string, Producer<Uint8Array, Uint8Array>>()
   readonly #stopSignal: () => void
+  readonly #deadline: Deadline
+  /** What `close` waits for at the moment. */
+  #beingClosed: readonly Closable[] = []
   #closing: Promise<void> | null = null
 
   /** @internal */
   constructor(environment: ClientEnvironment, options: ConnectOptions) {
     const resolved = resolveConnectOptions(options)
-    this.#environment = environment
+    this.#deadline = new Deadline(environment)
     this.#cluster = new Cluster(environment, resolved)
     this.#lifeline = new Lifeline(environment)
     this.#warnings = new Warnings(environment, resolved.logger)
@@ -167,11 +170,15 @@ export class Mill {
 
   /**
    * Completes subscriptions and waits for records being worked on, then waits for sends to be acknowledged, then
-   * leaves nothing behind; after `timeoutMs` (10,000 by default) it does so in any case.
+   * leaves nothing behind; after `timeoutMs` (10,000 by default) it does so in any case. Calling it again returns the same
+   * promise, and may shorten the time: `close({ timeoutMs: 0 })` ends a close that takes too long.
    * @throws DeliveryError, after everything is closed, when records have failed since the last `flush`.
    */
   close(options: CloseOptions = {}): Promise<void> {
-    this.#closing ??= this.#close(closeTimeout(options))
+    const isSooner = this.#deadline.within(closeTimeout(options))
+    if (this.#closing === null) this.#closing = this.#close()
+    else if (isSooner)
+      for (const closable of this.#beingClosed) void closable.close({ timeoutMs: this.#deadline.leftMs() })
     return this.#closing
   }
 
@@ -179,14 +186,16 @@ export class Mill {
     await this.close()
   }
 
-  async #close(timeoutMs: number): Promise<void> {
-    const endMs = this.#environment.monotonicMs() + timeoutMs
-    const left = (): CloseOptions => ({ timeoutMs: Math.max(0, Math.ceil(endMs - this.#environment.monotonicMs())) })
-    this.#stopSignal()
+  async #close(): Promise<void> {
     // Handlers may still send while their records are finished, so producers come second, with some time of their own.
-    const consumersMs = Math.floor(timeoutMs * CONSUMERS_SHARE)
-    await Promise.all([...this.#consumers].map((consumer) => consumer.close({ timeoutMs: consumersMs })))
-    const closed = await Promise.allSettled([...this.#producers].map((producer) => producer.close(left())))
+    const consumersMs = this.#deadline.leftMs(CONSUMERS_SHARE)
+    this.#beingClosed = [...this.#consumers]
+    await Promise.all(this.#beingClosed.map((consumer) => consumer.close({ timeoutMs: consumersMs })))
+    const timeoutMs = this.#deadline.leftMs()
+    this.#beingClosed = [...this.#producers]
+    const closed = await Promise.allSettled(this.#beingClosed.map((producer) => producer.close({ timeoutMs })))
+    this.#beingClosed = []
+    this.#stopSignal()
     this.#budget.fail(closedError('the client'))
     this.#cluster.close()
     this.#lifeline.close()

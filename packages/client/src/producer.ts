@@ -2,6 +2,7 @@
 import type { RecordHeader } from '@millrace/protocol'
 import { abortable, abortError } from './abort.js'
 import type { BufferBudget } from './buffer-budget.js'
+import { Deadline } from './deadline.js'
 import {
   type BatchDelivery,
   BatchSend,
@@ -60,6 +61,7 @@ export class Producer<K, V> {
   readonly #scratch = new Scratch()
   readonly #endFailures: () => void
   readonly #onClosed: () => void
+  readonly #deadline: Deadline
   #closing: Promise<void> | null = null
 
   /** @internal */
@@ -69,6 +71,7 @@ export class Producer<K, V> {
     this.#budget = budget
     this.#environment = core.cluster.environment
     this.#interceptors = core.interceptors
+    this.#deadline = new Deadline(this.#environment)
     this.#key = topic.key
     this.#value = topic.value
     this.#onClosed = onClosed
@@ -172,11 +175,13 @@ export class Producer<K, V> {
   }
 
   /**
-   * Takes no more records, waits up to `timeoutMs` for those on their way, and lets go of everything.
+   * Takes no more records, waits up to `timeoutMs` for those on their way, and lets go of everything. Calling it again
+   * returns the same promise, and may shorten the time.
    * @throws DeliveryError that counts the records which have failed since the last `flush`.
    */
   close(options: CloseOptions = {}): Promise<void> {
-    this.#closing ??= this.#close(closeTimeout(options))
+    this.#deadline.within(closeTimeout(options))
+    this.#closing ??= this.#close()
     return this.#closing
   }
 
@@ -184,9 +189,9 @@ export class Producer<K, V> {
     await this.close()
   }
 
-  async #close(timeoutMs: number): Promise<void> {
+  async #close(): Promise<void> {
     this.#core.refuseFurther(closedError('the producer', { topic: this.topic }))
-    await withinTime(this.#environment, this.#core.settled(), timeoutMs)
+    await this.#deadline.wait(this.#core.settled())
     this.#core.end()
     this.#onClosed()
     this.#endFailures()
@@ -283,14 +288,7 @@ export async function withinTime(
   work: Promise<void>,
   timeoutMs: number,
 ): Promise<void> {
-  let stop = (): void => {}
-  const time = new Promise<void>((resolve) => {
-    const timer = environment.timer(timeoutMs, resolve, true)
-    stop = () => timer.cancel()
-  })
-  try {
-    await Promise.race([work, time])
-  } finally {
-    stop()
-  }
+  const deadline = new Deadline(environment)
+  deadline.within(timeoutMs)
+  await deadline.wait(work)
 }

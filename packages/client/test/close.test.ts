@@ -17,7 +17,7 @@ async function timersLeft({ world, cluster }: Setting): Promise<number> {
   return world.pendingTimers
 }
 
-describe('close', () => {
+describe('complaint 12: shutdown hangs, takes seconds, or keeps consuming', () => {
   test('of an idle client', async () => {
     const setting = begin()
     await setting.world.result(setting.mill.close())
@@ -177,6 +177,49 @@ describe('close', () => {
     controller.abort()
     await world.run(5)
     expect(await outcomes).toMatchObject([{ status: 'rejected', reason: { outcome: 'unknown' } }])
+    nothingLeft(setting)
+  })
+
+  test('a shorter time may be given later, also past a close of one producer or consumer with a longer one', async () => {
+    const setting = begin({ partitions: 1 })
+    const { world, cluster, mill } = setting
+    fill(cluster, 1, 0, 3, 3)
+    const producer = mill.producer(Orders)
+    await world.result(producer.ready())
+    cluster.produceRule = () => ({ silent: true })
+    const outcomes = Promise.allSettled([producer.send('a', { n: 1 })])
+    const consumer = mill.consumer()
+    consumer
+      .subscribe(Texts, { from: 'earliest' })
+      .pipe(processEach(() => new Promise<void>(() => {})))
+      .subscribe()
+    await world.run(20)
+    const startMs = world.nowMs
+    const longer = Promise.allSettled([producer.close({ timeoutMs: 60_000 }), consumer.close({ timeoutMs: 60_000 })])
+    const closing = mill.close({ timeoutMs: 2_000 })
+    await world.failure(closing)
+    expect(world.nowMs - startMs).toBeLessThan(2_010)
+    expect(await outcomes).toMatchObject([{ status: 'rejected', reason: { outcome: 'unknown' } }])
+    expect(await longer).toMatchObject([{ status: 'rejected' }, { status: 'fulfilled' }])
+    nothingLeft(setting)
+  })
+
+  test.each(['a second close', 'the signal of connect'])('%s ends a close that takes too long', async (how) => {
+    const controller = new AbortController()
+    const setting = begin({ partitions: 1, signal: controller.signal })
+    const { world, cluster, mill } = setting
+    const producer = mill.producer(Orders)
+    await world.result(producer.ready())
+    cluster.produceRule = () => ({ silent: true })
+    const outcomes = Promise.allSettled([producer.send('a', { n: 1 })])
+    const closing = mill.close({ timeoutMs: 60_000 })
+    await world.run(1_000)
+    const startMs = world.nowMs
+    if (how === 'a second close') expect(mill.close({ timeoutMs: 0 })).toBe(closing)
+    else controller.abort()
+    await world.failure(closing)
+    expect(world.nowMs - startMs).toBeLessThan(10)
+    await outcomes
     nothingLeft(setting)
   })
 

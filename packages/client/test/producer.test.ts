@@ -31,20 +31,6 @@ describe('send', () => {
     }
   })
 
-  test('records queued together share batches and frames', async () => {
-    const { world, cluster, mill } = begin()
-    const producer = mill.producer(Orders)
-    await world.result(producer.ready())
-    const sends = Array.from({ length: 300 }, (_, n) => producer.send(`k${n}`, { n }))
-    const deliveries = await world.result(Promise.all(sends))
-    expect(cluster.seen.length).toBe(3)
-    expect(cluster.seen.reduce((sum, { recordCount }) => sum + recordCount, 0)).toBe(300)
-    const [data] = cluster.brokers[0]!.data
-    expect(data!.frames.filter(({ kind }) => kind === produce.kind).length).toBe(1)
-    const places = new Set(deliveries.map(({ partition, offset }) => `${partition}/${offset}`))
-    expect(places.size).toBe(300)
-  })
-
   test('a batch worth a frame leaves at the end of its call, small ones wait for company', async () => {
     const { world, cluster, mill } = begin()
     const producer = mill.producer(Texts)
@@ -337,7 +323,7 @@ describe('sendBatch', () => {
   })
 })
 
-describe('failures', () => {
+describe('complaint 13: no flush, unsent messages lost on exit', () => {
   test('appear on failures$, in flush and close, and end no process', async () => {
     const unhandled: unknown[] = []
     const onUnhandled = (error: unknown): void => {

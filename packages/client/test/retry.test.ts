@@ -27,7 +27,7 @@ const oneEach = { batchBytes: 120 } as const
 const text = (n: number): string => `${n}`.padStart(100, '0')
 const numbers = (from: number, to: number): string[] => Array.from({ length: to - from }, (_, i) => text(from + i))
 
-describe('retriable refusals', () => {
+describe('complaint 20: a crash without a retry, or retries without an end', () => {
   test.each(['OVERLOADED', 'STORAGE_FAILED', 'DISK_FULL', 'DEADLINE_EXCEEDED', 'CORRUPT_BATCH', 'INTERNAL'] as const)(
     '%s: sent again with the same sequence, in order, nothing twice',
     async (refuse) => {

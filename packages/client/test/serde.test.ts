@@ -1,7 +1,18 @@
 // Serdes and topic tokens.
-import { bytes, json, MillraceError, type Serde, type StandardSchemaV1, topic, utf8 } from '@millrace/client'
+import {
+  bytes,
+  type ConsumerRecord,
+  json,
+  MillraceError,
+  type Producer,
+  type Serde,
+  type StandardSchemaV1,
+  topic,
+  utf8,
+} from '@millrace/client'
 import { describe, expect, expectTypeOf, test } from 'vitest'
 import { Scratch } from '#src/scratch.js'
+import { begin } from './support/setting.js'
 import { wrong } from './support/wrong.js'
 
 const roundTrip = <T>(serde: Serde<T>, value: T): T => serde.decode(new Uint8Array(serde.encode(value, new Scratch())))
@@ -78,12 +89,45 @@ describe('json(schema)', () => {
   })
 })
 
-describe('topics', () => {
+describe('complaint 21: types wrong or missing', () => {
   test('carry their types', () => {
     const Orders = topic('orders', { key: utf8, value: json<{ total: number }>() })
     expectTypeOf(Orders.key).toEqualTypeOf<Serde<string>>()
     expectTypeOf(Orders.value).toEqualTypeOf<Serde<{ total: number }>>()
     expect(Orders.name).toBe('orders')
+  })
+
+  test('a record without a key and a tombstone are in the types, for those who send and those who read', () => {
+    const Orders = topic('orders', { key: utf8, value: json<{ total: number }>() })
+    type Sent = Parameters<Producer<string, { total: number }>['send']>
+    expectTypeOf<Sent[0]>().toEqualTypeOf<string | null>()
+    expectTypeOf<Sent[1]>().toEqualTypeOf<{ total: number } | null>()
+    type Received = ConsumerRecord<string, { total: number }>
+    expectTypeOf<Received['key']>().toEqualTypeOf<string | null>()
+    expectTypeOf<Received['value']>().toEqualTypeOf<{ total: number } | null>()
+    expectTypeOf<Received['offset']>().toEqualTypeOf<number>()
+    expectTypeOf<ReturnType<Received['header']>>().toEqualTypeOf<Uint8Array | null | undefined>()
+    // A schema gives its type by itself.
+    const schema: StandardSchemaV1<number> = {
+      '~standard': { version: 1, vendor: 'test', validate: (value) => ({ value: Number(value) }) },
+    }
+    expectTypeOf(json(schema).decode).returns.toEqualTypeOf<number>()
+    expect(Orders.partitioner).toBeUndefined()
+  })
+
+  test('null, empty and present are three things on their way there and back', async () => {
+    const { world, mill } = begin({ partitions: 1 })
+    const Plain = topic('orders', { key: utf8, value: utf8 })
+    const producer = mill.producer(Plain)
+    const given = [null, '', 'x'].flatMap((key) => [null, '', 'y'].map((value) => ({ key, value })))
+    await world.result(producer.sendBatch(given))
+    const seen: { key: string | null; value: string | null }[] = []
+    const loop = (async () => {
+      for await (const { key, value } of mill.consumer().subscribe(Plain, { from: 'earliest', until: 'end' }))
+        seen.push({ key, value })
+    })()
+    await world.result(loop)
+    expect(seen).toEqual(given)
   })
 
   test.each(['', '.', '..', 'a/b', 'a b', 'ä', 'x'.repeat(250)])('%j is no name', (name) => {
