@@ -1,11 +1,14 @@
-// Makes what is published of the client small: comments leave the code, and leave the types that are no public face. The
-// code keeps its lines and names, so that a stack trace can be read. Run on a staged copy: `node slim.mjs FOLDER`.
+// Makes what is published of the client small: comments and white space leave the code, and comments leave the types that
+// are no public face. The code keeps its names and has short lines, so that a stack trace can be read. Run on a staged
+// copy: `node slim.mjs FOLDER`.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, normalize } from 'node:path'
 import { transform } from 'esbuild'
 import ts from 'typescript'
 
 const FACES = ['index.d.ts', 'admin.d.ts', 'embedding.d.ts']
+
+const OPTIONS = { format: 'esm', target: 'es2022', minifyWhitespace: true, lineLimit: 100 }
 
 const dist = join(process.argv[2], 'dist')
 const files = readdirSync(dist, { recursive: true }).filter((file) => !file.startsWith('vendor'))
@@ -21,7 +24,7 @@ const printer = ts.createPrinter({ removeComments: true })
 for (const file of files) {
   const path = join(dist, file)
   if (file.endsWith('.js')) {
-    const { code } = await transform(readFileSync(path, 'utf8'), { format: 'esm', target: 'es2022' })
+    const { code } = await transform(readFileSync(path, 'utf8'), OPTIONS)
     writeFileSync(path, code)
   } else if (file.endsWith('.d.ts') && !documented.has(file)) {
     writeFileSync(
