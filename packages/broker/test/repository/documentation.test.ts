@@ -73,6 +73,17 @@ describe('reading a document', () => {
     ])
   })
 
+  it('puts the setup of a page in front of its programs, on the same line', () => {
+    const file = new RepositoryFile(
+      'a.md',
+      '<!-- setup\nconst a = 1\nconst b = 2\n-->\n```ts run\na\nb\n```\n```text\n3\n```\n',
+    )
+    expect(fences(file)).toEqual([
+      { path: 'a.md', line: 5, language: 'ts', info: 'run', text: 'const a = 1; const b = 2; a\nb\n' },
+      { path: 'a.md', line: 9, language: 'text', info: '', text: '3\n' },
+    ])
+  })
+
   it('finds links inside the repository and commands', () => {
     const file = new RepositoryFile(
       'docs/a.md',

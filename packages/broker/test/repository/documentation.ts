@@ -17,18 +17,35 @@ export function documents(repository: Repository): readonly RepositoryFile[] {
   return repository.files.filter((file) => file.path.endsWith('.md') && !file.path.startsWith('docs/api/'))
 }
 
-/** Every fenced block of a document. */
+/**
+ * Every fenced block of a document. What stands in an HTML comment that begins with `<!-- setup`, a statement on each line, is
+ * put in front of the first line of every TypeScript block from there on, so that a page need not declare the same things
+ * again and again.
+ */
 export function fences(file: RepositoryFile): readonly Fence[] {
   const found: Fence[] = []
   let open: { line: number; mark: string; language: string; info: string; lines: string[] } | null = null
+  let setup = ''
+  let inSetup = false
   file.lines.forEach((text, index) => {
+    if (open === null && text.startsWith('<!-- setup')) {
+      setup = ''
+      inSetup = true
+      return
+    }
+    if (inSetup) {
+      if (text === '-->') inSetup = false
+      else setup += `${text}; `
+      return
+    }
     const match = /^\s*(`{3,})\s*(\S*)\s*(.*)$/.exec(text)
     if (open === null) {
       if (match === null) return
       open = { line: index + 1, mark: match[1] ?? '', language: match[2] ?? '', info: match[3] ?? '', lines: [] }
     } else if (text.trim() === open.mark) {
       const { line, language, info, lines } = open
-      found.push({ path: file.path, line, language, info, text: `${lines.join('\n')}\n` })
+      const before = language === 'ts' ? setup : ''
+      found.push({ path: file.path, line, language, info, text: `${before}${lines.join('\n')}\n` })
       open = null
     } else open.lines.push(text)
   })
@@ -77,6 +94,28 @@ export function checkPrograms(programs: readonly Fence[]): readonly string[] {
     const at = diagnostic.file?.getLineAndCharacterOfPosition(diagnostic.start)
     return `${fence.path}:${fence.line + 1 + (at?.line ?? 0)} ${message}`
   })
+}
+
+/** A program that a page runs, and what the page says it prints: the text block right behind it. */
+export interface RunningProgram {
+  readonly program: Fence
+  readonly output: string | null
+}
+
+/** The programs marked `ts run`. */
+export function runningPrograms(found: readonly Fence[]): readonly RunningProgram[] {
+  return found.flatMap((program, at) => {
+    if (program.language !== 'ts' || program.info !== 'run') return []
+    const next = found[at + 1]
+    const isOutput = next?.path === program.path && next.language === 'text'
+    return [{ program, output: isOutput ? next.text : null }]
+  })
+}
+
+/** A program without its types, as Node runs it. */
+export function transpiled({ text }: Fence): string {
+  return ts.transpileModule(text, { compilerOptions: { ...OPTIONS, noEmit: false }, fileName: 'program.mts' })
+    .outputText
 }
 
 /** Links of a document to other files of the repository, without what follows the `#`. */
