@@ -47,7 +47,7 @@ describe('rules of the header', () => {
   const rules: readonly (readonly [string, (view: DataView) => void, ErrorName])[] = [
     ['a magic number', (view) => view.setUint16(8, 0x4d42, true), 'INVALID_BATCH'],
     ['a version that is known', (view) => view.setUint8(10, BATCH_VERSION + 1), 'INVALID_BATCH'],
-    ['a codec that is known', (view) => view.setUint8(11, 2), 'CODEC_NOT_ALLOWED'],
+    ['a codec that is known', (view) => view.setUint8(11, 3), 'CODEC_NOT_ALLOWED'],
     ['no attributes but the known one', (view) => view.setUint16(22, 2, true), 'INVALID_BATCH'],
     ['a length within the limit', set32(4, MAX_BATCH_BYTES + 1), 'BATCH_TOO_LARGE'],
     ['a length that matches its body', set32(60, 1), 'INVALID_BATCH'],

@@ -184,7 +184,8 @@ describe('the header of a batch', () => {
     const stands = [...batch.subarray(24, 40)].map((byte) => byte.toString(16).padStart(2, '0')).join('')
     expect(producerName(SOME_IDENTITY.producer)).toBe(stands)
     expect(codecName(1)).toBe('gzip')
-    expect(codecName(2)).toBe(null)
+    expect(codecName(2)).toBe('zstd')
+    expect(codecName(3)).toBe(null)
   })
 })
 
