@@ -1,5 +1,8 @@
 // `millrace consume`: records to standard output, no faster than the reader of the pipe takes them.
+import { lastValueFrom, take } from 'rxjs'
+import type { ConsumerRecord } from '../record.js'
 import { bytes } from '../serde.js'
+import { processEach } from '../streams/process-each.js'
 import { topic } from '../topic.js'
 import { readChoice, readInteger } from './command-line.js'
 import { EXIT, type ExitCode, UsageError } from './exit-codes.js'
@@ -18,16 +21,19 @@ export async function consume(session: Session): Promise<ExitCode> {
   const records = topic(line.topic, { key: bytes, value: bytes })
 
   let printed = 0
+  const print = (record: ConsumerRecord<Uint8Array, Uint8Array>): Promise<void> | null => {
+    const pipeIsFull = output.writeLatin1(format(record))
+    printed++
+    if (!output.isTerminal) messages.progress(() => `${printed} records`)
+    return pipeIsFull
+  }
   await withClient(session, async (mill) => {
     const consumer = mill.consumer(group === undefined ? {} : { group })
     interrupted.addEventListener('abort', () => void consumer.close())
-    for await (const record of consumer.subscribe(records, { from, ...(until && { until }) })) {
-      // Not asking for the next record while the pipe is full holds the broker back, and with it everything between.
-      const pipeIsFull = output.writeLatin1(format(record))
-      if (pipeIsFull !== null) await pipeIsFull
-      if (!output.isTerminal) messages.progress(() => `${printed} records`)
-      if (++printed === count || interrupted.aborted) break
-    }
+    // A record is finished once it is printed, the last one too. While the pipe is full nothing more is, which holds the
+    // broker back, and with it everything between.
+    const done = consumer.subscribe(records, { from, ...(until && { until }) }).pipe(processEach(print), take(count))
+    await lastValueFrom(done, { defaultValue: undefined })
   })
   return interrupted.aborted ? EXIT.interrupted : EXIT.ok
 }
