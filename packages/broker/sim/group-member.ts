@@ -93,8 +93,11 @@ export class GroupMember {
   }
 
   private async step(): Promise<string | null> {
-    this.connection ??= await Connection.open(this.world.environment, this.world.random.pick(this.world.hosts()))
-    this.place ??= await this.findPlace(this.connection)
+    const { environment, random, hosts } = this.world
+    const connection = this.connection ?? (await Connection.open(environment, random.pick(hosts())))
+    this.connection = connection
+    const place = this.place ?? (await this.findPlace(connection))
+    this.place = place
     if (this.epoch === 0) return this.join()
     return this.world.random.chance(0.5) ? this.beat() : this.commit(false)
   }

@@ -83,6 +83,8 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
   readonly #lookup: TopicLookup
   readonly #stopListening: () => void
   #topic: TopicInfo | null = null
+  /** As it was when all queues were told of it last. */
+  #toldAll: TopicInfo | undefined
   #queues = new Map<number, PartitionQueue>()
   #sticky: PartitionQueue | null = null
   readonly #ripe = new Set<RipeQueue>()
@@ -324,9 +326,13 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
     if (this.#topic === null) return
     const { topicId, name } = this.#topic
     const topic = this.cluster.map.topicById(topicId)
-    if (topic === this.#topic) return
     this.#topic = topic ?? null
     if (topic === undefined) this.#dropQueues(this.#error('ERR_MILLRACE_TOPIC_DELETED', `${name} was deleted`))
+    // A change may be told of while another one is: that the topic is known already says nothing of who was told what.
+    if (change === null) {
+      if (topic === this.#toldAll) return
+      this.#toldAll = topic
+    }
     for (const at of changedPartitions(change, topicId, this.#queues.keys())) this.#queues.get(at)?.routeChanged()
   }
 

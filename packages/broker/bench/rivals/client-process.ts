@@ -83,7 +83,8 @@ async function produce(client: Contestant, order: ProduceOrder): Promise<Figures
     const callers = Array.from({ length: WARM_UP_CALLERS }, () => loop(WARM_UP_SECONDS, each))
     for (const records of await Promise.all(callers)) warmUp += records
   }
-  warmUp += await loop(order.seconds * WARM_UP_SHARE)
+  const last = await loop(order.seconds * WARM_UP_SHARE)
+  warmUp += last
   globalThis.gc?.()
   const meter = new Meter()
   const records = await loop(order.seconds)

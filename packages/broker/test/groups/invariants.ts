@@ -150,11 +150,12 @@ function checkCommit(before: GroupImage, after: GroupImage, command: CommitComma
   if (result.kind !== 'commit' || result.code !== 'OK') return
   check(result.entries.length === entries.length, 'zombie-commit', 'one answer for each entry')
   const released = new Set<string>()
-  for (const [at, { topicId, partition, epoch, commit, releases: isReleased }] of entries.entries()) {
+  for (const [at, { topicId, partition, lane, epoch, commit, releases: isReleased }] of entries.entries()) {
     const then = before.topics.find((topic) => topic.topicId === topicId)?.partitions[partition]
     const name = `${topicId}/${partition}`
     const isOwner = then !== undefined && memberIn(before, then.owner) === memberId && then.epoch === epoch
-    const isRight = isOwner && (!released.has(name) || command.leaves)
+    // Other lanes are refused: nothing of them is assigned.
+    const isRight = lane === 0 && isOwner && (!released.has(name) || command.leaves)
     check(
       (result.entries[at] === 'OK') === isRight,
       'zombie-commit',
