@@ -83,8 +83,6 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
   readonly #lookup: TopicLookup
   readonly #stopListening: () => void
   #topic: TopicInfo | null = null
-  /** As it was when all queues were told of it last. */
-  #toldAll: TopicInfo | undefined
   #queues = new Map<number, PartitionQueue>()
   #sticky: PartitionQueue | null = null
   readonly #ripe = new Set<RipeQueue>()
@@ -328,11 +326,7 @@ export class ProducerCore implements QueueOwner, TopicSeeker {
     const topic = this.cluster.map.topicById(topicId)
     this.#topic = topic ?? null
     if (topic === undefined) this.#dropQueues(this.#error('ERR_MILLRACE_TOPIC_DELETED', `${name} was deleted`))
-    // A change may be told of while another one is: that the topic is known already says nothing of who was told what.
-    if (change === null) {
-      if (topic === this.#toldAll) return
-      this.#toldAll = topic
-    }
+    // Changes may be told of one inside the other: that the topic is known already says nothing of who was told what.
     for (const at of changedPartitions(change, topicId, this.#queues.keys())) this.#queues.get(at)?.routeChanged()
   }
 
