@@ -100,7 +100,8 @@ export function describeDialContract(factory: ContractSideFactory): void {
       const { error, tookMs } = await outcome(await side().blackHole(), 150)
       expect(error).toBeInstanceOf(NetworkError)
       expect(error).toMatchObject({ code: 'TIMED_OUT' })
-      expect(tookMs).toBeGreaterThanOrEqual(149)
+      // Clocks that count whole milliseconds may be one off at either end.
+      expect(tookMs).toBeGreaterThanOrEqual(148)
       expect(tookMs).toBeLessThan(1500)
     })
 
