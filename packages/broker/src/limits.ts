@@ -109,6 +109,9 @@ export const METADATA_MEMBERS_MS = 250
 /** How long an answer waits for the metadata group to do without a node that is removed, and how often that is looked at. */
 export const REMOVAL_WAIT_MS = 2_000
 export const REMOVAL_POLL_MS = 50
+/** How long a removal waits for elections under way to give every partition a leader again, and how often that is looked at. */
+export const ELECTIONS_WAIT_MS = 5_000
+export const ELECTIONS_POLL_MS = 100
 
 // ---------------------------------------------------------------- consumer groups
 

@@ -1,6 +1,7 @@
 // Which partitions are not where the metadata wants them, and which nodes may still be needed: asked of every broker, since a
 // group is known to its leader, and to its replicas where it has none.
-import { PARTITIONS_PER_QUESTION } from '../limits.js'
+import type { Clock } from '../environment.js'
+import { ELECTIONS_POLL_MS, ELECTIONS_WAIT_MS, PARTITIONS_PER_QUESTION } from '../limits.js'
 import type { NodeId } from '../raft/raft-types.js'
 import { asMove, type Leaderless, mayHold, type PartitionLists, type Testimony } from './leaderless.js'
 import type { TopicDefinition } from './metadata-command.js'
@@ -21,6 +22,12 @@ export interface Surveyed {
   /** @param skip moves that were told already. */
   ledPartitions(skip: number): Promise<Answers<LedPartitions>>
   testimonies(partitions: PartitionLists): Promise<Answers<readonly Testimony[]>>
+}
+
+/** How many groups have a replica on a node, and how many more may have one that nobody leads. */
+export interface Held {
+  readonly held: number
+  readonly leaderless: number
 }
 
 export class PlacementSurvey {
@@ -61,8 +68,7 @@ export class PlacementSurvey {
     return [...this.led, ...this.leaderless.map(asMove)]
   }
 
-  /** How many groups have a replica on the node, and how many more may have one that nobody leads. */
-  heldBy(nodeId: NodeId): { readonly held: number; readonly leaderless: number } {
+  heldBy(nodeId: NodeId): Held {
     const isMember = ({ voters, outgoing, learners }: PartitionMove): boolean =>
       [...voters, ...outgoing, ...learners].includes(nodeId)
     return {
@@ -82,6 +88,25 @@ export class PlacementSurvey {
   stuckAt(nodeId: NodeId): number {
     return this.leaderless.filter((partition) => !partition.target.includes(nodeId) && mayHold(partition, nodeId))
       .length
+  }
+}
+
+/**
+ * What the node holds. That nobody leads a partition may be an election under way, or a broker that is slow to answer: it is
+ * asked again for a while, at most until `endMs`.
+ */
+export async function heldOnceLed(asked: {
+  readonly nodeId: NodeId
+  readonly survey: () => Promise<PlacementSurvey>
+  readonly clock: Clock
+  readonly endMs: number
+}): Promise<Held> {
+  const { nodeId, survey, clock } = asked
+  const endMs = Math.min(asked.endMs, clock.monotonicMs() + ELECTIONS_WAIT_MS)
+  for (;;) {
+    const found = (await survey()).heldBy(nodeId)
+    if (found.leaderless === 0 || clock.monotonicMs() >= endMs) return found
+    await new Promise<void>((resolve) => clock.timer(ELECTIONS_POLL_MS, resolve))
   }
 }
 

@@ -11,7 +11,8 @@ import {
 } from '@millrace/protocol'
 import type { TopicDefinition } from '../../cluster/metadata-command.js'
 import { onlyFields, topicName } from '../../cluster/operations.js'
-import { DEFAULT_MAP_WAIT_MS } from '../../limits.js'
+import { heldOnceLed } from '../../cluster/placement-survey.js'
+import { DEFAULT_MAP_WAIT_MS, REMOVAL_WAIT_MS } from '../../limits.js'
 import { decodeFields, encodeMessagePack, type Fields } from '../../message-pack.js'
 import type { ServerContext } from '../context.js'
 import { isBug, refusalOrBug } from '../failures.js'
@@ -39,7 +40,7 @@ interface Change {
   /** Those that a client may give; all unless given here: then the operation itself looks. */
   readonly fields?: readonly string[]
   /** What the broker that is asked adds, since it can ask everybody. */
-  readonly prepare?: (context: ServerContext, fields: Fields) => Promise<Fields>
+  readonly prepare?: (context: ServerContext, fields: Fields, expiresAtMs: number) => Promise<Fields>
 }
 
 /** Carried out by whoever leads the metadata; these names travel between brokers. */
@@ -101,7 +102,7 @@ async function perform(
   const change = CHANGES.get(operation)
   if (change !== undefined) {
     if (change.fields !== undefined) onlyFields(fields, change.fields)
-    const prepared = (await change.prepare?.(context, fields)) ?? fields
+    const prepared = (await change.prepare?.(context, fields, expiresAtMs)) ?? fields
     const { result, version } = await context.metadata.perform(change.name, prepared, expiresAtMs)
     // Whoever asks here finds the change here, unless this broker cannot hear of it: the change is made all the same.
     await reachesMap(context, version, expiresAtMs)
@@ -181,8 +182,12 @@ async function moves(context: ServerContext, fields: Fields): Promise<unknown> {
 }
 
 /** How many partitions have not left the node yet, as their leaders know, and how many may not have that nobody leads. */
-async function withHeldPartitions({ view }: ServerContext, fields: Fields): Promise<Fields> {
-  return { ...fields, ...(await view.survey()).heldBy(Number(fields.nodeId)) }
+async function withHeldPartitions(context: ServerContext, fields: Fields, expiresAtMs: number): Promise<Fields> {
+  const { view, environment } = context
+  const nodeId = Number(fields.nodeId)
+  const survey = () => view.survey()
+  const endMs = fields.force === true ? 0 : expiresAtMs - REMOVAL_WAIT_MS
+  return { ...fields, ...(await heldOnceLed({ nodeId, survey, clock: environment.clock, endMs })) }
 }
 
 /** Who has the partition now keeps it. */
