@@ -73,7 +73,8 @@ async function run(seed: number, trouble: Trouble, elections: boolean, deliveryT
   expect(errors).toEqual([])
   const statistics = mill.statistics()
   const logs = consumed.map((records) => records.map(({ value }) => value))
-  await world.result(mill.close().catch(() => {}))
+  // It tells once more of the sends whose outcomes are noted above.
+  await world.result(Promise.allSettled([mill.close()]))
   return { world, cluster, observer, outcomes, offsets, consumed, logs, statistics }
 }
 

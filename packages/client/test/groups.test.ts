@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest'
 import { buildBatch, fill } from './support/batches.js'
 import { beginGroup, everything, join, LEASE_MS } from './support/group-setting.js'
 import { Orders, Texts } from './support/setting.js'
+import { wrong } from './support/wrong.js'
 
 const unique = (places: readonly string[]): string[] => [...new Set(places)].sort()
 
@@ -289,12 +290,12 @@ describe('rebalancing', () => {
     const first = join(setting, 'a', { workMs: 10 })
     const second = join(setting, 'b', { workMs: 10 })
     await world.run(800)
-    const wrong: string[] = []
+    const astray: string[] = []
     for (let move = 0; move < 6; move++) {
       coordinator.move(1 + ((move + 1) % 3), { silent: move % 2 === 0, tell: move % 3 !== 0 })
       const route = setting.cluster.route(coordinator.topicId, coordinator.partition)
       coordinator.intercept = (connection, { kind }) => {
-        if (connection.broker.nodeId !== route.nodeId) wrong.push(`${kind} to ${connection.broker.nodeId} in ${move}`)
+        if (connection.broker.nodeId !== route.nodeId) astray.push(`${kind} to ${connection.broker.nodeId} in ${move}`)
         return false
       }
       await world.run(2_500)
@@ -303,7 +304,7 @@ describe('rebalancing', () => {
     expect(first.done.length + second.done.length).toBe(800)
     expect(unique([...first.done, ...second.done])).toHaveLength(800)
     // Of each move that nobody told of, what was asked in that moment, and no more.
-    expect(wrong.length).toBeLessThanOrEqual(8)
+    expect(astray.length).toBeLessThanOrEqual(8)
     await world.run(2_000)
     expect(coordinator.wentBack).toEqual([])
     expect([0, 1, 2, 3].map((p) => coordinator.offsetOf(1, p))).toEqual([200, 200, 200, 200])
@@ -472,7 +473,7 @@ describe('what must be said', () => {
     [{ group: 'a b' }, 'the name of a group has'],
     [{ group: 'g', memberName: '' }, 'the name of a member has'],
     [{ group: 'g', leaseMs: 10 }, 'leaseMs must be'],
-    [{ group: 'g', commit: 'never' as never }, 'commit must be settled or onReturn'],
+    [{ group: 'g', commit: wrong<'settled'>('never') }, 'commit must be settled or onReturn'],
   ])('%j is no group', (options, message) => {
     const { mill } = beginGroup()
     expect(() => mill.consumer(options)).toThrow(message)

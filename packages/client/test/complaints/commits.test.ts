@@ -1,8 +1,6 @@
 // Complaint 18 with a group: what is committed when work fails, is given up, is left behind, or is done batch by batch.
-import { startTestCluster, type TestCluster } from '@millrace/broker/testing'
 import {
   type ConsumerRecord,
-  connect,
   type Mill,
   processByKey,
   processByPartition,
@@ -15,33 +13,21 @@ import {
   toTopic,
   utf8,
 } from '@millrace/client'
-import { admin } from '@millrace/client/admin'
 import { type Observable, Subscription } from 'rxjs'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
+import { clusterOfFile } from '../support/real-cluster.js'
 
 vi.setConfig({ testTimeout: 60_000 })
 
 type Text = Topic<string, string>
 type TextRecord = ConsumerRecord<string, string>
 
-let cluster: TestCluster
-let mill: Mill
-let topics = 0
-
-beforeAll(async () => {
-  cluster = await startTestCluster({ environment: 'portable' })
-})
-afterAll(() => cluster.stop())
-beforeEach(() => {
-  mill = connect({ bootstrap: cluster.bootstrap, logger: { info() {}, warn() {} } })
-})
-afterEach(() => mill.close({ timeoutMs: 2_000 }).catch(() => {}))
+const real = clusterOfFile()
 
 async function newTopic(count: number): Promise<Text> {
-  const created = topic(`commits-${++topics}`, { key: utf8, value: utf8 })
-  await admin(mill).createTopic(created.name, { partitions: 1 })
+  const created = topic(await real.newTopic({ partitions: 1 }), { key: utf8, value: utf8 })
   // Two batches, so that one can be finished and the other not.
-  const producer = mill.producer(created)
+  const producer = real.mill.producer(created)
   for (const [from, to] of [
     [0, count / 2],
     [count / 2, count],
@@ -60,7 +46,7 @@ async function run<R>(
   enough: (values: readonly R[]) => boolean = () => false,
   how: 'close' | 'unsubscribe' = 'close',
 ): Promise<{ readonly values: R[]; readonly error: Error | null }> {
-  const consumer = mill.consumer({ group: from.name, leaseMs: 6_000, commitIntervalMs: 50 })
+  const consumer = real.mill.consumer({ group: from.name, leaseMs: 6_000, commitIntervalMs: 50 })
   const values: R[] = []
   const subscription = new Subscription()
   const error = await new Promise<Error | null>((resolve) => {
@@ -146,7 +132,7 @@ describe('complaint 17: a poison record, in a group', () => {
       (values) => values.length === 19,
     )
     expect(good.error).toBe(null)
-    await mill.producer(fresh).send('k', 'more')
+    await real.mill.producer(fresh).send('k', 'more')
     expect(await nextOffset(fresh)).toBe(20)
   })
 })
@@ -166,16 +152,16 @@ describe('whole batches and toTopic in a group', () => {
   test('what was sent on is committed when it is acknowledged', async () => {
     const from = await newTopic(40)
     const to = await newTopic(2)
-    const producer = mill.producer(to)
+    const producer = real.mill.producer(to)
     await run(
       from,
       (stream) => stream.pipe(toTopic(producer)),
       (values) => values.length === 40,
     )
-    await mill.producer(from).send('k', 'more')
+    await real.mill.producer(from).send('k', 'more')
     expect(await nextOffset(from)).toBe(40)
     const copies: (string | null)[] = []
-    for await (const { value } of mill.consumer().subscribe(to, { from: { offset: 2 }, until: 'end' }))
+    for await (const { value } of real.mill.consumer().subscribe(to, { from: { offset: 2 }, until: 'end' }))
       copies.push(value)
     expect(copies).toEqual(Array.from({ length: 40 }, (_, i) => String(i)))
   })

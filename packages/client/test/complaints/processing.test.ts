@@ -1,14 +1,11 @@
 // What users of other clients suffer from while they process records, each told by its number in the list of complaints.
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import { startTestCluster, type TestCluster } from '@millrace/broker/testing'
 import {
   bytes,
   type ConsumerRecord,
-  connect,
   deadLetterOf,
   json,
-  type Mill,
   type MillraceError,
   processByKey,
   processByPartition,
@@ -18,43 +15,31 @@ import {
   topic,
   utf8,
 } from '@millrace/client'
-import { admin } from '@millrace/client/admin'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { clusterOfFile } from '../support/real-cluster.js'
 
 interface Order {
   readonly n: number
 }
 type OrderRecord = ConsumerRecord<string, Order>
 
-let cluster: TestCluster
-let mill: Mill
-let topics = 0
-
-beforeAll(async () => {
-  cluster = await startTestCluster({ environment: 'portable' })
-})
-afterAll(() => cluster.stop())
-beforeEach(() => {
-  mill = connect({ bootstrap: cluster.bootstrap })
-})
-afterEach(() => mill.close({ timeoutMs: 2_000 }).catch(() => {}))
+const real = clusterOfFile()
 
 async function newTopic(partitions = 1): Promise<Topic<string, Order>> {
-  const name = `complaint-${++topics}`
-  await admin(mill).createTopic(name, { partitions, durability: 'buffered' })
+  const name = await real.newTopic({ partitions, durability: 'buffered' })
   return topic(name, { key: utf8, value: json<Order>() })
 }
 
 async function put(to: Topic<string, Order>, count: number, keys = 10): Promise<void> {
-  await mill.producer(to).sendBatch(Array.from({ length: count }, (_, n) => ({ key: `k${n % keys}`, value: { n } })))
+  await real.mill
+    .producer(to)
+    .sendBatch(Array.from({ length: count }, (_, n) => ({ key: `k${n % keys}`, value: { n } })))
 }
-
-const pushedBytes = (): number => (cluster.brokers[0]!.status().counters as { pushedBytes: number }).pushedBytes
 
 /** Everything of a topic. */
 async function all(of: string): Promise<ConsumerRecord<Uint8Array, Uint8Array>[]> {
   const found: ConsumerRecord<Uint8Array, Uint8Array>[] = []
-  for await (const record of mill.consumer().subscribe(of, { from: 'earliest', until: 'end' })) found.push(record)
+  for await (const record of real.mill.consumer().subscribe(of, { from: 'earliest', until: 'end' })) found.push(record)
   return found
 }
 
@@ -78,9 +63,8 @@ describe('complaint 6: memory grows, or back-pressure is lost in a layer', () =>
   test('a 100 ms handler behind twice the window: under 100 MB, and the broker reads no further', {
     timeout: 60_000,
   }, async () => {
-    const name = `complaint-${++topics}`
-    await admin(mill).createTopic(name, { partitions: 4, durability: 'buffered' })
-    const producer = mill.producer(topic(name, { key: bytes, value: bytes }))
+    const name = await real.newTopic({ partitions: 4, durability: 'buffered' })
+    const producer = real.mill.producer(topic(name, { key: bytes, value: bytes }))
     const value = new Uint8Array(100)
     for (let at = 0; at < 150_000; at += 5_000) {
       await producer.ready()
@@ -89,10 +73,10 @@ describe('complaint 6: memory grows, or back-pressure is lost in a layer', () =>
     await producer.flush()
     const program = new URL('../support/slow-consumer.mjs', import.meta.url).pathname
     for (const operator of operators) {
-      const before = pushedBytes()
+      const before = real.pushedBytes
       const { stdout } = await promisify(execFile)(process.execPath, [
         program,
-        cluster.bootstrap,
+        real.cluster.bootstrap,
         name,
         operator,
         '1500',
@@ -102,7 +86,7 @@ describe('complaint 6: memory grows, or back-pressure is lost in a layer', () =>
       expect(done).toBeLessThan(1_000)
       expect(maxRss).toBeLessThan(100_000_000)
       // The window, and a batch for each partition.
-      expect(pushedBytes() - before).toBeLessThan(8 * 1024 * 1024 + 4 * 300_000)
+      expect(real.pushedBytes - before).toBeLessThan(8 * 1024 * 1024 + 4 * 300_000)
     }
   })
 
@@ -117,13 +101,13 @@ describe('complaint 6: memory grows, or back-pressure is lost in a layer', () =>
       return done
     }
     const result = drain(
-      mill
+      real.mill
         .consumer()
         .subscribe(Orders, { from: 'earliest' })
         .pipe(processByKey(work, { concurrency: 4 })),
     )
     while (begun.length < 8) await new Promise((resolve) => setTimeout(resolve, 5))
-    await mill.close()
+    await real.mill.close()
     expect((await result).error).toBe(null)
     expect(ended).toBe(begun.length)
   })
@@ -140,10 +124,10 @@ describe('complaint 12: shutdown hangs', () => {
       throw new Error('down')
     }
     const retried = retryOrDeadLetter(work, { attempts: 9, backoff: () => 3_600_000, topic: 'nowhere' })
-    const result = drain(mill.consumer().subscribe(Orders, { from: 'earliest' }).pipe(processEach(retried)))
+    const result = drain(real.mill.consumer().subscribe(Orders, { from: 'earliest' }).pipe(processEach(retried)))
     await first
     const startMs = performance.now()
-    await mill.close({ timeoutMs: 500 })
+    await real.mill.close({ timeoutMs: 500 })
     expect(performance.now() - startMs).toBeLessThan(2_000)
     expect(await result).toEqual({ values: [], error: null })
   })
@@ -160,7 +144,7 @@ describe('complaint 17: a poison record blocks the partition', () => {
       return value!.n
     }
     const retried = retryOrDeadLetter(work, { attempts: 4, backoff: { initialMs: 1, maxMs: 4 }, topic: Dead.name })
-    const source = mill.consumer().subscribe(Orders, { from: 'earliest', until: 'end' })
+    const source = real.mill.consumer().subscribe(Orders, { from: 'earliest', until: 'end' })
     const { values, error } = await drain<number>(source.pipe(processByKey(retried, { concurrency: 8 })))
     expect(error).toBe(null)
     expect(tries).toBe(4)
@@ -175,10 +159,10 @@ describe('complaint 17: a poison record blocks the partition', () => {
   test('bytes that cannot be decoded: dead-lettered, in order, and the rest goes on', async () => {
     const Orders = await newTopic()
     const Dead = await newTopic()
-    const raw = mill.producer(topic(Orders.name, { key: utf8, value: utf8 }))
+    const raw = real.mill.producer(topic(Orders.name, { key: utf8, value: utf8 }))
     await raw.sendBatch(['{"n":0}', '{', '{"n":2}', 'oops', '{"n":4}'].map((value) => ({ key: 'k', value })))
     const options = { from: 'earliest', until: 'end', onDecodeError: 'deadLetter', deadLetterTopic: Dead.name } as const
-    const { values, error } = await drain<OrderRecord>(mill.consumer().subscribe(Orders, options))
+    const { values, error } = await drain<OrderRecord>(real.mill.consumer().subscribe(Orders, options))
     expect(error).toBe(null)
     expect(values.map(({ value }) => value!.n)).toEqual([0, 2, 4])
     expect((await all(Dead.name)).map(({ value }) => new TextDecoder().decode(value!))).toEqual(['{', 'oops'])
@@ -193,16 +177,16 @@ describe('complaint 18: the position moves although the handler failed', () => {
   ])('%s: what failed, what waited, and what came meanwhile gives no credit back', async (_name, operator) => {
     const Orders = await newTopic()
     await put(Orders, 20_000)
-    const before = pushedBytes()
+    const before = real.pushedBytes
     const work = async ({ value }: OrderRecord): Promise<number> => {
       if (value!.n === 3) throw new Error('no')
       return value!.n
     }
-    const source = mill.consumer({ inFlightBytes: 20_000 }).subscribe(Orders, { from: 'earliest' })
+    const source = real.mill.consumer({ inFlightBytes: 20_000 }).subscribe(Orders, { from: 'earliest' })
     const { values, error } = await drain<number>(source.pipe(operator(work, { concurrency: 1 })))
     expect(String(error)).toContain('no')
     expect(values).toEqual([0, 1, 2])
-    expect(pushedBytes() - before).toBeLessThan(20_000 + 300_000)
+    expect(real.pushedBytes - before).toBeLessThan(20_000 + 300_000)
   })
 })
 
@@ -222,7 +206,7 @@ describe('complaint 19: parallel work within a partition', () => {
         last.set(key!, value!.n)
         busy--
       }
-      const source = mill.consumer().subscribe(Orders, { from: 'earliest', until: 'end' })
+      const source = real.mill.consumer().subscribe(Orders, { from: 'earliest', until: 'end' })
       const { error, values } = await drain(source.pipe(operator(work, { concurrency: 64 })))
       expect([error, values.length]).toEqual([null, 200])
       return { most, inOrder }
@@ -236,7 +220,7 @@ describe('complaint 20: retries without end, or none', () => {
   test('a limit, a judgement, and then an error of the stream when nothing else is asked for', async () => {
     const Orders = await newTopic()
     await put(Orders, 3)
-    const source = mill.consumer().subscribe(Orders, { from: 'earliest' })
+    const source = real.mill.consumer().subscribe(Orders, { from: 'earliest' })
     let tries = 0
     const work = async (): Promise<never> => {
       tries++
@@ -251,7 +235,7 @@ describe('complaint 20: retries without end, or none', () => {
       retryIf: (error) => !(error instanceof RangeError),
       topic: Dead.name,
     })
-    const ended = mill.consumer().subscribe(Orders, { from: 'earliest', until: 'end' })
+    const ended = real.mill.consumer().subscribe(Orders, { from: 'earliest', until: 'end' })
     expect((await drain(ended.pipe(processEach(judged)))).error).toBe(null)
     expect(tries).toBe(3)
     expect((await all(Dead.name)).length).toBe(3)

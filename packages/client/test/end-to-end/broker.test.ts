@@ -1,62 +1,27 @@
 // The client against a real broker in this process: what only both together can show.
-
-import { startTestCluster, type TestCluster } from '@millrace/broker/testing'
-import {
-  type ConsumerRecord,
-  connect,
-  json,
-  type Mill,
-  type MillStatus,
-  processEach,
-  toAsyncIterable,
-  topic,
-  utf8,
-} from '@millrace/client'
+import { type ConsumerRecord, json, type MillStatus, processEach, toAsyncIterable, topic, utf8 } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
 import { map } from 'rxjs'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { clusterOfFile } from '../support/real-cluster.js'
 
 interface Order {
   readonly n: number
 }
 
-let cluster: TestCluster
-let mill: Mill
-const mills: Mill[] = []
-let topics = 0
-
-beforeAll(async () => {
-  cluster = await startTestCluster({ environment: 'portable' })
-})
-
-afterAll(async () => {
-  await cluster.stop()
-})
-
-afterEach(async () => {
-  for (const open of mills.splice(0)) await open.close({ timeoutMs: 2_000 }).catch(() => {})
-})
-
-function client(): Mill {
-  mill = connect({ bootstrap: cluster.bootstrap })
-  mills.push(mill)
-  return mill
-}
+const real = clusterOfFile()
 
 async function newTopic(partitions: number, codecs?: ('none' | 'gzip')[]): Promise<ReturnType<typeof orders>> {
-  const name = `orders-${++topics}`
-  await admin(mill).createTopic(name, { partitions, durability: 'buffered', ...(codecs && { codecs }) })
-  return orders(name)
+  return orders(await real.newTopic({ partitions, durability: 'buffered', ...(codecs && { codecs }) }))
 }
 
 const orders = (name: string) => topic(name, { key: utf8, value: json<Order>() })
 
 test('a record leaves through send and arrives through subscribe', async () => {
-  client()
   const Orders = await newTopic(6)
-  const producer = mill.producer(Orders)
+  const producer = real.mill.producer(Orders)
   const arrived = new Promise<ConsumerRecord<string, Order>>((resolve, reject) => {
-    mill.consumer().subscribe(Orders, { from: 'earliest' }).subscribe({ next: resolve, error: reject })
+    real.mill.consumer().subscribe(Orders, { from: 'earliest' }).subscribe({ next: resolve, error: reject })
   })
   const headers = [['trace', new Uint8Array([1, 2])]] as const
   const { partition, offset, timestamp } = await producer.send('customer-42', { n: 12 }, { headers })
@@ -70,13 +35,12 @@ test('a record leaves through send and arrives through subscribe', async () => {
     value: { n: 12 },
   })
   expect(record.headers).toEqual(headers)
-  expect(mill.statistics()).toEqual({ misroutes: 0, refusals: 0, refreshes: 0, reconnects: 0 })
+  expect(real.mill.statistics()).toEqual({ misroutes: 0, refusals: 0, refreshes: 0, reconnects: 0 })
 })
 
 test('keys keep their order, partitions are dense, gzip and tombstones pass', async () => {
-  client()
   const Orders = await newTopic(4)
-  const producer = mill.producer(Orders, { codec: 'gzip' })
+  const producer = real.mill.producer(Orders, { codec: 'gzip' })
   const sends = Array.from({ length: 5_000 }, (_, n) => ({
     key: n % 11 === 0 ? null : `k${n % 97}`,
     value: n % 13 === 0 ? null : { n },
@@ -85,7 +49,7 @@ test('keys keep their order, partitions are dense, gzip and tombstones pass', as
   expect(result.acknowledgedRecords).toBe(5_000)
   const byPartition = new Map<number, number[]>()
   const lastByKey = new Map<string, number>()
-  for await (const { partition, offset, key, value } of mill
+  for await (const { partition, offset, key, value } of real.mill
     .consumer()
     .subscribe(Orders, { from: 'earliest', until: 'end' })) {
     const offsets = byPartition.get(partition) ?? []
@@ -104,13 +68,12 @@ test('keys keep their order, partitions are dense, gzip and tombstones pass', as
 })
 
 test('offsets, times and ends', async () => {
-  client()
   const Orders = await newTopic(1)
-  const producer = mill.producer(Orders)
+  const producer = real.mill.producer(Orders)
   for (let n = 0; n < 30; n++) await producer.send('k', { n }, { timestamp: 1_000 + n })
   const read = async (options: object): Promise<number[]> => {
     const seen: number[] = []
-    for await (const { value } of mill.consumer().subscribe(Orders, options)) seen.push(value!.n)
+    for await (const { value } of real.mill.consumer().subscribe(Orders, options)) seen.push(value!.n)
     return seen
   }
   const numbers = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i)
@@ -124,47 +87,47 @@ test('offsets, times and ends', async () => {
 })
 
 test('refusals of a real broker are typed', async () => {
-  client()
   const Orders = await newTopic(1, ['none'])
-  await expect(mill.producer(Orders, { codec: 'gzip' }).send('a', { n: 1 })).rejects.toMatchObject({
+  await expect(real.mill.producer(Orders, { codec: 'gzip' }).send('a', { n: 1 })).rejects.toMatchObject({
     code: 'ERR_MILLRACE_CODEC_NOT_ALLOWED',
   })
-  await expect(mill.producer('nowhere').send(null, null)).rejects.toMatchObject({ code: 'ERR_MILLRACE_UNKNOWN_TOPIC' })
-  await expect(admin(mill).createTopic(Orders.name)).rejects.toMatchObject({ code: 'ERR_MILLRACE_TOPIC_EXISTS' })
-  await expect(admin(mill).createTopic('x', { partitions: 10_001 })).rejects.toMatchObject({
+  await expect(real.mill.producer('nowhere').send(null, null)).rejects.toMatchObject({
+    code: 'ERR_MILLRACE_UNKNOWN_TOPIC',
+  })
+  await expect(admin(real.mill).createTopic(Orders.name)).rejects.toMatchObject({ code: 'ERR_MILLRACE_TOPIC_EXISTS' })
+  await expect(admin(real.mill).createTopic('x', { partitions: 10_001 })).rejects.toMatchObject({
     code: 'ERR_MILLRACE_INVALID_CONFIG',
   })
-  const described = await admin(mill).describeTopic(Orders.name)
+  const described = await admin(real.mill).describeTopic(Orders.name)
   expect(described).toMatchObject({ name: Orders.name, codecs: ['none'], durability: 'buffered' })
   expect(described.partitions).toMatchObject([{ partition: 0, highWatermark: 0 }])
-  expect((await admin(mill).listTopics()).map(({ name }) => name)).toContain(Orders.name)
-  expect(await admin(mill).brokerStatus()).toMatchObject({ nodeId: 1, environment: 'portable', version: '0.1.0' })
-  const next = mill.consumer().subscribe(Orders)[Symbol.asyncIterator]().next()
+  expect((await admin(real.mill).listTopics()).map(({ name }) => name)).toContain(Orders.name)
+  expect(await admin(real.mill).brokerStatus()).toMatchObject({ nodeId: 1, environment: 'portable', version: '0.1.0' })
+  const next = real.mill.consumer().subscribe(Orders)[Symbol.asyncIterator]().next()
   const ended = expect(next).rejects.toMatchObject({ code: 'ERR_MILLRACE_TOPIC_DELETED' })
   await new Promise((resolve) => setTimeout(resolve, 50))
-  await admin(mill).deleteTopic(Orders.name)
+  await admin(real.mill).deleteTopic(Orders.name)
   await ended
 })
 
 test('a slow handler holds back the broker', async () => {
-  client()
   const Orders = await newTopic(1)
-  const producer = mill.producer(Orders)
+  const producer = real.mill.producer(Orders)
   const pad = 'x'.repeat(1_000)
   const Padded = topic(Orders.name, { key: utf8, value: utf8 })
-  const padded = mill.producer(Padded)
+  const padded = real.mill.producer(Padded)
   for (let i = 0; i < 40; i++) await padded.sendBatch(Array.from({ length: 250 }, () => ({ key: null, value: pad })))
   await producer.close()
-  const pushedBefore = (cluster.brokers[0]!.status().counters as { pushedBytes: number }).pushedBytes
+  const pushedBefore = real.pushedBytes
   const finish: (() => void)[] = []
   let done = 0
-  mill
+  real.mill
     .consumer({ inFlightBytes: 300_000 })
     .subscribe(Padded, { from: 'earliest' })
     .pipe(processEach(() => new Promise<void>((resolve) => finish.push(resolve)), { concurrency: 8 }))
     .subscribe(() => done++)
   await new Promise((resolve) => setTimeout(resolve, 300))
-  const pushed = (cluster.brokers[0]!.status().counters as { pushedBytes: number }).pushedBytes - pushedBefore
+  const pushed = real.pushedBytes - pushedBefore
   expect(finish.length).toBe(8)
   expect(pushed).toBeLessThan(300_000 + 2 * 260_000)
   while (done < 10_000) {
@@ -174,10 +137,9 @@ test('a slow handler holds back the broker', async () => {
 })
 
 test('toAsyncIterable at the end of a pipeline', async () => {
-  client()
   const Orders = await newTopic(2)
-  await mill.producer(Orders).sendBatch(Array.from({ length: 3_000 }, (_, n) => ({ key: `k${n}`, value: { n } })))
-  const pipeline = mill
+  await real.mill.producer(Orders).sendBatch(Array.from({ length: 3_000 }, (_, n) => ({ key: `k${n}`, value: { n } })))
+  const pipeline = real.mill
     .consumer({ inFlightBytes: 10_000 })
     .subscribe(Orders, { from: 'earliest', until: 'end' })
     .pipe(map(({ value }) => value!.n))
@@ -188,13 +150,12 @@ test('toAsyncIterable at the end of a pipeline', async () => {
 
 describe('a broker that restarts', () => {
   test('loses nothing, repeats nothing, keeps the order of every key', async () => {
-    client()
     const Orders = await newTopic(3)
     const statuses: MillStatus[] = []
-    mill.status$.subscribe((status) => statuses.push(status))
+    real.mill.status$.subscribe((status) => statuses.push(status))
     const received = new Map<string, number[]>()
     let count = 0
-    mill
+    real.mill
       .consumer()
       .subscribe(Orders, { from: 'earliest' })
       .pipe(
@@ -209,13 +170,13 @@ describe('a broker that restarts', () => {
         ),
       )
       .subscribe()
-    const producer = mill.producer(Orders)
+    const producer = real.mill.producer(Orders)
     const outcomes: Promise<unknown>[] = []
     for (let n = 0; n < 3_000; n++) {
       await producer.ready()
       outcomes.push(producer.send(`k${n % 20}`, { n }))
       if (n === 1_000 || n === 2_000) {
-        await cluster.brokers[0]!.restart()
+        await real.cluster.brokers[0]!.restart()
         // The second restart has to meet a client that is connected again.
         await outcomes.at(-1)
       }
@@ -230,18 +191,17 @@ describe('a broker that restarts', () => {
       const expected = Array.from({ length: 150 }, (_, i) => i * 20 + Number(key.slice(1)))
       expect(list).toEqual(expected)
     }
-    expect(mill.statistics().reconnects).toBeGreaterThan(1)
+    expect(real.mill.statistics().reconnects).toBeGreaterThan(1)
     expect(statuses.map(({ kind }) => kind)).toContain('cursor-reopened')
   })
 
   test('before the first contact: pending things wait until it is there', async () => {
-    client()
     const Orders = await newTopic(1)
-    await cluster.brokers[0]!.stop()
-    const late = client()
+    await real.cluster.brokers[0]!.stop()
+    const late = real.connect()
     const sent = late.producer(Orders).send('k', { n: 1 })
     await new Promise((resolve) => setTimeout(resolve, 300))
-    await cluster.brokers[0]!.restart()
+    await real.cluster.brokers[0]!.restart()
     expect(await sent).toMatchObject({ offset: 0 })
   })
 })

@@ -1,28 +1,21 @@
 // The client on real brokers whose partitions change leaders: what is acknowledged is there, once and in order, whoever
 // leads, and the client hears of every leader by itself.
-import { startTestCluster, type TestCluster } from '@millrace/broker/testing'
-import { connect, type Mill, topic, utf8 } from '@millrace/client'
+import type { TestCluster } from '@millrace/broker/testing'
+import { type Mill, topic, utf8 } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
-import { afterEach, expect, test, vi } from 'vitest'
+import { expect, test, vi } from 'vitest'
+import { clusterOfTest } from '../support/real-cluster.js'
 
 vi.setConfig({ testTimeout: 60_000 })
 
 const Numbers = topic('numbers', { key: utf8, value: utf8 })
 const PARTITIONS = 6
 
-let cluster: TestCluster | null = null
-let mill: Mill | null = null
-
-afterEach(async () => {
-  await mill?.close({ timeoutMs: 5_000 }).catch(() => {})
-  await cluster?.stop()
-  cluster = null
-  mill = null
-})
+const real = clusterOfTest()
 
 async function begin(brokers = 3): Promise<{ cluster: TestCluster; mill: Mill }> {
-  cluster = await startTestCluster({ brokers, environment: 'portable' })
-  mill = connect({ bootstrap: cluster.bootstrap })
+  await real.start({ brokers })
+  const { cluster, mill } = real
   await admin(mill).createTopic(Numbers.name, { partitions: PARTITIONS, replicas: Math.min(3, brokers) })
   return { cluster, mill }
 }
@@ -65,7 +58,7 @@ test('leaders are spread, found without a detour, and told by the brokers as by 
   expect([leaderless, metadata.leader > 0]).toEqual([0, true])
 })
 
-test('the leader is killed among sends: nothing fails, nothing is lost or twice, every key keeps its order', async () => {
+test('complaint 4: the leader is killed among sends: nothing fails, nothing is lost or twice, every key keeps its order', async () => {
   const { cluster, mill } = await begin()
   const producer = mill.producer(Numbers)
   const consumed: string[] = []
@@ -91,7 +84,7 @@ test('the leader is killed among sends: nothing fails, nothing is lost or twice,
   expect(mill.statistics().misroutes).toBe(0)
 })
 
-test('a leader that is cut off from the others is left, though the client still reaches it', async () => {
+test('complaint 4: a leader that is cut off from the others is left, though the client still reaches it', async () => {
   const { cluster, mill } = await begin()
   const producer = mill.producer(Numbers)
   const consumed: number[] = []
@@ -117,27 +110,23 @@ test('a leader that is cut off from the others is left, though the client still 
   expect(refusals).toBeLessThanOrEqual(2 * PARTITIONS + 10)
 })
 
-test('every broker is killed and comes back in turn, also the only one whose address was given', async () => {
+test('complaint 5: every broker is killed and comes back in turn, also the only one whose address was given', async () => {
   const { cluster, mill } = await begin()
-  const seed = connect({ bootstrap: cluster.bootstrap.split(',')[0]! })
+  const seed = real.connect({ bootstrap: cluster.bootstrap.split(',')[0]! })
   const producer = seed.producer(Numbers)
   const numbers: number[] = []
-  try {
-    await seed.ready()
-    for (const { nodeId } of cluster.brokers) {
-      await cluster.kill(nodeId)
-      for (let n = 0; n < 60; n++) {
-        numbers.push(numbers.length)
-        await producer.send(`k${n % 12}`, String(numbers.at(-1)))
-      }
-      await cluster.restart(nodeId)
-      await until(async () => {
-        const { leaderless, underReplicated, nodes } = await admin(seed).clusterStatus()
-        return leaderless === 0 && underReplicated === 0 && nodes.every(({ alive }) => alive)
-      })
+  await seed.ready()
+  for (const { nodeId } of cluster.brokers) {
+    await cluster.kill(nodeId)
+    for (let n = 0; n < 60; n++) {
+      numbers.push(numbers.length)
+      await producer.send(`k${n % 12}`, String(numbers.at(-1)))
     }
-  } finally {
-    await seed.close()
+    await cluster.restart(nodeId)
+    await until(async () => {
+      const { leaderless, underReplicated, nodes } = await admin(seed).clusterStatus()
+      return leaderless === 0 && underReplicated === 0 && nodes.every(({ alive }) => alive)
+    })
   }
   expect([...(await logOf(mill)).values()].flat().sort((a, b) => a - b)).toEqual(numbers)
 })

@@ -1,11 +1,10 @@
 // Consumer groups on real brokers, named after what people suffer from with other clients: rebalances that stop the world,
 // members expelled for being slow, offsets that move although a handler failed, consumers that fall silent.
-import { startTestCluster, type TestCluster } from '@millrace/broker/testing'
+import type { TestCluster } from '@millrace/broker/testing'
 import {
   type Assignment,
   type Consumer,
   type ConsumerOptions,
-  connect,
   type Mill,
   type MillraceError,
   type PartitionLag,
@@ -14,21 +13,15 @@ import {
   utf8,
 } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
-import { afterEach, expect, test, vi } from 'vitest'
+import { expect, test, vi } from 'vitest'
+import { clusterOfTest } from '../support/real-cluster.js'
 
 vi.setConfig({ testTimeout: 90_000 })
 
 const Orders = topic('orders', { key: utf8, value: utf8 })
 const LEASE_MS = 3_000
 
-let cluster: TestCluster | null = null
-const mills: Mill[] = []
-
-afterEach(async () => {
-  await Promise.all(mills.splice(0).map((mill) => mill.close({ timeoutMs: 2_000 }).catch(() => {})))
-  await cluster?.stop()
-  cluster = null
-})
+const real = clusterOfTest()
 
 interface Member {
   readonly mill: Mill
@@ -40,20 +33,13 @@ interface Member {
 }
 
 async function begin(brokers: number, partitions: number): Promise<TestCluster> {
-  cluster = await startTestCluster({ brokers, environment: 'portable' })
-  const mill = client()
-  await admin(mill).createTopic(Orders.name, { partitions, replicas: Math.min(3, brokers) })
-  return cluster
-}
-
-function client(): Mill {
-  const mill = connect({ bootstrap: cluster!.bootstrap, logger: { info() {}, warn() {} } })
-  mills.push(mill)
-  return mill
+  await real.start({ brokers })
+  await admin(real.mill).createTopic(Orders.name, { partitions, replicas: Math.min(3, brokers) })
+  return real.cluster
 }
 
 async function send(from: number, to: number): Promise<void> {
-  const producer = mills[0]!.producer(Orders)
+  const producer = real.mill.producer(Orders)
   const numbers = Array.from({ length: to - from }, (_, i) => from + i)
   await producer.sendBatch(numbers.map((n) => ({ key: `k${n % 50}`, value: String(n) })))
   await producer.close()
@@ -63,7 +49,7 @@ function join(
   options: Partial<ConsumerOptions> = {},
   work: (value: string, member: Member) => Promise<void> = async () => {},
 ): Member {
-  const mill = client()
+  const mill = real.connect({ logger: { info() {}, warn() {} } })
   const consumer = mill.consumer({ group: 'billing', leaseMs: LEASE_MS, commitIntervalMs: 100, ...options })
   const assignments: Assignment[] = []
   const owned = () => assignments.at(-1)?.partitions ?? []
@@ -91,7 +77,7 @@ const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve,
 const all = (count: number) => Array.from({ length: count }, (_, n) => String(n)).sort()
 const distinct = (...members: Member[]) => [...new Set(members.flatMap(({ values }) => values))].sort()
 
-test('#3 a rebalance stops nobody: what stays is not touched, what moves is done once', async () => {
+test('complaint 3: a rebalance stops nobody: what stays is not touched, what moves is done once', async () => {
   await begin(1, 8)
   await send(0, 400)
   const first = join()
@@ -106,7 +92,7 @@ test('#3 a rebalance stops nobody: what stays is not touched, what moves is done
   for (const { partitions } of first.assignments.slice(1)) for (const p of kept) expect(partitions).toContain(p)
 })
 
-test('#1 a member that dies is missed after its lease, and its partitions do not stay silent', async () => {
+test('complaint 1: a member that dies is missed after its lease, and its partitions do not stay silent', async () => {
   await begin(1, 4)
   await send(0, 100)
   const lives = join()
@@ -122,7 +108,7 @@ test('#1 a member that dies is missed after its lease, and its partitions do not
   expect(distinct(lives, dies)).toEqual(all(300))
 })
 
-test('#2 a slow handler is no dead member: it works for longer than its lease and keeps its partitions', async () => {
+test('complaint 2: a slow handler is no dead member: it works for longer than its lease and keeps its partitions', async () => {
   await begin(1, 2)
   await send(0, 20)
   const slow = join({ leaseMs: 1_000 }, (value) => sleep(value === '3' ? 4_000 : 1))
@@ -150,7 +136,7 @@ test('static members: a rolling restart moves nothing', async () => {
   expect(stays.values.length + restarts.values.length + back.values.length).toBe(120)
 })
 
-test('#18 an offset does not move although the handler failed, and goes on where it failed', async () => {
+test('complaint 18: an offset does not move although the handler failed, and goes on where it failed', async () => {
   await begin(1, 1)
   await send(0, 50)
   const fails = join({}, async (value) => {
@@ -166,7 +152,7 @@ test('#18 an offset does not move although the handler failed, and goes on where
   expect(distinct(fails, next)).toEqual(all(50))
 })
 
-test('#19 more than one handler per partition, in order for each key, and the commit is the lowest unfinished', async () => {
+test('complaint 19: more than one handler per partition, in order for each key, and the commit is the lowest unfinished', async () => {
   await begin(1, 1)
   await send(0, 500)
   let active = 0
@@ -188,7 +174,7 @@ test('#19 more than one handler per partition, in order for each key, and the co
   expect(lags.at(-1)).toMatchObject([{ partition: 0, highWatermark: 500, committedOffset: 500, undelivered: 0 }])
 })
 
-test('#12 close() ends in time, commits, leaves, and the next member goes on without a gap or a repetition', async () => {
+test('complaint 12: close() ends in time, commits, leaves, and the next member goes on without a gap or a repetition', async () => {
   await begin(1, 4)
   await send(0, 200)
   const first = join({}, () => sleep(3))
@@ -204,7 +190,7 @@ test('#12 close() ends in time, commits, leaves, and the next member goes on wit
   expect(first.values.length + next.values.length).toBeLessThanOrEqual(200 + 32)
 })
 
-test('#24 leaders are killed under commits: every record is done at least once, nothing committed goes back', async () => {
+test('complaint 24: leaders are killed under commits: every record is done at least once, nothing committed goes back', async () => {
   const brokers = await begin(3, 6)
   await send(0, 300)
   const [one, two] = [join({ leaseMs: 10_000 }), join({ leaseMs: 10_000 })]
@@ -227,7 +213,7 @@ test('#24 leaders are killed under commits: every record is done at least once, 
     sent += 200
     await until(() => distinct(one, two).length === sent)
     await brokers.restart(nodeId)
-    await until(async () => (await admin(mills[0]!).clusterStatus()).leaderless === 0)
+    await until(async () => (await admin(real.mill).clusterStatus()).leaderless === 0)
   }
   expect(distinct(one, two)).toEqual(all(sent))
   expect([one.error, two.error]).toEqual([null, null])

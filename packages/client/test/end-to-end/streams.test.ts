@@ -1,12 +1,10 @@
 // Web and Node streams over a real broker: records pass, back-pressure reaches the broker, errors and ends are passed on.
 import { Readable, Transform, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import { startTestCluster, type TestCluster } from '@millrace/broker/testing'
 import {
   bytes,
   type ConsumerRecord,
-  connect,
-  type Mill,
+  DeliveryError,
   type SendRecord,
   type Topic,
   topic,
@@ -14,37 +12,24 @@ import {
   toWritableStream,
   utf8,
 } from '@millrace/client'
-import { admin } from '@millrace/client/admin'
 import { toReadable, toWritable } from '@millrace/client/node'
 import { map } from 'rxjs'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { clusterOfFile } from '../support/real-cluster.js'
 
-let cluster: TestCluster
-let mill: Mill
-let topics = 0
+const real = clusterOfFile()
 const WINDOW_BYTES = 300_000
 const BATCH_BYTES = 260_000
-
-beforeAll(async () => {
-  cluster = await startTestCluster({ environment: 'portable' })
-})
-afterAll(() => cluster.stop())
-beforeEach(() => {
-  mill = connect({ bootstrap: cluster.bootstrap })
-})
-afterEach(() => mill.close({ timeoutMs: 2_000 }).catch(() => {}))
 
 type Text = Topic<string, string>
 type TextRecord = ConsumerRecord<string, string>
 
 async function newTopic(): Promise<Text> {
-  const name = `streams-${++topics}`
-  await admin(mill).createTopic(name, { partitions: 1, durability: 'buffered' })
-  return topic(name, { key: utf8, value: utf8 })
+  return topic(await real.newTopic({ partitions: 1, durability: 'buffered' }), { key: utf8, value: utf8 })
 }
 
 async function fill(to: Text, count: number, size = 1_000): Promise<void> {
-  const producer = mill.producer(to)
+  const producer = real.mill.producer(to)
   for (let at = 0; at < count; at += 250) {
     await producer.sendBatch(
       Array.from({ length: Math.min(250, count - at) }, (_, i) => ({ key: `${at + i}`, value: 'x'.repeat(size) })),
@@ -52,27 +37,27 @@ async function fill(to: Text, count: number, size = 1_000): Promise<void> {
   }
 }
 
-const pushedBytes = (): number => (cluster.brokers[0]!.status().counters as { pushedBytes: number }).pushedBytes
-
 /** Resolves when the broker has pushed nothing for some turns of the event loop. */
 async function quiet(): Promise<number> {
   for (let seen = -1, turns = 0; turns < 50; ) {
     await new Promise((resolve) => setTimeout(resolve, 2))
-    const now = pushedBytes()
+    const now = real.pushedBytes
     turns = now === seen ? turns + 1 : 0
     seen = now
   }
-  return pushedBytes()
+  return real.pushedBytes
 }
 
 const records = (of: Text, until = false) =>
-  mill.consumer({ inFlightBytes: WINDOW_BYTES }).subscribe(of, { from: 'earliest', ...(until && { until: 'end' }) })
+  real.mill
+    .consumer({ inFlightBytes: WINDOW_BYTES })
+    .subscribe(of, { from: 'earliest', ...(until && { until: 'end' }) })
 
 describe('complaint 7: streams with real back-pressure: a slow reader holds back the broker', () => {
   test.each(['web', 'node', 'a pipeline of Node streams'] as const)('%s', async (kind) => {
     const from = await newTopic()
     await fill(from, 10_000)
-    const before = pushedBytes()
+    const before = real.pushedBytes
     const seen: string[] = []
     const finish: (() => void)[] = []
     const one = async ({ key }: TextRecord): Promise<void> => {
@@ -95,14 +80,14 @@ describe('complaint 7: streams with real back-pressure: a slow reader holds back
     const reading = read()
     await quiet()
     expect(seen).toEqual(['0'])
-    expect(pushedBytes() - before).toBeLessThan(WINDOW_BYTES + 2 * BATCH_BYTES)
+    expect(real.pushedBytes - before).toBeLessThan(WINDOW_BYTES + 2 * BATCH_BYTES)
     while (seen.length < 10_000) {
       for (const resolve of finish.splice(0)) resolve()
       await new Promise((resolve) => setImmediate(resolve))
     }
     await reading
     expect(seen).toEqual(Array.from({ length: 10_000 }, (_, i) => String(i)))
-    expect(pushedBytes() - before).toBeGreaterThan(10_000_000)
+    expect(real.pushedBytes - before).toBeGreaterThan(10_000_000)
   })
 })
 
@@ -128,12 +113,12 @@ describe('ends and errors', () => {
     expect(seen).toEqual(['0'])
     // Nothing waits for anything any more.
     const startMs = performance.now()
-    await mill.close()
+    await real.mill.close()
     expect(performance.now() - startMs).toBeLessThan(1_000)
   })
 
   test.each(['web', 'node'] as const)('%s: what ends the subscription errors the stream', async (kind) => {
-    const nowhere = topic(`nowhere-${++topics}`, { key: utf8, value: utf8 })
+    const nowhere = topic(real.newName(), { key: utf8, value: utf8 })
     const failed = expect(
       (async () => {
         for await (const _ of kind === 'web' ? toReadableStream(records(nowhere)) : toReadable(records(nowhere)));
@@ -163,13 +148,14 @@ describe('writing', () => {
 
   const valuesOf = async (of: Text): Promise<(string | null)[]> => {
     const values: (string | null)[] = []
-    for await (const { value } of mill.consumer().subscribe(of, { from: 'earliest', until: 'end' })) values.push(value)
+    for await (const { value } of real.mill.consumer().subscribe(of, { from: 'earliest', until: 'end' }))
+      values.push(value)
     return values
   }
 
   test.each(['web', 'node'] as const)('%s: everything written is acknowledged at the end, in order', async (kind) => {
     const to = await newTopic()
-    const producer = mill.producer(to)
+    const producer = real.mill.producer(to)
     if (kind === 'node') await pipeline(Readable.from(rows(2_000)), toWritable(producer))
     else {
       const writer = toWritableStream(producer).getWriter()
@@ -186,31 +172,27 @@ describe('writing', () => {
 
   test.each(['web', 'node'] as const)('%s: a full buffer holds the writer back', async (kind) => {
     const to = await newTopic()
-    const tight = connect({ bootstrap: cluster.bootstrap, bufferBytes: 20_000 })
-    try {
-      const producer = tight.producer(to, { batchBytes: 4_000 })
-      const failures: unknown[] = []
-      producer.failures$.subscribe((failure) => failures.push(failure))
-      const wide = rows(3_000).map((row) => ({ ...row, value: `${row.value}${'.'.repeat(500)}` }))
-      if (kind === 'node') await pipeline(Readable.from(wide), toWritable(producer))
-      else
-        await new ReadableStream({
-          pull: (out) => {
-            const row = wide.shift()
-            if (row) out.enqueue(row)
-            else out.close()
-          },
-        }).pipeTo(toWritableStream(producer))
-      expect(failures).toEqual([])
-      expect((await valuesOf(to)).length).toBe(3_000)
-    } finally {
-      await tight.close()
-    }
+    const tight = real.connect({ bufferBytes: 20_000 })
+    const producer = tight.producer(to, { batchBytes: 4_000 })
+    const failures: unknown[] = []
+    producer.failures$.subscribe((failure) => failures.push(failure))
+    const wide = rows(3_000).map((row) => ({ ...row, value: `${row.value}${'.'.repeat(500)}` }))
+    if (kind === 'node') await pipeline(Readable.from(wide), toWritable(producer))
+    else
+      await new ReadableStream({
+        pull: (out) => {
+          const row = wide.shift()
+          if (row) out.enqueue(row)
+          else out.close()
+        },
+      }).pipeTo(toWritableStream(producer))
+    expect(failures).toEqual([])
+    expect((await valuesOf(to)).length).toBe(3_000)
   })
 
   test.each(['web', 'node'] as const)('%s: a record that fails errors the stream', async (kind) => {
     const to = await newTopic()
-    const producer = mill.producer(to)
+    const producer = real.mill.producer(to)
     const bad = [...rows(3), { key: 'k', value: 'x', partition: 9 }, ...rows(3)]
     const written =
       kind === 'node'
@@ -221,7 +203,7 @@ describe('writing', () => {
             await writer.close()
           })()
     await expect(written).rejects.toMatchObject({ code: 'ERR_MILLRACE_UNKNOWN_PARTITION' })
-    await producer.flush().catch(() => {})
+    await expect(producer.flush()).rejects.toBeInstanceOf(DeliveryError)
   })
 
   test('abort: nothing more is sent', async () => {
@@ -235,7 +217,7 @@ describe('writing', () => {
       }
     }
     const { signal } = controller
-    await expect(pipeline(Readable.from(endless()), toWritable(mill.producer(to)), { signal })).rejects.toThrow()
+    await expect(pipeline(Readable.from(endless()), toWritable(real.mill.producer(to)), { signal })).rejects.toThrow()
     const sent = await valuesOf(to)
     expect(sent.length).toBeLessThanOrEqual(50)
     await quiet()
@@ -250,12 +232,12 @@ describe('writing', () => {
       objectMode: true,
       transform: ({ key, value }: TextRecord, _encoding, done) => done(null, { key, value: value!.toUpperCase() }),
     })
-    await pipeline(toReadable(records(from, true)), upper, toWritable(mill.producer(byNode)))
-    await toReadableStream(records(from, true)).pipeTo(toWritableStream(mill.producer(byWeb)))
+    await pipeline(toReadable(records(from, true)), upper, toWritable(real.mill.producer(byNode)))
+    await toReadableStream(records(from, true)).pipeTo(toWritableStream(real.mill.producer(byWeb)))
     expect((await valuesOf(byNode)).every((value) => value === 'X'.repeat(10))).toBe(true)
     expect((await valuesOf(byWeb)).length).toBe(1_000)
     const raw = topic(byWeb.name, { key: bytes, value: bytes })
-    const { value } = await mill.consumer().subscribe(raw, { from: 'earliest' })[Symbol.asyncIterator]().next()
+    const { value } = await real.mill.consumer().subscribe(raw, { from: 'earliest' })[Symbol.asyncIterator]().next()
     expect(value!.key).toEqual(new TextEncoder().encode('0'))
   })
 })

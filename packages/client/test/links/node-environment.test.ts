@@ -1,12 +1,11 @@
 // The Node side: real sockets, real compression, and a process that ends when it should.
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
-import { fileURLToPath } from 'node:url'
 import type { Link, LinkHandler } from '@millrace/client/environment'
 import { crc32 } from '@millrace/protocol'
 import { afterEach, describe, expect, test } from 'vitest'
 import { nodeEnvironment } from '#src/links/node-environment.js'
+import { runModule } from '../support/programs.js'
 
 const environment = nodeEnvironment()
 const servers: Server[] = []
@@ -278,31 +277,16 @@ describe('the rest', () => {
   })
 })
 
-/** Runs a module of its own and resolves with how it ended. */
-async function runChild(source: string): Promise<{ code: number | null; output: string; ms: number }> {
-  const root = fileURLToPath(new URL('../..', import.meta.url))
-  const startMs = performance.now()
-  const child = spawn(process.execPath, ['--input-type=module', '-e', source], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  let output = ''
-  child.stdout.on('data', (chunk) => (output += chunk))
-  child.stderr.on('data', (chunk) => (output += chunk))
-  const [code] = await once(child, 'exit')
-  return { code, output, ms: performance.now() - startMs }
-}
-
 describe('a process', () => {
   const imports = `import { connect, topic, utf8 } from '@millrace/client'; const T = topic('t', { key: utf8, value: utf8 });`
 
   test('ends while the client is idle, also one that nobody closed', async () => {
-    const { code, output } = await runChild(`${imports} connect({ bootstrap: '127.0.0.1:1' }); console.log('end')`)
-    expect({ code, output: output.trim() }).toEqual({ code: 0, output: 'end' })
+    const { code, output } = await runModule(`${imports} connect({ bootstrap: '127.0.0.1:1' }); console.log('end')`)
+    expect({ code, output }).toEqual({ code: 0, output: 'end' })
   })
 
   test('a send that nobody awaits keeps it alive until it failed, does not end it badly, and is told as a warning', async () => {
-    const { code, output } = await runChild(
+    const { code, output } = await runModule(
       `${imports} void connect({ bootstrap: '127.0.0.1:1', connectTimeoutMs: 700 }).producer(T).send('a', 'b')
        process.on('exit', () => console.log('alive for', Math.round(performance.now() / 100) * 100))`,
     )
@@ -313,14 +297,14 @@ describe('a process', () => {
   })
 
   test('close ends with brokers down, at once', async () => {
-    const { code, output } = await runChild(
+    const { code, output } = await runModule(
       `${imports} const mill = connect({ bootstrap: '127.0.0.1:1', wait: true })
        mill.producer(T).send('a', 'b').catch((error) => console.log(error.code, error.outcome))
        mill.consumer().subscribe(T).subscribe({ complete: () => console.log('completed') })
        setTimeout(() => mill.close({ timeoutMs: 100 }).catch((error) => console.log(error.code)), 300)`,
     )
     expect(code).toBe(0)
-    expect(output.trim().split('\\n').join('\n')).toContain('completed')
+    expect(output).toContain('completed')
     expect(output).toContain('ERR_MILLRACE_CLOSED failed')
     expect(output).toContain('ERR_MILLRACE_DELIVERY')
   })

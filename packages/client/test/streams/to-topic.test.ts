@@ -11,6 +11,7 @@ import { filter, map, mergeMap } from 'rxjs'
 import { describe, expect, test } from 'vitest'
 import { fill } from '../support/batches.js'
 import { begin as beginSetting, type Setting, Texts } from '../support/setting.js'
+import { wrong } from '../support/wrong.js'
 
 const Target = { ...Texts, name: 'copies' }
 const TARGET_ID = 2
@@ -169,7 +170,7 @@ describe('toTopic', () => {
     records.pipe(map(copy), toTopic(closed)).subscribe(watch)
     records
       .pipe(
-        map(() => 7 as unknown as SendRecord<string, string>),
+        map(() => wrong<SendRecord<string, string>>(7)),
         toTopic(mill.producer(Target)),
       )
       .subscribe(watch)

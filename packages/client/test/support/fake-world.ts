@@ -109,6 +109,7 @@ export class FakeWorld {
     const settled = promise.finally(() => {
       over = true
     })
+    // Returned below, when a caller handles it; until then nobody does.
     settled.catch(() => {})
     await this.until(() => over, limitMs)
     return settled
