@@ -1,7 +1,11 @@
 // How long a record waits, and for what: never for a timer, and never for a neighbour.
 import { produce } from '@millrace/protocol'
 import { describe, expect, test } from 'vitest'
+import { fill } from './support/batches.js'
 import { begin, Orders, Texts } from './support/setting.js'
+
+/** From one end to the other. */
+const ONE_WAY_MS = 1
 
 describe('complaint 14: no batching in the client', () => {
   test('records queued together share batches and frames, and nothing has to be set', async () => {
@@ -35,8 +39,7 @@ describe('complaint 14: no batching in the client', () => {
 })
 
 describe('complaint 15: latency of wrapped clients', () => {
-  /** From one end to the other and back. */
-  const ROUND_MS = 2
+  const ROUND_MS = 2 * ONE_WAY_MS
 
   test('a lone record leaves at once: an awaited send takes one round, and a thousand take a thousand', async () => {
     const { world, mill } = begin()
@@ -110,5 +113,31 @@ describe('complaint 16: head-of-line blocking, and too many connections', () => 
     expect(connections.reduce((sum, count) => sum + count)).toBe(4)
     await world.result(mill.close())
     expect(world.openLinks).toEqual([])
+  })
+})
+
+describe('complaint 23: low latency only for those who poll', () => {
+  test('while nothing is sent nothing is asked for, and what is sent then comes at once', async () => {
+    const { world, cluster, mill } = begin({ partitions: 3 })
+    const seen: number[] = []
+    mill
+      .consumer()
+      .subscribe(Texts)
+      .subscribe(() => seen.push(world.nowMs))
+    await world.run(1_000)
+    const [broker] = cluster.brokers
+    const frames = (): number => broker!.connections.reduce((sum, connection) => sum + connection.frames.length, 0)
+    const before = frames()
+    await world.run(600_000)
+    expect(frames() - before).toBe(0)
+    for (let n = 0; n < 10; n++) {
+      const sentMs = world.nowMs
+      fill(cluster, 1, n % 3, 1, 1)
+      await world.run(ONE_WAY_MS)
+      expect(seen.slice(n)).toEqual([sentMs + ONE_WAY_MS])
+      await world.run(10_000)
+    }
+    // The bytes of a record or two are not worth a frame of credit.
+    expect(frames() - before).toBeLessThanOrEqual(10)
   })
 })

@@ -3,7 +3,15 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { checkPrograms, documents, type Fence, fences, namedScripts, relativeLinks } from './documentation.js'
+import {
+  checkPrograms,
+  documents,
+  type Fence,
+  fences,
+  namedScripts,
+  numberedItems,
+  relativeLinks,
+} from './documentation.js'
 import { RepositoryFile, ROOT, readRepository } from './repository.js'
 
 /** Fences marked `ts fragment` are not complete programs; each has to be named here by how it begins. */
@@ -63,7 +71,43 @@ describe('links and commands in the documents', () => {
   })
 })
 
+describe('complaints about other clients', () => {
+  const PAGE = 'docs/guide/complaints.md'
+  const COUNT = 25
+  const answers = numberedItems(repository.get(PAGE)!)
+  const titles = /^\s*(?:(?:describe|test|it)\b.*)?['"`]complaint (\d+): /gm
+
+  it('are all answered, with a page of the guide and with tests', () => {
+    expect(answers.map(({ number }) => number)).toEqual(Array.from({ length: COUNT }, (_, i) => i + 1))
+    const bare = answers.filter(
+      ({ links }) => !links.some((path) => path.endsWith('.md')) || !links.some((path) => path.endsWith('.test.ts')),
+    )
+    expect(bare).toEqual([])
+  })
+
+  it('are named by the tests that the page names, and by no others', () => {
+    const named = answers.flatMap(({ number, links }) =>
+      links.filter((path) => path.endsWith('.test.ts')).map((path) => `${number} ${path}`),
+    )
+    const found = repository
+      .below('packages/client/test/')
+      .flatMap(({ path, text }) => [...text.matchAll(titles)].map(([, number]) => `${number} ${path}`))
+    expect(named.sort()).toEqual([...new Set(found)].sort())
+  })
+})
+
 describe('reading a document', () => {
+  it('finds the items of a numbered list, with what they link to', () => {
+    const file = new RepositoryFile(
+      'docs/a.md',
+      'text\n\n1. one, see [b](b.md#part)\n   and [c](../c.test.ts)\n2. two\n',
+    )
+    expect(numberedItems(file)).toEqual([
+      { number: 1, links: ['docs/b.md', 'c.test.ts'] },
+      { number: 2, links: [] },
+    ])
+  })
+
   it('finds fences with their language and their mark', () => {
     const file = new RepositoryFile('a.md', 'one\n```ts\nconst a = 1\n```\n\n```ts fragment\nb\n```\n```sh\nls\n```\n')
     expect(fences(file)).toEqual([

@@ -128,6 +128,21 @@ export function relativeLinks(file: RepositoryFile): readonly { readonly line: n
   )
 }
 
+/** The items of a document's numbered lists, with the files of the repository that they link to. */
+export function numberedItems(
+  file: RepositoryFile,
+): readonly { readonly number: number; readonly links: readonly string[] }[] {
+  const starts = file.lines.flatMap((text, index) => {
+    const number = /^(\d+)\. /.exec(text)?.[1]
+    return number === undefined ? [] : [{ number: Number(number), line: index + 1 }]
+  })
+  const links = relativeLinks(file)
+  return starts.map(({ number, line }, at) => {
+    const end = starts[at + 1]?.line ?? Number.POSITIVE_INFINITY
+    return { number, links: links.filter((link) => link.line >= line && link.line < end).map(({ path }) => path) }
+  })
+}
+
 /** Names of the root scripts a document tells its reader to run. */
 export function namedScripts(file: RepositoryFile): readonly { readonly line: number; readonly script: string }[] {
   return file.lines.flatMap((text, index) =>
