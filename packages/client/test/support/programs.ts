@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 
 /** Where programs run, so that they find the packages. */
 export const PACKAGE = fileURLToPath(new URL('../..', import.meta.url))
-const LIMIT_MS = 30_000
+const LIMIT_MS = 50_000
 
 export interface Ended {
   readonly code: number | null
