@@ -1,21 +1,15 @@
 // Runs seeds of random lives of consumer groups over their state machine alone, and names the invariant that one of them
 // breaks. Planted bugs of groups are looked for here, where a run takes milliseconds.
-import { parseArgs } from 'node:util'
 import { SeededRandom } from '@millrace/protocol'
 import { decodeGroupCommand, encodeGroupCommand } from '#src/groups/group-command.js'
 import { GroupsState } from '#src/groups/groups-state.js'
 import { GroupWatch, InvariantError, textOf } from '../test/groups/invariants.js'
 import { RandomGroups } from '../test/groups/random-groups.js'
+import { searchSeeds } from './seed-search.js'
 
 const STEPS = 120
 /** Another coordinator takes over about so often. */
 const STEPS_PER_IMAGE = 15
-
-interface Broken {
-  readonly seed: number
-  readonly invariant: string
-  readonly message: string
-}
 
 function live(seed: number): void {
   const random = new SeededRandom(seed)
@@ -46,34 +40,10 @@ function reload({ state }: GroupWatch): void {
   }
 }
 
-function runSeed(seed: number): Broken | null {
-  try {
-    live(seed)
-    return null
-  } catch (error) {
-    if (!(error instanceof Error)) throw error
-    return { seed, invariant: error instanceof InvariantError ? error.invariant : 'exception', message: error.message }
-  }
-}
-
-function main(): void {
-  const { values } = parseArgs({
-    options: {
-      first: { type: 'string', default: '1' },
-      seeds: { type: 'string', default: '200' },
-      json: { type: 'boolean', default: false },
-    },
-  })
-  const first = Number(values.first)
-  const last = first + Number(values.seeds) - 1
-  let broken: Broken | null = null
-  let seed = first
-  for (; seed <= last && broken === null; seed++) broken = runSeed(seed)
-  if (broken !== null) console.log(`seed ${broken.seed} broke ${broken.invariant}: ${broken.message}`)
-  console.log(`${seed - first} histories, ${broken === null ? 'none' : 'one'} broke an invariant`)
-  const report = { name: 'group-histories', seeds: seed - first, firstFailure: broken }
-  if (values.json) console.log(JSON.stringify(report))
-  process.exitCode = broken === null ? 0 : 1
-}
-
-main()
+searchSeeds({
+  name: 'group-histories',
+  unit: 'histories',
+  seeds: 200,
+  live,
+  invariantOf: (error) => (error instanceof InvariantError ? error.invariant : 'exception'),
+})

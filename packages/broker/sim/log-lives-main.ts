@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { addCoverage } from './coverage.js'
 import { liveThrough } from './log-lives.js'
+import { wholeNumber } from './whole-number.js'
 
 const USAGE = `node packages/broker/dist-dev/sim/log-lives-main.js -- [--states N] [--first S] [--seed S] [--json]
 
@@ -57,12 +58,6 @@ async function main(): Promise<void> {
   for (const [what, count] of Object.entries(report.coverage)) console.log(`  ${count.toString().padStart(8)} ${what}`)
   if (values.json) console.log(JSON.stringify(report))
   process.exitCode = report.failures > 0 ? 1 : 0
-}
-
-function wholeNumber(option: string, text: string): number {
-  const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`${option} takes a whole number, not ${text}`)
-  return value
 }
 
 main().catch((error: unknown) => {

@@ -1,8 +1,8 @@
 // Runs seeds of random schedules over the Raft core alone, and names the property that one of them breaks. Planted bugs of
 // the core are looked for here, where a run takes milliseconds.
-import { parseArgs } from 'node:util'
 import { SafetyViolation } from '../test/raft/safety.js'
 import { EVENT_KINDS, type EventKind, randomFrom, Schedule, WEIGHTS as USUAL } from '../test/raft/schedule.js'
+import { searchSeeds } from './seed-search.js'
 
 const STEPS = 400
 
@@ -20,51 +20,19 @@ function drawWeights(random: (bound: number) => number): Partial<Record<EventKin
   return weights
 }
 
-interface Broken {
-  readonly seed: number
-  readonly invariant: string
-  readonly message: string
-}
-
-function runSeed(seed: number): Broken | null {
+function live(seed: number): void {
   const random = randomFrom(seed)
-  try {
-    const voters = 1 + random(4)
-    // Some groups lose what they had not flushed, and none of those changes its members meanwhile.
-    const isLossy = voters > 1 && random(4) === 0
-    new Schedule({ seed, voters, spares: isLossy ? 0 : random(3), isLossy, weights: drawWeights(random) }).run(STEPS)
-    return null
-  } catch (error) {
-    if (!(error instanceof Error)) throw error
-    return { seed, invariant: propertyOf(error), message: error.message }
-  }
+  const voters = 1 + random(4)
+  // Some groups lose what they had not flushed, and none of those changes its members meanwhile.
+  const isLossy = voters > 1 && random(4) === 0
+  new Schedule({ seed, voters, spares: isLossy ? 0 : random(3), isLossy, weights: drawWeights(random) }).run(STEPS)
 }
 
 /** An assertion of the product that fails is no property: it may be what a bug trips over first. */
-function propertyOf(error: Error): string {
+function invariantOf(error: Error): string {
   if (error instanceof SafetyViolation) return error.property.replaceAll(' ', '-')
   if (error.message.startsWith('stale read')) return 'stale-read'
   return /heal/.test(error.message) ? 'no-progress' : 'exception'
 }
 
-function main(): void {
-  const { values } = parseArgs({
-    options: {
-      first: { type: 'string', default: '1' },
-      seeds: { type: 'string', default: '1000' },
-      json: { type: 'boolean', default: false },
-    },
-  })
-  const first = Number(values.first)
-  const last = first + Number(values.seeds) - 1
-  let broken: Broken | null = null
-  let seed = first
-  for (; seed <= last && broken === null; seed++) broken = runSeed(seed)
-  if (broken !== null) console.log(`seed ${broken.seed} broke ${broken.invariant}: ${broken.message}`)
-  console.log(`${seed - first} schedules, ${broken === null ? 'none' : 'one'} broke a property`)
-  const report = { name: 'raft-schedules', seeds: seed - first, firstFailure: broken }
-  if (values.json) console.log(JSON.stringify(report))
-  process.exitCode = broken === null ? 0 : 1
-}
-
-main()
+searchSeeds({ name: 'raft-schedules', unit: 'schedules', seeds: 1_000, live, invariantOf })
