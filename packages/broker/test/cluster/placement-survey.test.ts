@@ -10,6 +10,7 @@ const TOPIC: TopicDefinition = {
   name: 'orders',
   partitions: 1,
   replicas: [[1, 3, 4]],
+  founders: [[1, 3, 4]],
   durability: 'flushed',
   codecs: ['none'],
   retentionMs: null,
