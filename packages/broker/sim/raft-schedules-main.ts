@@ -35,4 +35,4 @@ function invariantOf(error: Error): string {
   return /heal/.test(error.message) ? 'no-progress' : 'exception'
 }
 
-searchSeeds({ name: 'raft-schedules', unit: 'schedules', seeds: 1_000, live, invariantOf })
+searchSeeds({ name: 'raft-schedules', unit: 'schedules', seeds: 1_000, live, invariantOf }, console.log)

@@ -22,7 +22,7 @@ interface Broken {
 }
 
 /** Takes `--first`, `--seeds` and `--json`; the process is to end with 1 when a seed broke something. */
-export function searchSeeds(program: SeedProgram): void {
+export function searchSeeds(program: SeedProgram, print: (line: string) => void): void {
   const { values } = parseArgs({
     options: {
       first: { type: 'string', default: '1' },
@@ -35,11 +35,10 @@ export function searchSeeds(program: SeedProgram): void {
   let firstFailure: Broken | null = null
   let seed = first
   for (; seed < end && firstFailure === null; seed++) firstFailure = brokenBy(program, seed)
-  if (firstFailure !== null)
-    console.log(`seed ${firstFailure.seed} broke ${firstFailure.invariant}: ${firstFailure.message}`)
+  if (firstFailure !== null) print(`seed ${firstFailure.seed} broke ${firstFailure.invariant}: ${firstFailure.message}`)
   const seeds = seed - first
-  console.log(`${seeds} ${program.unit}, ${firstFailure === null ? 'none' : 'one'} broke an invariant`)
-  if (values.json) console.log(JSON.stringify({ name: program.name, seeds, firstFailure }))
+  print(`${seeds} ${program.unit}, ${firstFailure === null ? 'none' : 'one'} broke an invariant`)
+  if (values.json) print(JSON.stringify({ name: program.name, seeds, firstFailure }))
   process.exitCode = firstFailure === null ? 0 : 1
 }
 
