@@ -1,11 +1,11 @@
 // The commands of a coordinator's log, each one record, as a MessagePack map.
 import { MAX_PARTITIONS_PER_TOPIC, MAX_TOPICS_PER_MEMBER, ProtocolError } from '@millrace/protocol'
-import { count, flag, text, textOrNull, wrong } from '../fields.js'
+import { count, flag, wrong } from '../fields.js'
 import { decodeFields, encodeMessagePack, type Fields } from '../message-pack.js'
+import { clientId, MAX_U32, memberId, nameOrNull, nameText, rows, u32 } from './group-fields.js'
 import { decodeImagePart, encodeImagePart, type ImagePart } from './group-image.js'
-import { MAX_CLIENT_ID_LENGTH, MAX_COMMIT_ENTRIES, MAX_NAME_LENGTH } from './group-limits.js'
+import { MAX_CLIENT_ID_LENGTH, MAX_COMMIT_ENTRIES } from './group-limits.js'
 import type { CommittedOffset, MemberId, TopicSize } from './group-types.js'
-import { MAX_U32, memberId, numbers, u32 } from './number-fields.js'
 
 export type GroupCommand =
   | JoinCommand
@@ -73,12 +73,9 @@ const RELEASES = 2
 const COMMIT_NUMBERS = 7
 const RESET_NUMBERS = 3
 
-/** @throws ProtocolError INVALID_REQUEST for a command that could not be read again: nothing of the kind gets into a log. */
+/** Judges nothing: what was not decoded before is to be read again before it gets into a log. */
 export function encodeGroupCommand(command: GroupCommand): Uint8Array {
-  const bytes = encodeMessagePack(fieldsOf(command))
-  // What an image says comes from commands that were checked here.
-  if (command.kind !== 'image') decodeGroupCommand(bytes)
-  return bytes
+  return encodeMessagePack(fieldsOf(command))
 }
 
 function fieldsOf(command: GroupCommand): Fields {
@@ -124,7 +121,7 @@ export function decodeGroupCommand(bytes: Uint8Array): GroupCommand {
     case 'reset':
       return decodeReset(fields)
     case 'delete':
-      return { kind, group: groupName(fields) }
+      return { kind, group: nameText(fields, 'group') }
     case 'image':
       return { kind, image: decodeImagePart(fields) }
     default:
@@ -133,20 +130,15 @@ export function decodeGroupCommand(bytes: Uint8Array): GroupCommand {
 }
 
 function decodeJoin(fields: Fields): JoinCommand {
-  const memberName = textOrNull(fields, 'memberName')
-  if (memberName !== null && !isName(memberName)) wrong('memberName')
-  const clientId = text(fields, 'clientId')
-  if (clientId.length > MAX_CLIENT_ID_LENGTH) wrong('clientId')
   const topics = sizes(fields, MAX_TOPICS_PER_MEMBER)
   if (new Set(topics.map(({ topicId }) => topicId)).size !== topics.length) wrong('topics')
-  const leaseMs = u32(fields, 'leaseMs')
   return {
     kind: 'join',
-    group: groupName(fields),
+    group: nameText(fields, 'group'),
     memberId: memberId(fields.memberId),
-    memberName,
-    clientId,
-    leaseMs,
+    memberName: nameOrNull(fields, 'memberName'),
+    clientId: clientId(fields),
+    leaseMs: u32(fields, 'leaseMs'),
     topics,
   }
 }
@@ -154,7 +146,7 @@ function decodeJoin(fields: Fields): JoinCommand {
 function decodeReset(fields: Fields): ResetCommand {
   return {
     kind: 'reset',
-    group: groupName(fields),
+    group: nameText(fields, 'group'),
     topics: sizes(fields, MAX_COMMIT_ENTRIES),
     offsets: rows(fields, 'offsets', RESET_NUMBERS, MAX_COMMIT_ENTRIES).map(([topicId, partition, offset]) => ({
       topicId: small(topicId!, 'offsets'),
@@ -166,18 +158,11 @@ function decodeReset(fields: Fields): ResetCommand {
 
 function memberOf(fields: Fields): { group: string; memberId: MemberId; memberEpoch: number } {
   return {
-    group: groupName(fields),
+    group: nameText(fields, 'group'),
     memberId: memberId(fields.memberId),
     memberEpoch: u32(fields, 'memberEpoch'),
   }
 }
-
-function groupName(fields: Fields): string {
-  const group = text(fields, 'group')
-  return isName(group) ? group : wrong('group')
-}
-
-const isName = (name: string): boolean => name.length > 0 && name.length <= MAX_NAME_LENGTH
 
 function sizeNumbers({ topicId, partitions }: TopicSize): number[] {
   return [topicId, partitions]
@@ -209,13 +194,6 @@ function entryOf([topicId, partition, lane, flags, epoch, offset, term]: readonl
     commit: (flags! & COMMITS) === 0 ? null : { offset: offset!, term: small(term!, 'entries') },
     releases: (flags! & RELEASES) !== 0,
   }
-}
-
-/** A flat list of numbers from 0, cut into rows of `width`. */
-function rows(fields: Fields, name: string, width: number, most: number): readonly (readonly number[])[] {
-  const flat = numbers(fields, name)
-  if (flat.length % width !== 0 || flat.length > most * width) wrong(name)
-  return Array.from({ length: flat.length / width }, (_, row) => flat.slice(row * width, (row + 1) * width))
 }
 
 function small(value: number, name: string): number {

@@ -5,18 +5,17 @@ import {
   MAX_TOPICS_PER_MEMBER,
   ProtocolError,
 } from '@millrace/protocol'
-import { count, list, text, textOrNull, wrong } from '../fields.js'
+import { count, list, wrong } from '../fields.js'
 import type { Fields } from '../message-pack.js'
+import { clientId, memberId, nameOrNull, nameText, numbers, rows, u32 } from './group-fields.js'
 import {
   FENCED_IDS_PER_NAME,
   IMAGE_PART_BYTES,
-  MAX_CLIENT_ID_LENGTH,
   MAX_NAME_LENGTH,
   MEMBER_IMAGE_BYTES,
   PARTITION_IMAGE_BYTES,
 } from './group-limits.js'
 import type { MemberId, StoredOffset, TopicSize } from './group-types.js'
-import { memberId, numbers, u32 } from './number-fields.js'
 
 export interface GroupsImage {
   /** No group that is yet to come begins with a lower counter. */
@@ -125,11 +124,9 @@ export function decodeImagePart(fields: Fields): ImagePart {
   if (format !== FORMAT) throw new ProtocolError('INVALID_REQUEST', `an image of groups of format ${format}`)
   const [part, parts] = [count(fields, 'part'), count(fields, 'parts')]
   if (part >= parts) wrong('part')
-  const flat = numbers(fields, 'topics')
-  if (flat.length % 2 !== 0) wrong('topics')
-  const topics = Array.from({ length: flat.length / 2 }, (_, at) => ({
-    topicId: flat[2 * at]!,
-    partitions: flat[2 * at + 1]!,
+  const topics = rows(fields, 'topics', 2).map(([topicId, partitions]) => ({
+    topicId: topicId!,
+    partitions: partitions!,
   }))
   if (topics.some(({ partitions }) => partitions < 1 || partitions > MAX_PARTITIONS_PER_TOPIC)) wrong('topics')
   return { part, parts, epochFloor: u32(fields, 'epochFloor'), topics, groups: list(fields, 'groups', decodeGroup) }
@@ -145,16 +142,11 @@ function decodeGroup(value: unknown): GroupImage {
   if (!areUnique(topics.map(({ topicId }) => topicId))) wrong('topics')
   const read = new Set(topics.map(({ topicId }) => topicId))
   if (members.some((member) => !member.topics.every((topicId) => read.has(topicId)))) wrong('topics')
-  const group = text(fields, 'group')
-  if (group === '' || group.length > MAX_NAME_LENGTH) wrong('group')
-  return { group, epoch: u32(fields, 'epoch'), members, topics }
+  return { group: nameText(fields, 'group'), epoch: u32(fields, 'epoch'), members, topics }
 }
 
 function decodeMember(value: unknown): MemberImage {
   const fields = mapOf(value, 'members')
-  const [name, clientId] = [textOrNull(fields, 'name'), text(fields, 'clientId')]
-  if (name !== null && (name === '' || name.length > MAX_NAME_LENGTH)) wrong('name')
-  if (clientId.length > MAX_CLIENT_ID_LENGTH) wrong('clientId')
   const topics = numbers(fields, 'topics')
   if (topics.length > MAX_TOPICS_PER_MEMBER || !areUnique(topics)) wrong('topics')
   const fenced = list(fields, 'fenced', memberId)
@@ -163,8 +155,8 @@ function decodeMember(value: unknown): MemberImage {
     memberId: memberId(fields.memberId),
     epoch: u32(fields, 'epoch'),
     version: u32(fields, 'version'),
-    name,
-    clientId,
+    name: nameOrNull(fields, 'name'),
+    clientId: clientId(fields),
     leaseMs: u32(fields, 'leaseMs'),
     topics,
     fenced,

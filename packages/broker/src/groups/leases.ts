@@ -18,12 +18,13 @@ interface Lease {
 /** All times are monotonic milliseconds. */
 export class Leases {
   readonly #byGroup = new Map<string, Map<MemberId, Lease>>()
-  #count = 0
   /** No lease runs out before. */
   #earliestMs = Number.POSITIVE_INFINITY
 
   get count(): number {
-    return this.#count
+    let count = 0
+    for (const leases of this.#byGroup.values()) count += leases.size
+    return count
   }
 
   /** When to look again at the earliest; infinity without leases. */
@@ -38,7 +39,6 @@ export class Leases {
       leases = new Map()
       this.#byGroup.set(member.group, leases)
     }
-    if (!leases.has(member.memberId)) this.#count++
     const untilMs = nowMs + member.leaseMs
     leases.set(member.memberId, { member, untilMs })
     this.#earliestMs = Math.min(this.#earliestMs, untilMs)
@@ -58,7 +58,6 @@ export class Leases {
   drop(group: string, memberId: MemberId): void {
     const leases = this.#byGroup.get(group)
     if (leases === undefined || !leases.delete(memberId)) return
-    this.#count--
     if (leases.size === 0) this.#byGroup.delete(group)
   }
 
@@ -80,7 +79,6 @@ export class Leases {
 
   clear(): void {
     this.#byGroup.clear()
-    this.#count = 0
     this.#earliestMs = Number.POSITIVE_INFINITY
   }
 }
