@@ -1,11 +1,10 @@
 // A handler of 100 ms behind a million records: what the client keeps in memory, and how far the broker reads on. Counted,
 // not measured: the run fails when the client takes 100 MB, or when the broker has pushed or read more than what was
 // handled, the window, and what it may overdraw.
-import { bytes, topic } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
+import { type Backlog, fill } from './support/backlog.js'
 import { benchOptions, type RunOptions } from './support/bench-options.js'
 import { Drain } from './support/drain.js'
-import { keyPool, payloadPool } from './support/payloads.js'
 import { readBytes, rssMb } from './support/process-figures.js'
 import { wait } from './support/produce-load.js'
 import { round, type Session, withSession } from './support/session.js'
@@ -15,6 +14,7 @@ export const name = 'slow-handler'
 const RECORD_BYTES = 1024
 const RECORDS = 1_000_000
 const PARTITIONS = 8
+const BACKLOG: Backlog = { topic: 'backlog', partitions: PARTITIONS, recordBytes: RECORD_BYTES, keys: 1000 }
 const HANDLER_MS = 100
 /**
  * Handlers at once, and the most megabytes the client may take. With many, V8 lets more garbage stand before it collects:
@@ -37,7 +37,7 @@ export async function run(options: RunOptions): Promise<object> {
   const bench = benchOptions(options, 20)
   const records = options.tiny ? 30_000 : RECORDS
   return withSession(bench.prefer, async (session) => {
-    await fill(session, records)
+    await fill(session, BACKLOG, records)
     const results: object[] = []
     for (const one of CASES) results.push(await measure(session, one, Math.max(3, bench.seconds)))
     return {
@@ -118,22 +118,4 @@ async function look({ mill, broker }: Session, drain: Drain, readAtStart: number
 function refuse(what: string, bytes: number, most: number): void {
   if (bytes <= most) return
   throw new Error(`${what} ${round(bytes / MEGABYTE, 1)} MB, and may have ${round(most / MEGABYTE, 1)} MB`)
-}
-
-async function fill(session: Session, count: number): Promise<void> {
-  await session.createTopic('backlog', PARTITIONS, 'buffered')
-  const producer = session.mill.producer(topic('backlog', { key: bytes, value: bytes }))
-  const values = payloadPool(RECORD_BYTES)
-  const keys = keyPool(1000)
-  const each = 1000
-  for (let sent = 0; sent < count; sent += each) {
-    await producer.ready()
-    const records = Array.from({ length: each }, (_, i) => ({
-      key: keys[i % keys.length]!,
-      value: values[(sent + i) % values.length]!,
-    }))
-    // close() below rejects for what was not delivered.
-    producer.sendBatch(records).catch(() => {})
-  }
-  await producer.close({ timeoutMs: 60_000 })
 }

@@ -1,6 +1,7 @@
 // W11: what the client does on one connection and partition: single awaited sends, awaited batches of 100, and
 // consuming a backlog. Buffered topic, acks `all`.
-import { bytes, type ConsumerRecord, type Producer, topic } from '@millrace/client'
+import { bytes, type ConsumerRecord, topic } from '@millrace/client'
+import { fill } from './support/backlog.js'
 import { type BenchOptions, benchOptions, type RunOptions } from './support/bench-options.js'
 import { payloadPool } from './support/payloads.js'
 import { round, type Session, withSession } from './support/session.js'
@@ -8,7 +9,6 @@ import { round, type Session, withSession } from './support/session.js'
 export const name = 'w11'
 
 const BATCH = 100
-const RECORDS_PER_FILL = 1000
 
 export async function run(options: RunOptions): Promise<object> {
   const bench = benchOptions(options, 4)
@@ -23,7 +23,6 @@ export async function run(options: RunOptions): Promise<object> {
 
 async function measure(session: Session, recordBytes: number, backlog: number, bench: BenchOptions): Promise<object> {
   await session.createTopic('client', 1, 'buffered')
-  await session.createTopic('backlog', 1, 'buffered')
   const values = payloadPool(recordBytes)
   const producer = session.mill.producer(topic('client', { key: bytes, value: bytes }))
   const single = await perSecond(bench.seconds, 1, async (i) => {
@@ -33,7 +32,7 @@ async function measure(session: Session, recordBytes: number, backlog: number, b
     await producer.sendBatch(batchOf(values, i, BATCH))
   })
   await producer.close()
-  await fill(session.mill.producer(topic('backlog', { key: bytes, value: bytes })), values, backlog)
+  await fill(session, { topic: 'backlog', partitions: 1, recordBytes, keys: 0 }, backlog)
   const consumed = await consume(session, backlog)
   return {
     name,
@@ -56,18 +55,6 @@ async function perSecond(seconds: number, each: number, call: (turn: number) => 
   let calls = 0
   while (performance.now() < end) await call(calls++)
   return (calls * each * 1000) / (performance.now() - began)
-}
-
-async function fill(
-  producer: Producer<Uint8Array, Uint8Array>,
-  values: readonly Uint8Array[],
-  count: number,
-): Promise<void> {
-  for (let sent = 0; sent < count; sent += RECORDS_PER_FILL) {
-    await producer.ready()
-    producer.sendBatch(batchOf(values, sent / RECORDS_PER_FILL, RECORDS_PER_FILL)).catch(() => {})
-  }
-  await producer.close({ timeoutMs: 60_000 })
 }
 
 /** Records a second from the first one delivered to the last. */

@@ -2,14 +2,13 @@
 // `for await`. 100 B, 1 partition, a backlog in the broker's memory, all ways in turns; medians of the rounds.
 import { bytes, type ConsumerRecord, processByPartition, processEach, topic } from '@millrace/client'
 import { filter, map, type Observable } from 'rxjs'
+import { fill } from './support/backlog.js'
 import { benchOptions, type RunOptions } from './support/bench-options.js'
-import { payloadPool } from './support/payloads.js'
 import { round, type Session, withSession } from './support/session.js'
 
 export const name = 'w12'
 
 const RECORD_BYTES = 100
-const RECORDS_PER_FILL = 1000
 const CONCURRENCY = 64
 const ROUNDS = 5
 const MICROSECONDS_PER_SECOND = 1e6
@@ -45,7 +44,7 @@ export async function run(options: RunOptions): Promise<object> {
   const records = options.tiny ? 5_000 : 300_000
   const rounds = options.tiny ? 1 : ROUNDS
   const results = await withSession(bench.prefer, async (session) => {
-    await fill(session, records)
+    await fill(session, { topic: 'backlog', partitions: 1, recordBytes: RECORD_BYTES, keys: 0 }, records)
     const figures = new Map(Object.keys(WAYS).map((way) => [way, [] as Figures[]]))
     // The first round warms up and does not count.
     for (let turn = 0; turn <= rounds; turn++) {
@@ -95,17 +94,6 @@ function upTo(values: Observable<unknown>, count: number): Promise<void> {
       error: reject,
     })
   })
-}
-
-async function fill(session: Session, records: number): Promise<void> {
-  await session.createTopic('backlog', 1, 'buffered')
-  const values = payloadPool(RECORD_BYTES)
-  const producer = session.mill.producer(topic('backlog', { key: bytes, value: bytes }))
-  for (let sent = 0; sent < records; sent += RECORDS_PER_FILL) {
-    const batch = Array.from({ length: RECORDS_PER_FILL }, (_, i) => ({ key: null, value: values[i]! }))
-    await producer.sendBatch(batch)
-  }
-  await producer.close()
 }
 
 function median(figures: readonly number[]): number {

@@ -3,10 +3,10 @@
 // other work moves it too. `--consumers N` of the tail (they share a process) and `--turns N`.
 import { parseArgs } from 'node:util'
 import { bytes, type Producer, topic } from '@millrace/client'
+import { fill } from './support/backlog.js'
 import { type BenchOptions, benchOptions, type RunOptions } from './support/bench-options.js'
 import { Drain } from './support/drain.js'
 import { openLoop } from './support/open-loop.js'
-import { keyPool, payloadPool } from './support/payloads.js'
 import { cpuSeconds, readySeconds } from './support/process-figures.js'
 import { wait } from './support/produce-load.js'
 import { pagePoolSince, round, type Session, withSession } from './support/session.js'
@@ -17,7 +17,6 @@ const MEGABYTE = 1e6
 const RECORD_BYTES = 1024
 const TAIL_BYTES_PER_SECOND = 50 * MEGABYTE
 const COLD_BYTES_PER_SECOND = 200 * MEGABYTE
-const RECORDS_PER_CALL = 1000
 /** So little that the backlog never stays in memory: each reader of it finds it cold. */
 const FLAGS = ['--memory', '512m']
 
@@ -30,7 +29,8 @@ async function measure(session: Session, bench: BenchOptions, options: RunOption
   const { consumers, turns } = tailOptions(options)
   const { bootstrap } = session.broker
   const coldBytes = (bench.warmUpSeconds + bench.seconds) * COLD_BYTES_PER_SECOND
-  await fillCold(session, options.tiny ? 2000 : Math.ceil((coldBytes * 1.2) / RECORD_BYTES))
+  const backlog = { topic: 'cold', partitions: 4, recordBytes: RECORD_BYTES, keys: 1000 }
+  await fill(session, backlog, options.tiny ? 2000 : Math.ceil((coldBytes * 1.2) / RECORD_BYTES))
   await session.broker.restart('SIGTERM')
   await session.createTopic('tail', 1, 'buffered')
   const tail = Drain.start({ bootstrap, topic: 'tail', consumers, from: 'earliest', timed: true, bytesPerSecond: 0 })
@@ -82,20 +82,6 @@ function tailOptions({ tiny, argv }: RunOptions): { readonly consumers: number; 
   for (const count of [consumers, turns])
     if (!Number.isSafeInteger(count) || count < 1) throw new Error('--consumers and --turns take whole numbers above 0')
   return { consumers, turns }
-}
-
-async function fillCold(session: Session, count: number): Promise<void> {
-  await session.createTopic('cold', 4, 'buffered')
-  const producer = session.mill.producer(topic('cold', { key: bytes, value: bytes }))
-  const values = payloadPool(RECORD_BYTES)
-  const keys = keyPool(1000)
-  for (let sent = 0; sent < count; sent += RECORDS_PER_CALL) {
-    await producer.ready()
-    const records = keys.map((key, i) => ({ key, value: values[i % values.length]! }))
-    // close() below rejects for what was not delivered.
-    producer.sendBatch(records).catch(() => {})
-  }
-  await producer.close({ timeoutMs: 60_000 })
 }
 
 /**

@@ -1,17 +1,17 @@
 // W8: one consumer catches up on a backlog of 1 KiB records: cold, from the disk after a restart of the broker, and hot,
 // again and again from the broker's memory. Beside them the disk's sequential reads and loopback TCP.
-import { bytes, type Producer, topic } from '@millrace/client'
 import { FRAME_BYTES } from '#src/limits.js'
 import type { PoolStatistics } from '#src/memory/page-pool.js'
+import { type Backlog, fill } from './support/backlog.js'
 import { type BenchOptions, benchOptions, type RunOptions } from './support/bench-options.js'
 import { Drain } from './support/drain.js'
 import { diskReads, type Limit, loopbackTcp, onBareDisk } from './support/limits.js'
-import { keyPool, payloadPool } from './support/payloads.js'
 import { pagePoolSince, round, type Session, withSession } from './support/session.js'
 
 export const name = 'w8'
 
 const RECORD_BYTES = 1024
+const BACKLOG: Backlog = { topic: 'backlog', partitions: 1, recordBytes: RECORD_BYTES, keys: 1000 }
 const MEGABYTE = 1e6
 const COLD_RECORDS = 2_000_000
 const HOT_RECORDS = 500_000
@@ -27,7 +27,8 @@ export async function run(options: RunOptions): Promise<object> {
 }
 
 async function coldFigures(session: Session, bench: BenchOptions, tiny: boolean): Promise<object> {
-  const records = await fill(session, tiny ? 2_000 : COLD_RECORDS)
+  const records = tiny ? 2_000 : COLD_RECORDS
+  await fill(session, BACKLOG, records)
   await session.broker.restart('SIGTERM')
   session.broker.mark()
   const poolBefore = await session.pagePool()
@@ -41,7 +42,8 @@ async function coldFigures(session: Session, bench: BenchOptions, tiny: boolean)
 }
 
 async function hotFigures(session: Session, bench: BenchOptions, tiny: boolean): Promise<object> {
-  const records = await fill(session, tiny ? 2_000 : HOT_RECORDS)
+  const records = tiny ? 2_000 : HOT_RECORDS
+  await fill(session, BACKLOG, records)
   await catchUp(session, records)
   session.broker.mark()
   const poolBefore = await session.pagePool()
@@ -96,25 +98,4 @@ async function catchUp({ broker }: Session, records: number): Promise<Consumed> 
   } finally {
     await drain.stop()
   }
-}
-
-async function fill(session: Session, count: number): Promise<number> {
-  await session.createTopic('backlog', 1, 'buffered')
-  const producer: Producer<Uint8Array, Uint8Array> = session.mill.producer(
-    topic('backlog', { key: bytes, value: bytes }),
-  )
-  const values = payloadPool(RECORD_BYTES)
-  const keys = keyPool(1000)
-  const each = 1000
-  for (let sent = 0; sent < count; sent += each) {
-    await producer.ready()
-    const records = Array.from({ length: each }, (_, i) => ({
-      key: keys[i % keys.length]!,
-      value: values[(sent + i) % values.length]!,
-    }))
-    // close() below rejects for what was not delivered.
-    producer.sendBatch(records).catch(() => {})
-  }
-  await producer.close({ timeoutMs: 60_000 })
-  return count
 }
