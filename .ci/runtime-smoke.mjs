@@ -25,6 +25,7 @@ const program = require.resolve('@millrace/broker/package.json').replace('packag
 const words = ['start', '--data', data, '--port', '0', '--json', '--log-level', 'warn']
 const broker = spawn(process.execPath, [program, ...words], { stdio: ['ignore', 'pipe', 'inherit'] })
 const ended = once(broker, 'close').then(([code]) => Promise.reject(new Error(`the broker ended with ${code}`)))
+// Once it is ready, its end is asked for below, and judged there.
 ended.catch(() => {})
 const [line] = await Promise.race([once(createInterface(broker.stdout), 'line'), ended])
 const { host, port, environment } = JSON.parse(line)

@@ -75,6 +75,7 @@ export async function run(options: RunOptions): Promise<object> {
     }
   } finally {
     await Promise.all(members.map((member) => member.mill.close({ timeoutMs: 1_000 })))
+    // It throws for records that are still under way: only after a failure, which is what is to be told.
     await mill.close({ timeoutMs: 1_000 }).catch(() => {})
     await broker.stop()
   }

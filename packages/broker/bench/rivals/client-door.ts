@@ -31,6 +31,7 @@ export class ClientDoor {
     const abort = new AbortController()
     const answered = once(child, 'message', { signal: abort.signal })
     const ended = once(child, 'exit', { signal: abort.signal })
+    // Whichever comes second is given up below; the first one is waited for.
     answered.catch(() => {})
     ended.catch(() => {})
     try {

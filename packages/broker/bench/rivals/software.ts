@@ -92,6 +92,7 @@ export async function natsServer(cache: string): Promise<ServerProgram> {
 
 /** The one on the path, else Debian's package, unpacked beside the rest: nothing is installed on the machine. */
 export async function redisServer(cache: string): Promise<ServerProgram> {
+  // What cannot be run here is fetched.
   const installed = await version('redis-server', ['--version']).catch(() => null)
   if (installed !== null) return { path: 'redis-server', version: redisVersion(installed), env: {} }
   const folder = await once(join(cache, 'redis'), [], async (fresh) => {

@@ -47,6 +47,7 @@ export class BrokerUnderTest {
     const ready = JSON.parse(line) as { port: number; environment: string }
     this.environment = ready.environment
     this.bootstrap = `127.0.0.1:${ready.port}`
+    // From now on it is to end some time.
     ended.catch(() => {})
   }
 

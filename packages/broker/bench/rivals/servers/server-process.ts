@@ -38,6 +38,7 @@ export async function startServer(command: ServerCommand): Promise<RunningServer
   closeSync(log)
   running.add(child)
   const exited = once(child, 'exit').finally(() => running.delete(child))
+  // It fails where the program cannot be started: that has no pid, and is told below.
   exited.catch(() => {})
   const until = performance.now() + READY_MS
   while (!(await answers(port))) {
