@@ -37,8 +37,20 @@ export function runScenarioFile(text: string, begin: () => RunningScenario): Fil
   return { text: output.join('\n'), titles }
 }
 
+/** What a line asks for, not carried out yet. @throws Error when there is no such command. */
+export function commandIn(
+  commands: Readonly<Record<string, Command>>,
+  line: string,
+): { readonly name: string; carryOut(): void } {
+  const { words, settings } = wordsOf(line)
+  const [name = '', ...rest] = words
+  const command = commands[name]
+  if (command === undefined) throw new Error(`no command ${name}`)
+  return { name, carryOut: () => command(rest, settings) }
+}
+
 /** A command cut into its words and its settings. */
-export function wordsOf(line: string): { readonly words: readonly string[]; readonly settings: Settings } {
+function wordsOf(line: string): { readonly words: readonly string[]; readonly settings: Settings } {
   const words: string[] = []
   const settings = new Map<string, string>()
   for (const word of line.split(' ').filter((part) => part !== '')) {
@@ -49,13 +61,24 @@ export function wordsOf(line: string): { readonly words: readonly string[]; read
   return { words, settings }
 }
 
+export interface ScenarioFile {
+  readonly name: string
+  readonly path: string
+  readonly text: string
+}
+
+export function scenarioFiles(folder: string): readonly ScenarioFile[] {
+  return readdirSync(folder).map((name) => {
+    const path = join(folder, name)
+    return { name, path, text: readFileSync(path, 'utf8') }
+  })
+}
+
 /** Runs the files of a folder; with `--rewrite` they are written as they should be, else each difference is an error. */
 export function runScenarioFolder(folder: string, runFile: (text: string) => FileRun): void {
   const rewrites = process.argv.includes('--rewrite')
   let count = 0
-  for (const name of readdirSync(folder)) {
-    const path = join(folder, name)
-    const text = readFileSync(path, 'utf8')
+  for (const { name, path, text } of scenarioFiles(folder)) {
     const run = runFile(text)
     count += run.titles.length
     if (run.text === text) continue

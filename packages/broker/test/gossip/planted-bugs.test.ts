@@ -1,7 +1,7 @@
 // Whoever is to catch a planted bug catches it; a test that cannot fail proves nothing.
-import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { scenarioFiles } from '../golden/scenario-file.js'
 import { checkMerge } from './merge-properties.js'
 import { type Catcher, PLANTED_BUGS, type PlantedGossip, plant } from './planted-bugs.js'
 import { runFile } from './scenario.js'
@@ -11,8 +11,7 @@ const FOLDER = join(import.meta.dirname, 'scenarios')
 
 const CATCHERS: Readonly<Record<Catcher, (planted: PlantedGossip) => void>> = {
   scenarios: ({ GossipCore }) => {
-    for (const name of readdirSync(FOLDER)) {
-      const text = readFileSync(join(FOLDER, name), 'utf8')
+    for (const { name, text } of scenarioFiles(FOLDER)) {
       if (runFile(text, GossipCore).text !== text) throw new Error(`${name} differs`)
     }
   },

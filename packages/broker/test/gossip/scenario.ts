@@ -2,11 +2,11 @@
 import type { Claim, GossipEvent, GossipMessage, MemberState, NodeId } from '#src/gossip/gossip-types.js'
 import {
   type Command,
+  commandIn,
   type FileRun,
   type RunningScenario,
   runScenarioFile,
   type Settings,
-  wordsOf,
 } from '../golden/scenario-file.js'
 import { type CoreClass, GossipWorld, recordOf, type WorldNode } from './gossip-world.js'
 
@@ -24,12 +24,8 @@ class Scenario implements RunningScenario {
   constructor(private readonly coreClass: CoreClass | undefined) {}
 
   run(line: string): string[] {
-    const { words, settings } = wordsOf(line)
-    const [name = '', ...rest] = words
-    const command = this.commands[name]
-    if (command === undefined) throw new Error(`no command ${name}`)
     this.printed = []
-    command(rest, settings)
+    commandIn(this.commands, line).carryOut()
     return this.printed
   }
 

@@ -4,11 +4,11 @@ import type { GroupResult, OwnedPartition } from '#src/groups/group-types.js'
 import { GroupsState } from '#src/groups/groups-state.js'
 import {
   type Command,
+  commandIn,
   type FileRun,
   type RunningScenario,
   runScenarioFile,
   type Settings,
-  wordsOf,
 } from '../golden/scenario-file.js'
 import { GroupWatch } from './invariants.js'
 
@@ -31,12 +31,8 @@ class Scenario implements RunningScenario {
   private nowMs = 0
 
   run(line: string): readonly string[] {
-    const { words, settings } = wordsOf(line)
-    const [name = '', ...rest] = words
-    const command = this.commands[name]
-    if (command === undefined) throw new Error(`no command ${name}`)
     this.printed = []
-    command(rest, settings)
+    commandIn(this.commands, line).carryOut()
     return this.printed
   }
 

@@ -1,7 +1,7 @@
 // Whoever is to catch a planted bug catches it; a test that cannot fail proves nothing.
-import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { scenarioFiles } from '../golden/scenario-file.js'
 import { Explorer, ISSUE_BOUNDS } from './explorer.js'
 import type { CoreClass } from './model-node.js'
 import { type Catcher, PLANTED_BUGS, plant } from './planted-bugs.js'
@@ -23,8 +23,7 @@ const CATCHERS: Readonly<Record<Catcher, (coreClass: CoreClass) => string | null
       }
     }),
   scenarios: (coreClass) => {
-    for (const name of readdirSync(FOLDER)) {
-      const text = readFileSync(join(FOLDER, name), 'utf8')
+    for (const { name, text } of scenarioFiles(FOLDER)) {
       const message = found(() => {
         if (runFile(text, coreClass).text !== text) throw new Error(`${name} differs`)
       })

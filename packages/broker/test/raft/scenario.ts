@@ -3,11 +3,11 @@ import type { RaftLimits } from '#src/raft/raft-limits.js'
 import type { Configuration, NodeId } from '#src/raft/raft-types.js'
 import {
   type Command,
+  commandIn,
   type FileRun,
   type RunningScenario,
   runScenarioFile,
   type Settings,
-  wordsOf,
 } from '../golden/scenario-file.js'
 import { ModelCluster, NOBODY } from './model-cluster.js'
 import { type CoreClass, copyOf, entryAt, lastIndexOf, type ModelNode, type TestMessage } from './model-node.js'
@@ -34,18 +34,15 @@ class Scenario implements RunningScenario {
 
   /** @returns what was printed; a broken rule of the core or of safety is printed, too. */
   run(line: string): string[] {
-    const { words: all, settings } = wordsOf(line)
-    const isQuiet = all[0] === 'quietly'
-    const [name = '', ...words] = isQuiet ? all.slice(1) : all
+    const isQuiet = line.startsWith(QUIETLY)
+    const { name, carryOut } = commandIn(this.commands, isQuiet ? line.slice(QUIETLY.length) : line)
     this.printed = []
-    const command = this.commands[name]
-    if (command === undefined) throw new Error(`no command ${name}`)
     if (!SETUP.has(name) && !this.isStarted && this.cluster !== null) {
       this.isStarted = true
       this.cluster.start()
     }
     try {
-      command(words, settings)
+      carryOut()
       this.cluster?.checkLogs()
     } catch (error) {
       if (!(error instanceof Error) || !['AssertionError', 'SafetyViolation'].includes(error.name)) throw error
@@ -288,6 +285,8 @@ class Scenario implements RunningScenario {
   }
 }
 
+/** Before a command of which only what is broken is printed. */
+const QUIETLY = 'quietly '
 /** Commands that come before the nodes start. */
 const SETUP = new Set(['limits', 'nodes', 'log', 'messages', 'rests', 'begin', 'disk', 'lose'])
 
