@@ -98,8 +98,7 @@ describe('a leader that is cut off', () => {
 
   it('comes back with a suffix that nobody else has, and gives it up', LIMIT, async () => {
     const { coverage, records } = await play(ORDERS, async (stage) => {
-      const client = stage.run.population.newClient()
-      await stage.send(client, 20)
+      const client = await stage.clientThatSent(20)
       await stage.untilEqual()
       const { leader, followers } = await stage.untilLed()
       // It hears its client and is not heard by its followers.
@@ -116,8 +115,7 @@ describe('a leader that is cut off', () => {
 
   it('comes back from its disk with such a suffix, and gives it up', LIMIT, async () => {
     const { records } = await play(ORDERS, async (stage) => {
-      const client = stage.run.population.newClient()
-      await stage.send(client, 20)
+      const client = await stage.clientThatSent(20)
       const { leader, followers } = await stage.untilLed()
       stage.separate([host(leader)], followers.map(host))
       const during = await suffixOfItsOwn(stage, client, leader)
@@ -135,8 +133,7 @@ describe('a leader that is cut off', () => {
 describe('a follower behind the start of the log', () => {
   /** It is off until the others have given up what it would need next. */
   async function leaveBehind(stage: Stage) {
-    const client = stage.run.population.newClient()
-    await stage.send(client, 20)
+    const client = await stage.clientThatSent(20)
     await stage.untilEqual()
     const { followers } = await stage.untilLed()
     const late = followers[0]!
@@ -189,8 +186,7 @@ describe('a follower behind the start of the log', () => {
 describe('a disk', () => {
   it('that is full on the leader makes producers wait, and loses nothing', LIMIT, async () => {
     const { records, coverage } = await play(ORDERS, async (stage) => {
-      const client = stage.run.population.newClient()
-      await stage.send(client, 20)
+      const client = await stage.clientThatSent(20)
       const { leader } = await stage.untilLed()
       leader.machine.diskConditions.full = true
       const during = stage.produce(client, MANY, LARGE)
@@ -206,8 +202,7 @@ describe('a disk', () => {
 
   it('that was wiped is noticed: its node is kept out, and the others go on', LIMIT, async () => {
     const { records } = await play(ORDERS, async (stage) => {
-      const client = stage.run.population.newClient()
-      await stage.send(client, 20)
+      const client = await stage.clientThatSent(20)
       await stage.untilEqual()
       await stage.run.until('every disk is known', () =>
         stage.nodes.every((node) => node.broker?.status().isRegistered),

@@ -23,6 +23,14 @@ class Members {
     void this.look()
   }
 
+  /** So many members of a group that is under way: so many commits are acknowledged. */
+  static async committing(stage: Stage, count: number, commits: number): Promise<Members> {
+    const members = new Members(stage)
+    members.add(count)
+    await members.untilCommitted(commits)
+    return members
+  }
+
   private async look(): Promise<void> {
     while (!this.isOver) {
       this.watch.look()
@@ -82,9 +90,7 @@ class Members {
 describe('a group', () => {
   it('goes on when its coordinator is killed, time and again', LIMIT, async () => {
     await play(TOPIC, async (stage) => {
-      const members = new Members(stage)
-      members.add(3)
-      await members.untilCommitted(20)
+      const members = await Members.committing(stage, 3, 20)
       for (let round = 0; round < 2; round++) {
         const coordinator = members.coordinator!
         coordinator.kill()
@@ -99,9 +105,7 @@ describe('a group', () => {
 
   it('obeys one coordinator when another one is cut off and still hears its members', LIMIT, async () => {
     await play(TOPIC, async (stage) => {
-      const members = new Members(stage)
-      members.add(3)
-      await members.untilCommitted(20)
+      const members = await Members.committing(stage, 3, 20)
       for (let round = 0; round < 2; round++) {
         const coordinator = members.coordinator!
         const others = stage.nodes.filter((node) => node !== coordinator)
@@ -119,9 +123,7 @@ describe('a group', () => {
     LIMIT,
     async () => {
       await play(TOPIC, async (stage) => {
-        const members = new Members(stage)
-        members.add(2)
-        await members.untilCommitted(10)
+        const members = await Members.committing(stage, 2, 10)
         members.add(1)
         await members.untilCommitted(10)
         await members.members[0]!.fallSilent()

@@ -51,9 +51,8 @@ describe('the metadata group', () => {
     const { records, coverage } = await play(
       ORDERS,
       async (stage) => {
-        const { population, cluster } = stage.run
-        const client = population.newClient()
-        await stage.send(client, 20)
+        const { cluster } = stage.run
+        const client = await stage.clientThatSent(20)
         // The one that is to lead goes with the metadata, so that the partition has to elect another.
         await admin(client.mill).movePartition(ORDERS.name, 0, [1, 4, 5])
         await untilArrived(stage, [1, 4, 5])
@@ -63,7 +62,7 @@ describe('the metadata group', () => {
         await stage.run.until('everything sent is settled', during.isDone)
         await stage.run.until('everything is read', () => read() === 420)
         // Whoever comes only now finds its way, too.
-        await stage.send(population.newClient(), 20)
+        await stage.clientThatSent(20)
         expect(cluster.nodes.some(({ broker }) => broker?.metadata.leads)).toBe(false)
         for (const node of cluster.nodes) node.start()
         await untilLedByMetadata(stage)
@@ -79,8 +78,7 @@ describe('the metadata group', () => {
 describe('a broker that joins', () => {
   it('is the same node, however often its start is interrupted', LIMIT, async () => {
     await play(ORDERS, async (stage) => {
-      const client = stage.run.population.newClient()
-      await stage.send(client, 20)
+      const client = await stage.clientThatSent(20)
       const node = stage.run.cluster.addNode()
       // The answer comes, and what it says is long on its way to the disk.
       node.machine.diskConditions.slowness = 1000
@@ -103,9 +101,8 @@ describe('a broker that joins', () => {
     const { records } = await play(
       ORDERS,
       async (stage) => {
-        const { cluster, population } = stage.run
-        const client = population.newClient()
-        await stage.send(client, 20)
+        const { cluster } = stage.run
+        const client = await stage.clientThatSent(20)
         const added = [await joined(stage), await joined(stage)]
         await admin(client.mill).alterTopic(ORDERS.name, { replicas: 3 })
         await untilArrived(stage, [1, 2, 3])
@@ -131,9 +128,8 @@ describe('a broker that was removed', () => {
     await play(
       ORDERS,
       async (stage) => {
-        const { cluster, population } = stage.run
-        const client = population.newClient()
-        await stage.send(client, 20)
+        const { cluster } = stage.run
+        const client = await stage.clientThatSent(20)
         await untilLedByMetadata(stage)
         const metadata = () => cluster.nodes.map(({ broker }) => broker?.metadata).find((one) => one?.leads === true)
         await stage.run.until('three decide', () => metadata()?.configuration.voters.length === 3)
@@ -160,9 +156,8 @@ describe('a broker that was removed', () => {
     await play(
       ORDERS,
       async (stage) => {
-        const { cluster, population } = stage.run
-        const client = population.newClient()
-        await stage.send(client, 20)
+        const { cluster } = stage.run
+        const client = await stage.clientThatSent(20)
         await untilLedByMetadata(stage)
         const node = await joined(stage)
         const { nodeId } = node

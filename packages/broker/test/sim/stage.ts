@@ -113,6 +113,13 @@ export class Stage {
     await this.run.until('everything sent is settled', isDone)
   }
 
+  /** A client whose first records are settled. */
+  async clientThatSent(records: number): Promise<SimulatedClient> {
+    const client = this.run.population.newClient()
+    await this.send(client, records)
+    return client
+  }
+
   consume(client: SimulatedClient): () => number {
     client.consume(CONSUMER)
     const app = client.consumers.at(-1)!
