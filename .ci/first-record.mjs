@@ -8,9 +8,9 @@ import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { node, printJson, refuseRest, root, run, takeFlag } from './process.mjs'
+import { build, printJson, refuseRest, root, run, takeFlag } from './process.mjs'
 import { firstProgram, shellBlock } from './readme.mjs'
-import { PACKAGES, slim, stage } from './staging.mjs'
+import { PACKAGES, slim, stage, tarball } from './staging.mjs'
 
 const GOAL_SECONDS = 180
 const LISTEN_MS = 60_000
@@ -21,7 +21,7 @@ const CONSUMED = 'customer-42 '
 const args = process.argv.slice(2)
 const json = takeFlag(args, '--json')
 const clone = takeFlag(args, '--clone')
-const skipBuild = takeFlag(args, '--no-build')
+const isBuilt = takeFlag(args, '--no-build')
 refuseRest(args, 'npm run first-record -- [--clone] [--json]')
 
 const scratch = mkdtempSync(join(tmpdir(), 'millrace-first-record-'))
@@ -52,14 +52,13 @@ try {
 
 /** Outside of the time: what a registry would have. */
 async function packAll() {
-  if (!skipBuild && (await node('.ci/build.mjs')).code !== 0) throw new Error('the build failed')
+  await build(isBuilt)
   const tarballs = []
   for (const name of PACKAGES) {
     const staged = stage(name, join(scratch, 'staged'))
     if (name === 'client' && (await slim(staged)).code !== 0) throw new Error('the client cannot be made slim')
     const text = await must('npm pack', 'npm', ['pack', '--json', '--pack-destination', scratch], staged)
-    const [{ filename }] = JSON.parse(text.slice(text.indexOf('['), text.lastIndexOf(']') + 1))
-    tarballs.push(join(scratch, filename))
+    tarballs.push(join(scratch, tarball(text).filename))
   }
   return tarballs
 }

@@ -5,20 +5,17 @@ import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { build, transform } from 'esbuild'
-import { node, printJson, refuseRest, root, run, takeFlag, tool } from './process.mjs'
+import { build as bundle, transform } from 'esbuild'
+import { build, printJson, root, run, takePlainFlags, tool } from './process.mjs'
 import { firstProgram, shellBlock } from './readme.mjs'
-import { PACKAGES, slim, stage } from './staging.mjs'
+import { PACKAGES, slim, stage, tarball } from './staging.mjs'
 
 const CLIENT_BYTES = 500_000
 /** Judges what the types of a package promise: too large to be a dependency, so it is fetched like the rest. */
 const TYPES_JUDGE = '@arethetypeswrong/cli@0.18.5'
 const START_MS = 30_000
 
-const args = process.argv.slice(2)
-const json = takeFlag(args, '--json')
-const skipBuild = takeFlag(args, '--no-build')
-refuseRest(args, 'npm run test:pack -- [--json]')
+const { json, isBuilt } = takePlainFlags('npm run test:pack -- [--json]')
 
 const scratch = mkdtempSync(join(tmpdir(), 'millrace-pack-'))
 const home = join(scratch, 'home')
@@ -27,7 +24,7 @@ const brokers = new Set()
 const report = { name: 'pack', checks: [] }
 
 try {
-  if (!skipBuild && (await node('.ci/build.mjs')).code !== 0) throw new Error('the build failed')
+  await build(isBuilt)
   await main()
   report.ok = report.checks.every(({ ok }) => ok)
 } catch (error) {
@@ -57,9 +54,7 @@ async function pack(name) {
   if (name === 'client') await must('the client is made slim', slim(staged))
   await must(`publint finds nothing in ${name}`, tool('publint', [staged, '--strict'], { output: 'quiet' }))
   const packed = await must(`${name} packs`, npm(['pack', '--json', '--pack-destination', scratch], staged))
-  const [{ filename, files, size }] = JSON.parse(
-    packed.text.slice(packed.text.indexOf('['), packed.text.lastIndexOf(']') + 1),
-  )
+  const { filename, files, size } = tarball(packed.text)
   const stray = files.find(({ path }) => /(^|\/)(test|src|fuzz|bench|sim)\/|tsbuildinfo|(?<!\.d)\.ts$/.test(path))
   check(`${name}: ${files.length} files, ${size} bytes, nothing but what users need`, stray === undefined, stray?.path)
   for (const wanted of ['LICENSE', 'README.md']) {
@@ -183,7 +178,7 @@ async function useBundle(folder) {
     logLevel: 'silent',
     metafile: true,
   }
-  const { warnings, metafile } = await build({ ...options, entryPoints: [join(folder, 'readme.mjs')], outfile })
+  const { warnings, metafile } = await bundle({ ...options, entryPoints: [join(folder, 'readme.mjs')], outfile })
   check('esbuild bundles the client without a warning', warnings.length === 0, JSON.stringify(warnings))
   const inputs = Object.keys(metafile.inputs)
   check('the bundle has no admin code in it', !inputs.some((input) => input.includes('msgpackr')))
@@ -290,6 +285,7 @@ async function command(folder, name, words, input = '') {
       text += chunk
     })
   }
+  // A program that fails may not read to the end; its exit code tells.
   child.stdin.on('error', () => {}).end(input)
   const timer = setTimeout(() => child.kill('SIGKILL'), 60_000)
   const [code] = await once(child, 'close')

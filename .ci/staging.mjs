@@ -29,3 +29,9 @@ export function stage(name, folder) {
 export function slim(staged) {
   return node(SLIM, [staged], { output: 'quiet' })
 }
+
+/** What `npm pack --json` has packed, out of whatever else npm printed. */
+export function tarball(text) {
+  const [packed] = JSON.parse(text.slice(text.indexOf('['), text.lastIndexOf(']') + 1))
+  return packed
+}
