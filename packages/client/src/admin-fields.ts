@@ -1,4 +1,5 @@
 // Admin payloads: MessagePack maps, read with suspicion, since a broker of another version wrote them.
+import { ADMIN_OPERATIONS, type AdminOperation, type AdminRequest } from '@millrace/protocol'
 import { copyBytes } from './copy-bytes.js'
 import { MillraceError } from './errors.js'
 import { Packr } from './vendor/msgpackr.js'
@@ -7,10 +8,17 @@ export type AdminFields = Readonly<Record<string, unknown>>
 
 const packer = new Packr({ useRecords: false, moreTypes: false, int64AsType: 'number', mapsAsObjects: true })
 
-export function encodeFields(fields: object): Uint8Array {
+function encodeFields(fields: object): Uint8Array {
   // The packer goes on using its buffer: what is kept must be a copy.
   return copyBytes(packer.pack(fields))
 }
+
+/** @param mapVersion of the map that this client holds: a broker behind it catches up before it answers. */
+export const adminMessage = (operation: AdminOperation, mapVersion: number, fields: object): AdminRequest => ({
+  operation: ADMIN_OPERATIONS[operation],
+  mapVersion,
+  payload: encodeFields(fields),
+})
 
 /** @throws MillraceError CORRUPT_FRAME for anything but a map. */
 export function decodeFields(bytes: Uint8Array): AdminFields {

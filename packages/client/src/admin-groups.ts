@@ -1,6 +1,5 @@
 // Administration of consumer groups: asked of the leaders of the partitions of __groups, each of which knows its own.
 import {
-  ADMIN_OPERATIONS,
   type AdminOperation,
   adminReply,
   admin as adminRequest,
@@ -13,7 +12,7 @@ import {
   type Reader,
   type TopicInfo,
 } from '@millrace/protocol'
-import { type AdminFields, choice, decodeFields, encodeFields, flag, list, map, number, text } from './admin-fields.js'
+import { type AdminFields, adminMessage, choice, decodeFields, flag, list, map, number, text } from './admin-fields.js'
 import type {
   GroupDescription,
   GroupMemberDescription,
@@ -162,11 +161,7 @@ export class GroupAdmin {
   }
 
   async #ask(requests: LeaderRequests, operation: AdminOperation, fields: object): Promise<AdminFields> {
-    const message = {
-      operation: ADMIN_OPERATIONS[operation],
-      mapVersion: this.#cluster.map.version,
-      payload: encodeFields(fields),
-    }
+    const message = adminMessage(operation, this.#cluster.map.version, fields)
     const request = { codec: adminRequest, replyCodec: adminReply, message: () => message }
     const reply = await this.#inTime(requests, () => requests.ask(request))
     if (reply.code !== CODE_OK) throw errorOfCode(reply.code, reply.detail)
@@ -181,27 +176,20 @@ export class GroupAdmin {
       const detail = `no answer within ${requestTimeoutMs} ms${cause === undefined ? '' : `: ${cause.detail}`}`
       requests.stop(new MillraceError('ERR_MILLRACE_TIMEOUT', detail, { cause }))
     })
-    this.#lifeline.hold()
     try {
-      return await ask()
+      return await this.#lifeline.during(ask)
     } finally {
       timer.cancel()
       requests.stop(new MillraceError('ERR_MILLRACE_CLOSED', 'the request is answered'))
-      this.#lifeline.release()
     }
   }
 
   /** The topic of the coordinators, in a map asked for now if it is not in the one that is held. */
   async #groupsTopic(): Promise<TopicInfo | undefined> {
-    this.#lifeline.hold()
-    try {
-      await new Promise<void>((onMap, onNoMap) => this.#cluster.whenMap({ onMap, onNoMap }))
-      if (this.#cluster.topic(GROUPS_TOPIC) === undefined) {
-        await new Promise<void>((onMap, onNoMap) => this.#cluster.whenFresh({ onMap, onNoMap }))
-      }
-    } finally {
-      this.#lifeline.release()
-    }
+    await this.#lifeline.during(async () => {
+      await this.#cluster.mapHeld()
+      if (this.#cluster.topic(GROUPS_TOPIC) === undefined) await this.#cluster.freshMapHeld()
+    })
     return this.#cluster.topic(GROUPS_TOPIC)
   }
 

@@ -1,7 +1,6 @@
 // Administration: topics, brokers, and the state of the cluster. Apart from the main entry, so that who only produces and
 // consumes does not load MessagePack.
 import {
-  ADMIN_OPERATIONS,
   type AdminOperation,
   type AdminReply,
   adminReply,
@@ -12,7 +11,7 @@ import {
   Reader,
 } from '@millrace/protocol'
 import { limit, newLimit, nodeOf, partitionOf } from './admin-arguments.js'
-import { type AdminFields, decodeFields, encodeFields, number, text } from './admin-fields.js'
+import { type AdminFields, adminMessage, decodeFields, number, text } from './admin-fields.js'
 import { GroupAdmin, type GroupReset } from './admin-groups.js'
 import { lostOn, mayAskAgain } from './admin-outcome.js'
 import {
@@ -292,26 +291,25 @@ export class Admin {
     return this.#groups.delete(group)
   }
 
+  #ask(operation: AdminOperation, fields: object): Promise<{ reply: AdminFields; mapVersion: number }> {
+    return this.#lifeline.during(() => this.#askUntilFinal(operation, fields))
+  }
+
   /** Asks until there is an answer, a refusal that is final, or no time left. */
-  async #ask(operation: AdminOperation, fields: object): Promise<{ reply: AdminFields; mapVersion: number }> {
+  async #askUntilFinal(operation: AdminOperation, fields: object): Promise<{ reply: AdminFields; mapVersion: number }> {
     const { environment, requestTimeoutMs } = this.#cluster
     const backoff = this.#cluster.newBackoff()
     const endMs = environment.monotonicMs() + requestTimeoutMs
-    this.#lifeline.hold()
-    try {
-      for (;;) {
-        try {
-          return await this.#askOnce(operation, fields, Math.max(1, Math.ceil(endMs - environment.monotonicMs())))
-        } catch (cause) {
-          const error = toMillraceError(cause)
-          const delayMs = backoff.next()
-          if (!mayAskAgain(operation, error) || !this.#cluster.hasMap || environment.monotonicMs() + delayMs >= endMs)
-            throw error
-          await new Promise<void>((resolve) => environment.timer(delayMs, resolve))
-        }
+    for (;;) {
+      try {
+        return await this.#askOnce(operation, fields, Math.max(1, Math.ceil(endMs - environment.monotonicMs())))
+      } catch (cause) {
+        const error = toMillraceError(cause)
+        const delayMs = backoff.next()
+        if (!mayAskAgain(operation, error) || !this.#cluster.hasMap || environment.monotonicMs() + delayMs >= endMs)
+          throw error
+        await new Promise<void>((resolve) => environment.timer(delayMs, resolve))
       }
-    } finally {
-      this.#lifeline.release()
     }
   }
 
@@ -328,7 +326,7 @@ export class Admin {
 
   /** The control connection, once it is up. */
   async #connection(): Promise<Connection> {
-    await new Promise<void>((resolve, reject) => this.#cluster.whenMap({ onMap: resolve, onNoMap: reject }))
+    await this.#cluster.mapHeld()
     await this.#when('a control connection', () => this.#cluster.controlConnection !== null)
     const connection = this.#cluster.controlConnection
     if (connection === null) throw new ConnectionError('the control connection was lost again')
@@ -336,12 +334,7 @@ export class Admin {
   }
 
   #request(connection: Connection, operation: AdminOperation, fields: object, timeoutMs: number): Promise<AdminReply> {
-    const { map } = this.#cluster
-    const message = {
-      operation: ADMIN_OPERATIONS[operation],
-      mapVersion: map.version,
-      payload: encodeFields(fields),
-    }
+    const message = adminMessage(operation, this.#cluster.map.version, fields)
     return new Promise((resolve, reject) => {
       sendRequest(connection, adminRequest, message, adminReply.kind, timeoutMs, {
         onReply: (_header, payload) => resolve(adminReply.decode(new Reader(payload))),
@@ -350,13 +343,8 @@ export class Admin {
     })
   }
 
-  async #mapHolds(what: string, holds: () => boolean): Promise<void> {
-    this.#lifeline.hold()
-    try {
-      await this.#when(what, holds)
-    } finally {
-      this.#lifeline.release()
-    }
+  #mapHolds(what: string, holds: () => boolean): Promise<void> {
+    return this.#lifeline.during(() => this.#when(what, holds))
   }
 
   /** Resolves once `holds`, which may become true with any change of the map. @throws MillraceError TIMEOUT. */

@@ -168,10 +168,9 @@ async function whereIs<K, V>(
   key: K | null,
 ): Promise<Whereabouts> {
   const bytes = key === null ? null : topic.key.encode(key, new Scratch())
-  lifeline.hold()
-  const info = await new Promise<TopicInfo>((onTopic, onNoTopic) => {
-    new TopicLookup(cluster, topic.name, { onTopic, onNoTopic }).start()
-  }).finally(() => lifeline.release())
+  const found = (): Promise<TopicInfo> =>
+    new Promise((onTopic, onNoTopic) => new TopicLookup(cluster, topic.name, { onTopic, onNoTopic }).start())
+  const info = await lifeline.during(found)
   const { partitioner = null } = topic
   const partition = bytes === null ? 0 : partitionFor(info, bytes, partitioner)
   const { nodeId, shard, term, placement } = info.routes[partition]!

@@ -108,6 +108,16 @@ export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
     else this.#laterSnapshotWaiters.push(waiter)
   }
 
+  /** Resolves like `whenMap` calls back, for those who never stop waiting. */
+  mapHeld(): Promise<void> {
+    return new Promise((onMap, onNoMap) => this.whenMap({ onMap, onNoMap }))
+  }
+
+  /** The same for `whenFresh`. */
+  freshMapHeld(): Promise<void> {
+    return new Promise((onMap, onNoMap) => this.whenFresh({ onMap, onNoMap }))
+  }
+
   /** Stops waiting without being called back. */
   forget(waiter: MapWaiter): void {
     this.#firstWaiters = this.#firstWaiters.filter((other) => other !== waiter)

@@ -2,9 +2,9 @@
 import { Deadline } from './deadline.js'
 import { closedError, invalidArgument, MillraceError } from './errors.js'
 import { type Assignment, GroupSubscription, type PartitionLag } from './group-subscription.js'
-import { LAG_INTERVAL_MS } from './limits.js'
+import { LAG_INTERVAL_MS, MAX_PARTITION } from './limits.js'
 import { Notifier } from './notifier.js'
-import { integer, type ResolvedConsumerOptions } from './options.js'
+import { integer, type ResolvedConsumerOptions, type ResolvedGroupOptions } from './options.js'
 import { type CloseOptions, closeTimeout } from './producer.js'
 import { Session, type SessionSink, type SessionSurroundings } from './session.js'
 import { type Observable, type Observer, observable, observe } from './streams/observe.js'
@@ -110,7 +110,7 @@ export class Consumer {
   #reading(partitions: readonly number[]): AnySession[] {
     const sessions = [...this.#sessions].filter((session) =>
       partitions.every(
-        (partition) => session.readers.get(integer('partition', partition, 0, 2 ** 31 - 1)) !== undefined,
+        (partition) => session.readers.get(integer('partition', partition, 0, MAX_PARTITION)) !== undefined,
       ),
     )
     if (sessions.length > 0 || partitions.length === 0) return sessions
@@ -126,7 +126,7 @@ export class Consumer {
       if (refusal !== null) session.refuse(refusal)
       else {
         this.#sessions.add(session)
-        if (membership !== null) this.#enter(session, resolved)
+        if (membership !== null) this.#enter(session, membership, resolved)
       }
       return session
     }
@@ -148,9 +148,7 @@ export class Consumer {
     return new MillraceError('ERR_MILLRACE_NOTHING_SETTLES', detail, context)
   }
 
-  #enter(session: AnySession, resolved: ResolvedSubscribeOptions): void {
-    const { membership } = this.#options
-    if (membership === null) return
+  #enter(session: AnySession, membership: ResolvedGroupOptions, resolved: ResolvedSubscribeOptions): void {
     const before = this.#membership?.left ?? Promise.resolve()
     const tell = (assignment: Assignment): void => this.#assignments.notify(assignment)
     this.#membership = new GroupSubscription(session, this.#surroundings, membership, resolved, before, tell)

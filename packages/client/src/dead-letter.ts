@@ -1,7 +1,7 @@
 // Dead letters: records that could not be processed or decoded, sent elsewhere as the bytes they are, with headers that
 // tell where they come from and what went wrong.
 import type { RecordHeader } from '@millrace/protocol'
-import { MillraceError } from './errors.js'
+import { MillraceError, reasonOf } from './errors.js'
 import type { ConsumerRecord } from './record.js'
 
 /** What dead letters are sent with: a producer of bytes has this shape. */
@@ -77,8 +77,7 @@ async function named(
   try {
     await step()
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause)
-    const detail = `${topic}/${partition} at offset ${offset} could not be put into ${producer.topic}: ${why}`
+    const detail = `${topic}/${partition} at offset ${offset} could not be put into ${producer.topic}: ${reasonOf(cause)}`
     throw new MillraceError('ERR_MILLRACE_DEAD_LETTER', detail, { topic, partition, offset, cause, fatal: true })
   }
 }

@@ -1,7 +1,7 @@
 // What becomes of records that their serdes cannot decode: the stream fails, or goes on without them, or they go to a
 // dead-letter topic first.
 import { sendDeadLetters } from './dead-letter.js'
-import { invalidArgument, MillraceError } from './errors.js'
+import { decodeError, invalidArgument, MillraceError, reasonOf } from './errors.js'
 import type { ConsumerRecord } from './record.js'
 import type { ClientServices } from './settlement.js'
 
@@ -54,11 +54,7 @@ export class DecodeFailures {
    * @throws MillraceError what ends the subscription.
    */
   judge(record: ConsumerRecord<Uint8Array, Uint8Array>, what: 'key' | 'value', cause: unknown): Promise<void> | null {
-    const { topic, partition, offset } = record
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    const detail = `the ${what} of ${topic}/${partition} at offset ${offset} cannot be decoded: ${reason}`
-    const error = new MillraceError('ERR_MILLRACE_DESERIALIZATION', detail, { topic, partition, offset, cause })
-    const failure = { record, what, error }
+    const failure = { record, what, error: decodeError(record, what, cause) }
     if (typeof this.#onDecodeError !== 'function') return this.#act(this.#onDecodeError, failure)
     let verdict: DecodeVerdict | Promise<DecodeVerdict>
     try {
@@ -103,7 +99,6 @@ function fatal({ code, detail, topic, partition, offset, cause }: MillraceError)
 
 function handlerFailed({ error }: DecodeFailure, thrown: unknown): MillraceError {
   const { code, detail, topic, partition, offset } = error
-  const why = thrown instanceof Error ? thrown.message : String(thrown)
   const context = { topic, partition, offset, cause: thrown, fatal: true }
-  return new MillraceError(code, `${detail}; and onDecodeError failed: ${why}`, context)
+  return new MillraceError(code, `${detail}; and onDecodeError failed: ${reasonOf(thrown)}`, context)
 }

@@ -248,8 +248,23 @@ export function toMillraceError(cause: unknown, context: ErrorContext = {}): Mil
   if (cause instanceof ProtocolError) {
     return new MillraceError(`${PREFIX}${cause.code}`, cause.detail, { ...context, cause })
   }
-  const message = cause instanceof Error ? cause.message : String(cause)
-  return new MillraceError('ERR_MILLRACE_INTERNAL', `unexpected in the client: ${message}`, { ...context, cause })
+  return new MillraceError('ERR_MILLRACE_INTERNAL', `unexpected in the client: ${reasonOf(cause)}`, {
+    ...context,
+    cause,
+  })
+}
+
+/** What to say of anything that was thrown. */
+export const reasonOf = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown))
+
+/** Of a record whose serde threw `cause`. */
+export function decodeError(
+  { topic, partition, offset }: { readonly topic: string; readonly partition: number; readonly offset: number },
+  what: 'key' | 'value',
+  cause: unknown,
+): MillraceError {
+  const detail = `the ${what} of ${topic}/${partition} at offset ${offset} cannot be decoded: ${reasonOf(cause)}`
+  return new MillraceError('ERR_MILLRACE_DESERIALIZATION', detail, { topic, partition, offset, cause })
 }
 
 export const closedError = (what: string, context: ErrorContext = {}): MillraceError =>

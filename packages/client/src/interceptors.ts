@@ -2,7 +2,7 @@
 // them can hold back, change or lose a record, whatever it throws.
 import { MAX_BATCH_BYTES, type RecordHeader } from '@millrace/protocol'
 import type { Delivery, RecordWaiter } from './delivery.js'
-import type { MillraceError } from './errors.js'
+import { type MillraceError, reasonOf } from './errors.js'
 import { encodeRecordHeaders } from './headers.js'
 import { INTERCEPTOR_WARNING_MS } from './limits.js'
 import type { ConsumerRecord } from './record.js'
@@ -134,8 +134,7 @@ export class Interceptors {
     const nowMs = this.#warnings.environment.monotonicMs()
     if (nowMs < this.#warnAgainAtMs) return
     this.#warnAgainAtMs = nowMs + INTERCEPTOR_WARNING_MS
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    const message = `${hook} of an interceptor failed: ${reason}. The record goes on without it.`
+    const message = `${hook} of an interceptor failed: ${reasonOf(cause)}. The record goes on without it.`
     this.#warnings.warn('MILLRACE_INTERCEPTOR', message, { error: cause })
   }
 }

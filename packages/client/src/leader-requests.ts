@@ -14,7 +14,6 @@ import {
   partitionOfKey,
   Reader,
   type Route,
-  type RouteVersion,
 } from '@millrace/protocol'
 import { Backoff } from './backoff.js'
 import type { BrokerLink, LinkPurpose, LinkUser } from './broker-link.js'
@@ -209,7 +208,8 @@ export class LeaderRequests implements LinkUser {
     if (MOVED.has(name)) {
       asking.link = null
       this.lastError = errorOfCode(code, '')
-      this.#moved(topicId, partition, routeVersion, route)
+      router.refused(topicId, partition, routeVersion, route)
+      this.#place()
       return false
     }
     const isTransient = name !== null && (ERROR_TABLE[name].retriable || NOT_YET_KNOWN.has(name))
@@ -219,11 +219,6 @@ export class LeaderRequests implements LinkUser {
     asking.link = null
     this.#later()
     return false
-  }
-
-  #moved(topicId: number, partition: number, asked: RouteVersion, told: Route): void {
-    this.#cluster.router.refused(topicId, partition, asked, told)
-    this.#place()
   }
 
   #later(): void {

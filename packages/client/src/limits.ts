@@ -4,6 +4,10 @@ import { assert, HEARTBEAT_INTERVAL_MS, MAX_FRAME_BYTES, MAX_IN_FLIGHT_BATCHES }
 /** Port of an address that names none. */
 export const DEFAULT_PORT = 7420
 export const MAX_BOOTSTRAP_ADDRESSES = 1_000
+/** Timers of JavaScript know no longer delay: beyond it they fire at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1
+/** What partitions are counted in on the wire, less what no topic has. */
+export const MAX_PARTITION = 2 ** 31 - 1
 /**
  * A link that waits for something and has been silent for so long is asked with PING, which a restarted machine refuses
  * at once. Longer than the interval of heartbeats, so that idle cursors cause none.

@@ -95,7 +95,8 @@ export class Mill {
     this.#stopSignal =
       resolved.signal === null
         ? () => {}
-        : onAbort(resolved.signal, () => void this.close({ timeoutMs: 0 }).catch(() => {}))
+        : // What was not sent has failed, which is told by its promise and on `failures$`.
+          onAbort(resolved.signal, () => void this.close({ timeoutMs: 0 }).catch(() => {}))
   }
 
   /**
@@ -157,10 +158,7 @@ export class Mill {
    * @throws MillraceError CONNECTION, CLOSED.
    */
   ready(): Promise<void> {
-    this.#lifeline.hold()
-    return new Promise<void>((resolve, reject) => {
-      this.#cluster.whenMap({ onMap: resolve, onNoMap: reject })
-    }).finally(() => this.#lifeline.release())
+    return this.#lifeline.during(() => this.#cluster.mapHeld())
   }
 
   /** Counts since `connect()`. */

@@ -19,6 +19,7 @@ import { type Address, parseBootstrap } from './address.js'
 import { checkOnDecodeError, type OnDecodeError } from './decode-failures.js'
 import { invalidArgument } from './errors.js'
 import type { Interceptor } from './interceptors.js'
+import { MAX_TIMER_MS } from './limits.js'
 import type { Partitioner } from './partitioner.js'
 import { checkTopicName } from './topic.js'
 import type { Logger } from './warnings.js'
@@ -146,15 +147,14 @@ export interface ResolvedConnectOptions {
 }
 
 const MIB = 1024 * 1024
-const MAX_MS = 2 ** 31 - 1
 const MAX_BUFFER_BYTES = 2 ** 40
 
 export function resolveConnectOptions(options: ConnectOptions): ResolvedConnectOptions {
   onlyKnown('connect()', options, CONNECT_KEYS)
   const bootstrap = parseBootstrap(options.bootstrap)
   const retry = { initialMs: 100, maxMs: 10_000, ...options.retry }
-  integer('retry.initialMs', retry.initialMs, 1, MAX_MS)
-  integer('retry.maxMs', retry.maxMs, retry.initialMs, MAX_MS)
+  integer('retry.initialMs', retry.initialMs, 1, MAX_TIMER_MS)
+  integer('retry.maxMs', retry.maxMs, retry.initialMs, MAX_TIMER_MS)
   const clientId = options.clientId ?? null
   if (clientId !== null && (typeof clientId !== 'string' || clientId.length * 3 > MAX_STRING_BYTES)) {
     throw invalidArgument('clientId must be a short string')
@@ -163,8 +163,8 @@ export function resolveConnectOptions(options: ConnectOptions): ResolvedConnectO
     bootstrap,
     clientId,
     bufferBytes: integer('bufferBytes', options.bufferBytes ?? 32 * MIB, 1024, MAX_BUFFER_BYTES),
-    connectTimeoutMs: integer('connectTimeoutMs', options.connectTimeoutMs ?? 5_000, 1, MAX_MS),
-    requestTimeoutMs: integer('requestTimeoutMs', options.requestTimeoutMs ?? 30_000, 1, MAX_MS),
+    connectTimeoutMs: integer('connectTimeoutMs', options.connectTimeoutMs ?? 5_000, 1, MAX_TIMER_MS),
+    requestTimeoutMs: integer('requestTimeoutMs', options.requestTimeoutMs ?? 30_000, 1, MAX_TIMER_MS),
     wait: options.wait ?? false,
     retry,
     logger: options.logger ?? null,
@@ -203,7 +203,7 @@ export function resolveProducerOptions(options: ProducerOptions, ofTopic?: Parti
     partitioner,
     batchBytes: integer('batchBytes', options.batchBytes ?? 256 * 1024, BATCH_HEADER_BYTES + 1, MAX_BATCH_BYTES),
     inFlightBatches: integer('inFlightBatches', options.inFlightBatches ?? 5, 1, MAX_IN_FLIGHT_BATCHES),
-    deliveryTimeoutMs: integer('deliveryTimeoutMs', options.deliveryTimeoutMs ?? 120_000, 1, MAX_MS),
+    deliveryTimeoutMs: integer('deliveryTimeoutMs', options.deliveryTimeoutMs ?? 120_000, 1, MAX_TIMER_MS),
   }
 }
 
@@ -243,7 +243,7 @@ function resolveGroupOptions(options: ConsumerOptions): ResolvedGroupOptions | n
     group: checked(group, 'group'),
     memberName: options.memberName === undefined ? null : checked(options.memberName, 'member'),
     leaseMs: integer('leaseMs', options.leaseMs ?? 45_000, MIN_LEASE_MS, MAX_LEASE_MS),
-    commitIntervalMs: integer('commitIntervalMs', options.commitIntervalMs ?? 1_000, 1, MAX_MS),
+    commitIntervalMs: integer('commitIntervalMs', options.commitIntervalMs ?? 1_000, 1, MAX_TIMER_MS),
     commit,
   }
 }
@@ -266,7 +266,7 @@ export function resolveDeliveryOptions(options: DeliveryOptions): ResolvedDelive
     inFlightBytes: integer('inFlightBytes', options.inFlightBytes ?? 8 * MIB, 1, 64 * MAX_DECODED_BYTES),
     onDecodeError: checkOnDecodeError(options.onDecodeError ?? 'fail', deadLetterTopic),
     deadLetterTopic,
-    stallTimeoutMs: stallTimeoutMs === undefined ? null : integer('stallTimeoutMs', stallTimeoutMs, 1, MAX_MS),
+    stallTimeoutMs: stallTimeoutMs === undefined ? null : integer('stallTimeoutMs', stallTimeoutMs, 1, MAX_TIMER_MS),
   }
 }
 

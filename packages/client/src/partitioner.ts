@@ -1,6 +1,6 @@
 // Which partition a record goes to when nobody has named one: by its key, or without one a batch's worth to each in turn.
 import { partitionOfKey, type Route, type TopicInfo } from '@millrace/protocol'
-import { invalidArgument } from './errors.js'
+import { invalidArgument, reasonOf } from './errors.js'
 
 /** What a partitioner is told besides the key. */
 export interface PartitionContext {
@@ -31,8 +31,7 @@ export function partitionFor(
   try {
     chosen = partitioner(key, { topic, partitionCount })
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw invalidArgument(`the partitioner of ${topic} threw: ${reason}`, { topic, outcome: 'failed', cause })
+    throw invalidArgument(`the partitioner of ${topic} threw: ${reasonOf(cause)}`, { topic, outcome: 'failed', cause })
   }
   if (typeof chosen === 'number' && Number.isInteger(chosen) && chosen >= 0 && chosen < partitionCount) return chosen
   // Nobody awaits it; its failure must not end the process.

@@ -12,9 +12,17 @@ import {
   SingleSend,
 } from './delivery.js'
 import type { ClientEnvironment } from './environment.js'
-import { closedError, type DeliveryFailure, invalidArgument, MillraceError, toMillraceError } from './errors.js'
+import {
+  closedError,
+  type DeliveryFailure,
+  invalidArgument,
+  MillraceError,
+  reasonOf,
+  toMillraceError,
+} from './errors.js'
 import { encodeRecordHeaders } from './headers.js'
 import type { Interceptors, OutgoingRecord } from './interceptors.js'
+import { MAX_PARTITION, MAX_TIMER_MS } from './limits.js'
 import { integer, onlyKnown } from './options.js'
 import type { EncodedRecord, ProducerCore } from './producer-core.js'
 import { Scratch } from './scratch.js'
@@ -45,8 +53,7 @@ export interface CloseOptions {
 }
 
 const MAX_TIMESTAMP = Number.MAX_SAFE_INTEGER
-const MAX_PARTITION = 2 ** 31 - 1
-export const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
+const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 
 export class Producer<K, V> {
   readonly topic: string
@@ -161,6 +168,7 @@ export class Producer<K, V> {
     const topicKnown = this.#core.whenTopic()
     if (topicKnown === null) return this.#budget.whenRoom(reserveBytes)
     const ready = topicKnown.then(() => this.#budget.whenRoom(reserveBytes))
+    // As with every promise of a producer: whoever does not look at it must not end the process.
     ready.catch(() => {})
     return ready
   }
@@ -245,10 +253,7 @@ export class Producer<K, V> {
     try {
       encoded = serde.encode(value, this.#scratch)
     } catch (cause) {
-      throw this.#notEncoded(
-        `the ${what} cannot be encoded: ${cause instanceof Error ? cause.message : String(cause)}`,
-        cause,
-      )
+      throw this.#notEncoded(`the ${what} cannot be encoded: ${reasonOf(cause)}`, cause)
     }
     if (!(encoded instanceof Uint8Array)) throw this.#notEncoded(`the serde of the ${what} did not return a Uint8Array`)
     return encoded
@@ -279,7 +284,7 @@ function checkRecord(record: unknown): void {
 
 export function closeTimeout(options: CloseOptions): number {
   onlyKnown('close()', options, ['timeoutMs'])
-  return integer('timeoutMs', options.timeoutMs ?? DEFAULT_CLOSE_TIMEOUT_MS, 0, 2 ** 31 - 1)
+  return integer('timeoutMs', options.timeoutMs ?? DEFAULT_CLOSE_TIMEOUT_MS, 0, MAX_TIMER_MS)
 }
 
 /** Waits for `work`, but no longer than `timeoutMs`. Keeps the process alive meanwhile. */

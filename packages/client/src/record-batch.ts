@@ -1,7 +1,7 @@
 // A batch as a consumer gets it from `batches()`: records are decoded when somebody looks at them, through one view that
 // steps over them, or as objects of their own.
 import { type BatchHeader, type RecordHeader, RecordReader } from '@millrace/protocol'
-import { MillraceError, toMillraceError } from './errors.js'
+import { decodeError, toMillraceError } from './errors.js'
 import { ConsumerRecord } from './record.js'
 import type { Serde } from './serde.js'
 import type { Origin } from './settlement.js'
@@ -161,12 +161,7 @@ export class RecordView<K, V> {
     try {
       return serde.decode(bytes)
     } catch (cause) {
-      const { offset } = this
-      const { name: topic } = this.#topic
-      const reason = cause instanceof Error ? cause.message : String(cause)
-      const detail = `the ${what} of ${topic}/${this.#partition} at offset ${offset} cannot be decoded: ${reason}`
-      const context = { topic, partition: this.#partition, offset, cause }
-      throw new MillraceError('ERR_MILLRACE_DESERIALIZATION', detail, context)
+      throw decodeError({ topic: this.#topic.name, partition: this.#partition, offset: this.offset }, what, cause)
     }
   }
 }

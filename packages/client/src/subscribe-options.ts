@@ -1,6 +1,7 @@
 // Where a subscription begins and ends, and what it may hold.
 import type { CursorStart } from '@millrace/protocol'
 import { invalidArgument } from './errors.js'
+import { MAX_PARTITION } from './limits.js'
 import {
   DELIVERY_KEYS,
   type DeliveryOptions,
@@ -66,7 +67,6 @@ const KEYS = [
   ...DELIVERY_KEYS,
 ] as const satisfies readonly (keyof SubscribeOptions)[]
 const MAX = Number.MAX_SAFE_INTEGER
-const MAX_PARTITION = 2 ** 31 - 1
 
 /** @throws MillraceError INVALID_ARGUMENT. */
 export function resolveSubscribeOptions(

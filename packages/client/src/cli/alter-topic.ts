@@ -1,10 +1,11 @@
 // `millrace topic alter`: more partitions, other replicas, or other limits on what is kept.
-import { type AlterTopicOptions, admin } from '../admin.js'
+import type { AlterTopicOptions } from '../admin.js'
+import { withAdmin } from './administration.js'
 import { readBytes, readDuration } from './amounts.js'
 import { readInteger } from './command-line.js'
 import { EXIT, type ExitCode, UsageError } from './exit-codes.js'
 import { countOf, printJson } from './print.js'
-import { type Session, withClient } from './session.js'
+import type { Session } from './session.js'
 
 export async function alterTopic(session: Session): Promise<ExitCode> {
   const { line, output } = session
@@ -19,7 +20,7 @@ export async function alterTopic(session: Session): Promise<ExitCode> {
   }
   if (Object.keys(options).length === 0)
     throw new UsageError('topic alter changes nothing without options', line.name ?? '')
-  const altered = await withClient(session, (mill) => admin(mill).alterTopic(line.topic, options))
+  const altered = await withAdmin(session, (cluster) => cluster.alterTopic(line.topic, options))
   if (line.json) printJson(session, altered)
   else void output.writeText(`${altered.name} has ${countOf(altered.partitions, 'partition')}\n`)
   return EXIT.ok

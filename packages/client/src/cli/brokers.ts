@@ -1,10 +1,11 @@
 // `millrace cluster members` and `millrace broker`: who belongs to the cluster, and taking brokers out of it.
-import { type Admin, admin, type MemberDescription } from '../admin.js'
+import type { Admin, MemberDescription } from '../admin.js'
+import { withAdmin } from './administration.js'
 import { roughTime } from './amounts.js'
 import { readArgument } from './command-line.js'
 import { CommandError, EXIT, type ExitCode } from './exit-codes.js'
 import { countOf, printJson, printTable } from './print.js'
-import { type Session, withClient } from './session.js'
+import type { Session } from './session.js'
 import type { Column } from './table.js'
 import { untilDone } from './waiting.js'
 
@@ -22,7 +23,7 @@ const COLUMNS: readonly Column[] = [
 ]
 
 export async function clusterMembers(session: Session): Promise<ExitCode> {
-  const members = await withClient(session, (mill) => admin(mill).members())
+  const members = await withAdmin(session, (cluster) => cluster.members())
   if (session.line.json) printJson(session, { members })
   else printTable(session, COLUMNS, members.map(rowOf))
   return EXIT.ok
@@ -41,8 +42,7 @@ export async function drainBroker(session: Session): Promise<ExitCode> {
   const { line, output } = session
   const nodeId = readArgument(line, 0, 'NODE', 1)
   const undo = line.switches.has('undo')
-  return withClient(session, async (mill) => {
-    const cluster = admin(mill)
+  return withAdmin(session, async (cluster) => {
     const { moves, waiting } = await cluster.drainBroker(nodeId, { undo })
     if (!undo && line.switches.has('wait')) await untilEmpty(session, cluster, nodeId)
     if (line.json) printJson(session, { nodeId, undo, moves, waiting })
@@ -83,7 +83,7 @@ export async function removeBroker(session: Session): Promise<ExitCode> {
   const { line, output } = session
   const nodeId = readArgument(line, 0, 'NODE', 1)
   const force = line.switches.has('force')
-  const { decides } = await withClient(session, (mill) => admin(mill).removeBroker(nodeId, { force }))
+  const { decides } = await withAdmin(session, (cluster) => cluster.removeBroker(nodeId, { force }))
   if (line.json) printJson(session, { nodeId, removed: true, votes: decides })
   else void output.writeText(`node ${nodeId} is removed for good${decides ? STILL_COUNTED : ''}\n`)
   return EXIT.ok

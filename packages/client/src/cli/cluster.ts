@@ -1,9 +1,10 @@
 // `millrace cluster`: what its brokers say of the cluster, and whether all is well.
-import { admin, type ClusterStatus, type NodeStatus } from '../admin.js'
+import type { ClusterStatus, NodeStatus } from '../admin.js'
+import { withAdmin } from './administration.js'
 import { roughSize, roughTime } from './amounts.js'
 import { EXIT, type ExitCode } from './exit-codes.js'
 import { countOf, printJson, printTable } from './print.js'
-import { type Session, withClient } from './session.js'
+import type { Session } from './session.js'
 import type { Column } from './table.js'
 
 const COLUMNS: readonly Column[] = [
@@ -17,7 +18,7 @@ const COLUMNS: readonly Column[] = [
   { title: 'disk free', align: 'right' },
 ]
 
-const ask = (session: Session): Promise<ClusterStatus> => withClient(session, (mill) => admin(mill).clusterStatus())
+const ask = (session: Session): Promise<ClusterStatus> => withAdmin(session, (cluster) => cluster.clusterStatus())
 
 export async function clusterStatus(session: Session): Promise<ExitCode> {
   const { line, output } = session

@@ -1,5 +1,5 @@
 // What a failed command says and with which code it ends.
-import { MillraceError, type MillraceErrorCode } from '../errors.js'
+import { MillraceError, type MillraceErrorCode, reasonOf } from '../errors.js'
 import { CommandError, EXIT, type ExitCode, UsageError } from './exit-codes.js'
 
 const EXIT_BY_CODE: Partial<Readonly<Record<MillraceErrorCode, ExitCode>>> = {
@@ -25,7 +25,7 @@ export function exitCodeOf(error: unknown): ExitCode {
 
 /** One line, or with `json` one JSON object, for standard error. Errors nobody foresaw keep their stack. */
 export function describeFailure(error: unknown, json: boolean): string {
-  const message = error instanceof Error ? error.message : String(error)
+  const message = reasonOf(error)
   if (json) {
     const code = MillraceError.is(error) ? error.code : null
     return JSON.stringify({ error: { code, message, exitCode: exitCodeOf(error) } })

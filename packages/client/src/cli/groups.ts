@@ -1,15 +1,13 @@
 // `millrace group`: who reads what, how far behind, and having a group go on elsewhere.
-import { type Admin, admin, type GroupDescription } from '../admin.js'
+import type { GroupDescription } from '../admin.js'
+import { withAdmin } from './administration.js'
 import { roughTime } from './amounts.js'
 import { readStart } from './consume.js'
 import { CommandError, EXIT, type ExitCode, UsageError } from './exit-codes.js'
 import { countOf, printJson, printTable } from './print.js'
-import { type Session, withClient } from './session.js'
+import type { Session } from './session.js'
 import type { Column } from './table.js'
 import { confirm } from './topics.js'
-
-const withAdmin = <T>(session: Session, work: (admin: Admin) => Promise<T>): Promise<T> =>
-  withClient(session, (mill) => work(admin(mill)))
 
 const groupOf = ({ line }: Session): string => line.arguments[0] ?? ''
 

@@ -1,9 +1,10 @@
 // `millrace partition`: where partitions are kept, and how far those on their way are.
-import { type Admin, admin, type PartitionMove } from '../admin.js'
+import type { Admin, PartitionMove } from '../admin.js'
+import { withAdmin } from './administration.js'
 import { readArgument } from './command-line.js'
 import { EXIT, type ExitCode, UsageError } from './exit-codes.js'
 import { printJson, printTable } from './print.js'
-import { type Session, withClient } from './session.js'
+import type { Session } from './session.js'
 import type { Column } from './table.js'
 import { untilDone } from './waiting.js'
 
@@ -17,7 +18,7 @@ const COLUMNS: readonly Column[] = [
 ]
 
 export async function listMoves(session: Session): Promise<ExitCode> {
-  const moves = await withClient(session, (mill) => admin(mill).moves())
+  const moves = await withAdmin(session, (cluster) => cluster.moves())
   if (session.line.json) printJson(session, { moves })
   else printTable(session, COLUMNS, moves.map(rowOf))
   return EXIT.ok
@@ -46,8 +47,7 @@ export async function movePartition(session: Session): Promise<ExitCode> {
   const partition = readArgument(line, 1, 'PARTITION', 0)
   const isCancelled = line.switches.has('cancel')
   const to = isCancelled ? [] : readNodes(session)
-  return withClient(session, async (mill) => {
-    const cluster = admin(mill)
+  return withAdmin(session, async (cluster) => {
     const keepers = isCancelled ? await cluster.cancelMove(line.topic, partition) : to
     if (!isCancelled) await cluster.movePartition(line.topic, partition, to)
     if (line.switches.has('wait')) await untilArrived(session, cluster, partition)

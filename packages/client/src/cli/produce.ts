@@ -2,7 +2,7 @@
 import { createReadStream } from 'node:fs'
 import { CODEC_NAMES, MAX_BATCH_BYTES } from '@millrace/protocol'
 import { BatchDeliveryError } from '../delivery.js'
-import { MillraceError } from '../errors.js'
+import { MillraceError, reasonOf } from '../errors.js'
 import { bytes } from '../serde.js'
 import { topic } from '../topic.js'
 import { readChoice } from './command-line.js'
@@ -34,7 +34,7 @@ class Outcome {
     this[outcome]++
     this.#firstError ??= error
     if (this.failed + this.unknown > SHOWN_FAILURES) return
-    this.session.messages.line(`line ${line}: ${error instanceof Error ? error.message : String(error)}`)
+    this.session.messages.line(`line ${line}: ${reasonOf(error)}`)
   }
 
   exitCode(): ExitCode {

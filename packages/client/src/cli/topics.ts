@@ -2,16 +2,14 @@
 import { once } from 'node:events'
 import { createInterface } from 'node:readline/promises'
 import { CODEC_NAMES, type CodecName, isReservedTopicName, MAX_PARTITIONS_PER_TOPIC } from '@millrace/protocol'
-import { type Admin, admin, type PartitionDescription, type TopicRetention } from '../admin.js'
+import type { PartitionDescription, TopicRetention } from '../admin.js'
+import { withAdmin } from './administration.js'
 import { readBytes, readDuration, sizeText, timeText } from './amounts.js'
 import { readChoice, readInteger } from './command-line.js'
 import { CommandError, EXIT, type ExitCode, UsageError } from './exit-codes.js'
 import { countOf, printJson, printTable } from './print.js'
-import { type Session, withClient } from './session.js'
+import type { Session } from './session.js'
 import type { Column } from './table.js'
-
-const withAdmin = <T>(session: Session, work: (admin: Admin) => Promise<T>): Promise<T> =>
-  withClient(session, (mill) => work(admin(mill)))
 
 export async function createTopic(session: Session): Promise<ExitCode> {
   const { line, output } = session

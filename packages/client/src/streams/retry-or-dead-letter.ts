@@ -4,7 +4,8 @@ import { abortError, onAbort } from '../abort.js'
 import { Backoff } from '../backoff.js'
 import { type ByteProducer, sendDeadLetters } from '../dead-letter.js'
 import type { ClientEnvironment } from '../environment.js'
-import { invalidArgument } from '../errors.js'
+import { invalidArgument, reasonOf } from '../errors.js'
+import { MAX_TIMER_MS } from '../limits.js'
 import { integer, onlyKnown, type RetryOptions } from '../options.js'
 import { checkTopicName } from '../topic.js'
 import { isPromise, Job, NO_RESULT, type NoResult, type Work, type WorkContext } from './worker.js'
@@ -32,7 +33,6 @@ interface Policy {
   producerFor(job: Job<unknown>): ByteProducer
 }
 
-const MAX_MS = 2 ** 31 - 1
 const MAX_ATTEMPTS = 1_000_000
 const KEYS = [
   'attempts',
@@ -81,7 +81,7 @@ async function tryAgain<T, R>(
   let error = firstError
   let attempts = 1
   while (attempts < policy.attempts && policy.retryIf(error)) {
-    await sleep(environment, integer('backoff', wait(attempts, error), 0, MAX_MS), job.signal)
+    await sleep(environment, integer('backoff', wait(attempts, error), 0, MAX_TIMER_MS), job.signal)
     attempts++
     try {
       return await work(value, job)
@@ -98,8 +98,7 @@ async function bury(job: Job<unknown>, policy: Policy, error: unknown, attempts:
   const producer = policy.producerFor(job)
   const failure = { error, attempts, atMs: client.environment.wallMs() }
   await sendDeadLetters(producer, job.records(), failure)
-  const why = error instanceof Error ? error.message : String(error)
-  const message = `${topic}/${partition} at offset ${offset} went to ${producer.topic} after ${attempts} attempts: ${why}`
+  const message = `${topic}/${partition} at offset ${offset} went to ${producer.topic} after ${attempts} attempts: ${reasonOf(error)}`
   client.report('dead-lettered', message, { topic, partition, offset })
 }
 
@@ -133,8 +132,8 @@ function resolve(options: RetryOrDeadLetterOptions): Policy {
 function resolveBackoff(backoff: NonNullable<RetryOrDeadLetterOptions['backoff']>): Policy['waits'] {
   if (typeof backoff === 'function') return () => backoff
   onlyKnown('backoff', backoff, ['initialMs', 'maxMs'])
-  const initialMs = integer('backoff.initialMs', backoff.initialMs ?? 100, 1, MAX_MS)
-  const maxMs = integer('backoff.maxMs', backoff.maxMs ?? Math.max(10_000, initialMs), initialMs, MAX_MS)
+  const initialMs = integer('backoff.initialMs', backoff.initialMs ?? 100, 1, MAX_TIMER_MS)
+  const maxMs = integer('backoff.maxMs', backoff.maxMs ?? Math.max(10_000, initialMs), initialMs, MAX_TIMER_MS)
   return (environment) => {
     const waits = new Backoff(environment, { initialMs, maxMs })
     return () => waits.next()
