@@ -144,7 +144,8 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
       expect([write.met > 10, read.met > 10]).toEqual([true, true])
       expect(await ledger.status()).toMatchObject({ failure: null, failedReads: 0 })
     },
-    { asyncDirect: false },
+    // Past the cache, the kernel resumes a short read through io_uring where it began, not where it ended.
+    { asyncDirect: false, pastCache: environment === 'portable' },
   )
 
   test('a disk without space', async (world) => {

@@ -47,6 +47,8 @@ export interface ActiveFault {
 export interface DiskOptions {
   /** Whether the kernel passes several direct reads and writes on at once. Default true; short writes need false. */
   readonly asyncDirect?: boolean
+  /** Whether reads and writes never go through the kernel's page cache. Default false; short ones need true. */
+  readonly pastCache?: boolean
 }
 
 const BLOCK_BYTES = 4096
@@ -195,12 +197,15 @@ export class FaultyDisk {
   private mount: FuseMount | null = null
   private state = 1
 
-  private constructor(private readonly asyncDirect: boolean) {}
+  private constructor(
+    private readonly asyncDirect: boolean,
+    private readonly pastCache: boolean,
+  ) {}
 
   /** A disk that is well and empty, or why there cannot be one here (no root, no FUSE). */
   static async create(options: DiskOptions = {}): Promise<FaultyDisk | { readonly refused: string }> {
-    const { asyncDirect = true } = options
-    const disk = new FaultyDisk(asyncDirect)
+    const { asyncDirect = true, pastCache = false } = options
+    const disk = new FaultyDisk(asyncDirect, pastCache)
     const mount = await mountFuse('faults', asyncDirect, (request) => disk.serve(request))
     if ('refused' in mount) return mount
     disk.mount = mount
@@ -312,7 +317,7 @@ export class FaultyDisk {
         if ((body.readUInt32LE(0) & SETATTR_SIZE) !== 0) file.truncate(Number(body.readBigUInt64LE(16)))
         return attributesAnswer(file)
       case OPERATIONS.open:
-        return openAnswer()
+        return openAnswer(this.pastCache)
       case OPERATIONS.read:
         return file.read(Number(body.readBigUInt64LE(8)), body.readUInt32LE(16))
       case OPERATIONS.write:
@@ -342,7 +347,7 @@ export class FaultyDisk {
       }
       case OPERATIONS.create: {
         const file = this.createFile(textAt(body, 16))
-        return Buffer.concat([entryAnswer(file), openAnswer()])
+        return Buffer.concat([entryAnswer(file), openAnswer(this.pastCache)])
       }
       case OPERATIONS.link: {
         const file = this.files.get(Number(body.readBigUInt64LE(0)))
@@ -363,7 +368,7 @@ export class FaultyDisk {
       case OPERATIONS.setattr:
         return attributesAnswer({ node: ROOT, byteLength: BLOCK_BYTES, allocatedBytes: 0, links: 2 })
       case OPERATIONS.opendir:
-        return openAnswer()
+        return openAnswer(this.pastCache)
       case OPERATIONS.readdir: {
         const entries = [...this.names].map(([name, { node }]) => ({ name, node }))
         return directoryAnswer(entries, Number(body.readBigUInt64LE(8)), body.readUInt32LE(16))

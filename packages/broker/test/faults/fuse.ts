@@ -51,6 +51,8 @@ const BIG_WRITES = 1 << 5
 const ASYNC_DIRECT_IO = 1 << 15
 const PARALLEL_DIRECTORY_OPERATIONS = 1 << 18
 const MAX_PAGES = 1 << 22
+const FOPEN_DIRECT_IO = 1 << 0
+const FOPEN_NOFLUSH = 1 << 5
 const DIRECTORY_MODE = 0o40700
 const FILE_MODE = 0o100600
 
@@ -215,10 +217,15 @@ export function entryAnswer(attributes: Attributes): Buffer {
   return body
 }
 
-/** An open file; close(2) of it does not ask the file system, so that a hanging one lets processes end. */
-export function openAnswer(): Buffer {
+/**
+ * An open file; close(2) of it does not ask the file system, so that a hanging one lets processes end.
+ * @param pastCache whether its reads and writes never go through the page cache: there the kernel goes on by itself behind a
+ * short one, also for who asked for direct I/O, and takes a short answer to a read for the end of the file, behind which it
+ * puts zeros.
+ */
+export function openAnswer(pastCache: boolean): Buffer {
   const body = Buffer.alloc(16)
-  body.writeUInt32LE(1 << 5 /* FOPEN_NOFLUSH */, 8)
+  body.writeUInt32LE(pastCache ? FOPEN_DIRECT_IO | FOPEN_NOFLUSH : FOPEN_NOFLUSH, 8)
   return body
 }
 
