@@ -27,7 +27,11 @@ export class FrameWindow {
     return Math.floor((to - 1) / frameBytes) - Math.floor(from / frameBytes) + 1
   }
 
-  /** Pins what holds the bytes `from` to `to`; false when the file ends before. @throws DiskError, ProtocolError. */
+  /**
+   * Pins what holds the bytes `from` to `to`; false when the file ends before. What was pinned stays so when it fails. The
+   * page that the file ended in when it was loaded may be pinned twice for a moment: the reservation has one more for that.
+   * @throws DiskError, ProtocolError.
+   */
   async pin(from: number, to: number): Promise<boolean> {
     if (to > this.readableBytes) return false
     const loads: Promise<void>[] = []
@@ -46,11 +50,11 @@ export class FrameWindow {
   }
 
   private async pinOne(number: number, needed: number): Promise<void> {
-    // Given back first: one reservation covers one pin. What was read of it stands in the new one as well.
+    const frame = await this.pool.pin(this.source, number, needed, this.readableBytes)
+    // Held until then: when more of the page cannot be read, what was read of it is still to be sent.
     const held = this.frames.get(number)
+    this.frames.set(number, frame)
     if (held !== undefined) this.pool.unpin(held)
-    this.frames.delete(number)
-    this.frames.set(number, await this.pool.pin(this.source, number, needed, this.readableBytes))
   }
 
   private holds(from: number, to: number): boolean {

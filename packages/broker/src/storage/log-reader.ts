@@ -164,8 +164,8 @@ export class LogReader {
     const most = Math.floor(frameCount / 4) * frameBytes
     let bytes = Math.max(Math.min(wanted.maxBytes, most), SMALLEST_READ_BYTES)
     while (true) {
-      // What so many bytes touch at worst, wherever they begin.
-      const reserved = Math.min(frameCount, Math.ceil(bytes / frameBytes) + 2)
+      // What so many bytes touch at worst, wherever they begin, and one page that is loaded again while it is held.
+      const reserved = Math.min(frameCount, Math.ceil(bytes / frameBytes) + 3)
       const selection = new ReadSelection(wanted.place, Math.min(wanted.maxBytes, bytes), wanted.limitIndex)
       await this.context.frames.reserve(reserved)
       const result = await this.readReserved(selection, reserved)
@@ -321,7 +321,7 @@ export class LogReader {
       mayPass: (index) => this.damage.mayPass(segment, index, selection.place),
       mayPin: (pinFrom, pinTo) => {
         const needed = FrameWindow.framesOf(frameBytes, Math.min(walk.keepFrom, pinFrom), pinTo)
-        if (needed <= reserved) return true
+        if (needed < reserved) return true
         if (runs.length === 0) tooLarge = pinTo - pinFrom
         return false
       },

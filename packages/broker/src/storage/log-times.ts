@@ -82,7 +82,7 @@ export class TimeSearch {
 
   private async searchSegment(segment: Segment, from: number, end: number): Promise<Answer> {
     const { frames, limits } = this.context
-    const reserved = Math.min(frames.frameCount, Math.ceil(limits.maxGroupBytes / frames.frameBytes) + 2)
+    const reserved = Math.min(frames.frameCount, Math.ceil(limits.maxGroupBytes / frames.frameBytes) + 3)
     await frames.reserve(reserved)
     let window: FrameWindow | null = null
     try {

@@ -5,6 +5,7 @@ import type { Block, Clock, DiskFile } from '#src/environment.js'
 import type { Frame, FrameSource } from '#src/memory/frame.js'
 import { PagePool, SourceDroppedError } from '#src/memory/page-pool.js'
 import { FollowedCursors } from '#src/memory/read-ahead.js'
+import { FrameWindow } from '#src/storage/frame-window.js'
 import { CrashMemory } from '../../sim/crash/crash-environment.js'
 
 const FRAME_BYTES = 4096
@@ -82,6 +83,31 @@ function give(pool: PagePool, frame: Frame): void {
   pool.unpin(frame)
   pool.unreserve(1)
 }
+
+describe('a window', () => {
+  it('keeps what it holds of a page when more of it cannot be read', async () => {
+    const { pool, memory } = poolOf(8)
+    const source = sourceOf(1)
+    await pool.reserve(3)
+    // Loaded when the file ended in it.
+    pool.unpin(await pool.pin(source, 0, 1_000, 1_000))
+    const window = new FrameWindow(pool, memory, source, FRAME_BYTES)
+    expect(await window.pin(0, 900)).toBe(true)
+    source.file.holds = true
+    const more = window.pin(0, 2_000)
+    while (source.file.pending.length === 0) await turn()
+    source.file.pending.shift()!.finish(new Error('the disk reports an error'))
+    await expect(more).rejects.toThrow('the disk reports an error')
+    const [piece] = window.pieces(0, 900)
+    expect(piece!.block.bytes.subarray(0, 900).every((byte) => byte === source.file.byteAt(0))).toBe(true)
+    source.file.holds = false
+    expect(await window.pin(0, 2_000)).toBe(true)
+    expect(window.pinnedFrames).toBe(1)
+    window.releaseAll()
+    pool.unreserve(3)
+    expect(pool.statistics.pinnedFrames).toBe(0)
+  })
+})
 
 describe('a page', () => {
   it('is loaded once however many ask, and each of them is told when that fails', async () => {
