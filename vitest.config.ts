@@ -47,8 +47,9 @@ export default defineConfig({
     // One more than there are cores where the tests are to run: many wait for programs that they started.
     maxWorkers: 3,
     sequence: { sequencer: LongestFirst },
-    testTimeout: 60_000,
-    hookTimeout: 30_000,
+    // What hangs is found all the same; a machine that is five times slower, or busy, is none of a test's business.
+    testTimeout: 240_000,
+    hookTimeout: 120_000,
     teardownTimeout: 5_000,
     allowOnly: false,
     passWithNoTests: false,

@@ -8,7 +8,7 @@ import { admin } from '@millrace/client/admin'
 import { onTestFinished } from 'vitest'
 
 const PROGRAM = fileURLToPath(new URL('../../bin/millrace-broker.js', import.meta.url))
-const READY_MS = 20_000
+const READY_MS = 60_000
 
 export interface BrokerProcess {
   readonly address: string

@@ -5,7 +5,7 @@ import { type BrokerProcess, eventually, Ledger, sleep, startBroker, startRefuse
 import { ALL_WRITING, type DiskOptions, FaultyDisk } from './faulty-disk.js'
 
 const SLOTS = /^slot-/
-const LIMIT_MS = 45_000
+const LIMIT_MS = 180_000
 const MIB = 1024 * 1024
 const FAILED = 'ERR_MILLRACE_STORAGE_FAILED'
 
@@ -51,7 +51,7 @@ async function expectAllThere({ ledger, start, disk }: World): Promise<void> {
 
 /** Reads go on, everything else is refused, and log and status say why. */
 async function expectLatched({ ledger }: World, broker: BrokerProcess, reason: RegExp): Promise<void> {
-  expect(new Set(await ledger.send(8, 5_000, 400))).toEqual(new Set([FAILED]))
+  expect(new Set(await ledger.send(8, 5_000, 1_500))).toEqual(new Set([FAILED]))
   expect(await ledger.codeOfCreating('another')).toBe(FAILED)
   await ledger.verify()
   expect((await ledger.status()).failure).toMatch(reason)
@@ -67,7 +67,7 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     const { disk, ledger } = world
     const broker = await begin(world)
     const fault = disk.inject({ on: ['write'], effect: 'EIO', files: SLOTS, after: 3, times: 1 })
-    expect(new Set(await ledger.send(60, 10_000, 400))).toEqual(new Set([FAILED]))
+    expect(new Set(await ledger.send(60, 10_000, 1_500))).toEqual(new Set([FAILED]))
     expect(fault.met).toBe(1)
     // The disk is well again at once, and still nothing is written until the logs have been verified.
     await expectLatched(world, broker, /EIO/)
@@ -81,7 +81,7 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     disk.inject({ on: ['flush'], effect: 'EIO', files: SLOTS, after: 1, times: 1, losesUnflushed: true })
     // One flush may serve a whole wave, so there are several.
     let failures: readonly string[] = []
-    for (let wave = 0; wave < 6 && failures.length === 0; wave++) failures = await ledger.send(20, 10_000, 400)
+    for (let wave = 0; wave < 6 && failures.length === 0; wave++) failures = await ledger.send(20, 10_000, 1_500)
     expect(new Set(failures)).toEqual(new Set([FAILED]))
     await expectLatched(world, broker, /EIO/)
     await broker.kill()
@@ -199,7 +199,7 @@ export function declareDiskFaults(environment: 'ring' | 'portable'): void {
     const { disk, ledger } = world
     const broker = await begin(world)
     disk.inject({ on: ALL_WRITING, effect: 'EROFS' })
-    expect(new Set(await ledger.send(8, 10_000, 400))).toEqual(new Set([FAILED]))
+    expect(new Set(await ledger.send(8, 10_000, 1_500))).toEqual(new Set([FAILED]))
     await expectLatched(world, broker, /EROFS|read-only file system/i)
     await broker.stop()
     const { code, words } = await startRefused(disk.directory, environment)

@@ -9,7 +9,7 @@ import { ENVIRONMENTS } from '../broker/environments.js'
 import { type BrokerProcess, eventually, Ledger, startBroker, startRefused } from './broker-process.js'
 import { command, outputOf } from './fuse.js'
 
-const LIMIT_MS = 45_000
+const LIMIT_MS = 180_000
 
 class MountedFileSystem {
   readonly folder = mkdtempSync(join(tmpdir(), 'millrace-file-system-'))
@@ -123,7 +123,7 @@ describe('an ext4', () => {
       expect((await ledger.status()).flushMethod).toBe(environment === 'ring' ? 'device' : 'files')
       const device = await outputOf('findmnt', ['-n', '-o', 'SOURCE', mounted.directory])
       await writeFile(`/sys/fs/ext4/${basename(device)}/trigger_fs_error`, '1')
-      expect(new Set(await ledger.send(8, 10_000, 400))).toEqual(new Set(['ERR_MILLRACE_STORAGE_FAILED']))
+      expect(new Set(await ledger.send(8, 10_000, 1_500))).toEqual(new Set(['ERR_MILLRACE_STORAGE_FAILED']))
       expect(await ledger.codeOfCreating('another')).toBe('ERR_MILLRACE_STORAGE_FAILED')
       await ledger.verify()
       expect((await ledger.status()).failure).toMatch(/EROFS|read-only/i)

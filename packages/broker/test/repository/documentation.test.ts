@@ -26,7 +26,7 @@ const isListed = (fence: Fence): boolean =>
   FRAGMENTS.some((fragment) => fragment.path === fence.path && fence.text.startsWith(fragment.begins))
 
 describe('programs in the documents', () => {
-  it('type-check against the built packages', { timeout: 60_000 }, () => {
+  it('type-check against the built packages', { timeout: 240_000 }, () => {
     expect(checkPrograms(typeScript.filter((fence) => fence.info !== 'fragment'))).toEqual([])
   })
 
@@ -38,7 +38,7 @@ describe('programs in the documents', () => {
     ).toEqual([])
   })
 
-  it('are told from wrong ones', { timeout: 60_000 }, () => {
+  it('are told from wrong ones', { timeout: 240_000 }, () => {
     const fence = (text: string): Fence => ({ path: 'a.md', line: 10, language: 'ts', info: '', text })
     expect(checkPrograms([fence(`const a: number = 'one'\n`)])).toEqual([expect.stringContaining('a.md:11 ')])
     expect(checkPrograms([fence(`\nimport { nothing } from '@millrace/client'\nnothing()\n`)])).toEqual([

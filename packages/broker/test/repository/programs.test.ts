@@ -50,7 +50,7 @@ describe('benches', () => {
   /** Packages whose own tests run their benches tiny; the others' are run here. */
   const TESTED_AT_HOME = ['packages/broker/', 'packages/native/']
 
-  it('all can be found, each under a name of its own', { timeout: 60_000 }, async () => {
+  it('all can be found, each under a name of its own', { timeout: 240_000 }, async () => {
     const { code, text, closing } = await runner('.ci/bench.mjs', ['--list'])
     expect(code, text).toBe(0)
     const { benches } = closing as { benches: readonly Bench[] }
@@ -64,7 +64,7 @@ describe('benches', () => {
     }
   })
 
-  it('that do not exist are an error', { timeout: 60_000 }, async () => {
+  it('that do not exist are an error', { timeout: 240_000 }, async () => {
     const { code, text } = await runner('.ci/bench.mjs', ['no-such-bench'])
     expect(code).toBe(2)
     expect(text).toContain('there are: ')
@@ -72,7 +72,7 @@ describe('benches', () => {
 })
 
 describe('fuzz targets', () => {
-  it('all run, and find nothing but the canary', { timeout: 60_000 }, async () => {
+  it('all run, and find nothing but the canary', { timeout: 240_000 }, async () => {
     const { code, text, closing } = await runner('.ci/fuzz.mjs', ['--seconds', '4'])
     expect(code, text).toBe(0)
     const { targets, canary } = closing as { targets: readonly { inputs: number }[]; canary: string }
@@ -81,7 +81,7 @@ describe('fuzz targets', () => {
     for (const target of targets) expect(target.inputs).toBeGreaterThan(0)
   })
 
-  it('replay what they found, by seed and iterations', { timeout: 60_000 }, async () => {
+  it('replay what they found, by seed and iterations', { timeout: 240_000 }, async () => {
     const replay = async (): Promise<unknown> => {
       const run = await runner('.ci/fuzz.mjs', ['--target', 'canary', '--seed', '7', '--iterations', '1000'])
       expect(run.code, run.text).toBe(1)
