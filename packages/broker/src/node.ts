@@ -157,7 +157,8 @@ export class Node {
     const { clock, memory } = environment
     const { nodeId, clusterId } = identity
     const found = new Set(store.found.map(keyText))
-    const repairs = await RepairList.open(volume)
+    const replicationFailed = (error: unknown) => report(error, { during: 'replication' })
+    const repairs = await RepairList.open(volume, { clock, log: environment.log, report: replicationFailed })
     let node: Node | null = null
     const leaders = new LeaderTable((changes) => node?.routesChanged(changes))
     const events: PeerEvents = {
@@ -180,7 +181,7 @@ export class Node {
       pulse: store.pulse,
       repairs,
       isLost: (key) => store.votes.hadLog(key) && !found.has(keyText(key)),
-      report: (error) => report(error, { during: 'replication' }),
+      report: replicationFailed,
     })
     // A log that nobody else has must not begin anew because it cannot be found.
     if (isOnly(founders, nodeId) && identity.starts > 1) refuseToReplace(store, METADATA_KEY)

@@ -4,7 +4,7 @@ import type { Environment } from '../environment.js'
 import { CATCH_UP_BYTES_PER_SECOND } from '../limits.js'
 import { isOnly, isSoleVoter } from '../raft/configuration.js'
 import type { Entry, InstallRequest, NodeId, RaftMessage } from '../raft/raft-types.js'
-import type { DiskPulse, LogKey, PartitionLog } from '../storage/log-store.js'
+import { type DiskPulse, type LogKey, type PartitionLog, StorageError } from '../storage/log-store.js'
 import { CatchUpPace } from './catch-up-pace.js'
 import type { GroupConfigurations } from './group-configurations.js'
 import type { GroupOwner, GroupPeers, GroupVotes, IncomingAppend, SetPeers } from './group-ports.js'
@@ -112,8 +112,11 @@ export class Groups {
         logger.warn({ ...key }, 'a batch of another broker arrived damaged; it is asked for again'),
       repaired: () => {
         logger.info({ ...key }, 'a replica holds everything again')
-        log.noteWhole().catch(report)
-        repairs.remove(key).catch(report)
+        // A store that fails or closes says so itself; what it does not note is repaired once more after the next start.
+        log.noteWhole().catch((error: unknown) => {
+          if (!(error instanceof StorageError)) report(error)
+        })
+        repairs.remove(key)
       },
       // With the time to the millisecond, for whoever measures how long others take to hear of it.
       elected: (_, term) => logger.debug({ ...key, term, electedAtMs: clock.wallMs() }, 'a replica was elected'),
@@ -155,6 +158,7 @@ export class Groups {
   /** Every replica takes part no more. */
   stop(): void {
     this.#timer.stop()
+    this.#options.repairs.stop()
     for (const group of this.all()) group.stop()
     this.#awake.clear()
   }

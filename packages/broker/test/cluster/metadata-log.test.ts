@@ -45,18 +45,23 @@ function environmentOf(clock: TestClock): Environment {
 async function open(disk: MemoryDisk = newMemoryDisk(), flush: 'manual' | 'turn' = 'manual') {
   const clock = new TestClock()
   const store = new MemoryLogStore({ clock }, disk, { flush })
+  const environment = environmentOf(clock)
+  const report = (error: unknown): never => {
+    throw error
+  }
   const groups = new Groups({
-    environment: environmentOf(clock),
+    environment,
     nodeId: 1,
     starts: 1,
     votes: store.votes,
     pulse: store.pulse,
     peers: NO_PEERS,
-    repairs: await RepairList.open({ readSmall: async () => null, writeSmall: async () => {} }),
+    repairs: await RepairList.open(
+      { readSmall: async () => null, writeSmall: async () => {} },
+      { clock, log: environment.log, report },
+    ),
     isLost: () => false,
-    report: (error) => {
-      throw error
-    },
+    report,
   })
   const metadata = await MetadataLog.open(store, { memory: heapMemory, clock, groups, members: [1] })
   metadata.start()
