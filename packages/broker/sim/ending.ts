@@ -91,6 +91,18 @@ export async function waitForConsumers(run: RunContext): Promise<void> {
   )
 }
 
+/** A leader that comes back after the final read has segments of its own, and shortens its log by them. */
+export async function askLastStarts({ options, population, recorder, scheduler }: RunContext): Promise<void> {
+  for (const { name, retentionBytes } of options.topics) {
+    if (retentionBytes === undefined) continue
+    const askedAtMs = scheduler.nowMs
+    const starts = await logStarts(population.adminOf(population.reader()), name)
+    for (const [partition, startOffset] of starts.entries()) {
+      recorder.lastStarts.push({ topic: name, partition, askedAtMs, startOffset })
+    }
+  }
+}
+
 function hasReached(reads: readonly ReadFact[], ends: readonly number[]): boolean {
   const reached = new Map<number, number>()
   for (const { partition, offset } of reads) reached.set(partition, offset + 1)

@@ -5,6 +5,7 @@ import type {
   DiskLoss,
   FinalLog,
   History,
+  LastStart,
   LeaderChange,
   ReadFact,
   ReplicaLog,
@@ -56,6 +57,7 @@ export class Recorder {
   private readonly leaderChanges = new Map<string, LeaderChange>()
   private readonly sends: OpenSend[] = []
   private readonly sessions: OpenSession[] = []
+  readonly lastStarts: LastStart[] = []
   private readonly finalLogs: FinalLog[] = []
   private readonly orders = new Map<string, number>()
   private readonly movedKeys = new Set<string>()
@@ -207,6 +209,7 @@ export class Recorder {
       sends: this.sends.map(({ fact }) => fact),
       sessions: this.sessions.map((session): SessionFact => ({ ...session })),
       finalLogs: this.finalLogs,
+      lastStarts: this.lastStarts,
       diskLosses: this.diskLosses,
       bounds: this.bounds,
       leaderChanges: [...this.leaderChanges.values()],

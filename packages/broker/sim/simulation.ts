@@ -7,6 +7,7 @@ import type { History } from './checker/history.js'
 import { CHURN_TOPIC, churn, type Incarnation } from './churn.js'
 import { Coverage } from './coverage.js'
 import {
+  askLastStarts,
   closeClients,
   readFinalLog,
   readFinalLogs,
@@ -233,6 +234,7 @@ class Simulation implements RunContext {
     this.hasRead = true
     if (this.recorder.lostTail(options.topics)) this.coverage.count('tail of a buffered topic lost')
     await waitForConsumers(this)
+    await askLastStarts(this)
     await closeClients(this)
     if (options.rots) await this.rot.suffer()
     for (const node of cluster.nodes) await stopBroker(this, node)

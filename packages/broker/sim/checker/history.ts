@@ -121,11 +121,21 @@ export interface FinalLog {
   readonly reads: readonly ReadFact[]
 }
 
+/** Where a log began after everybody had been given all there was: retention goes on behind the final read. */
+export interface LastStart {
+  readonly topic: string
+  readonly partition: number
+  readonly askedAtMs: number
+  readonly startOffset: number
+}
+
 export interface History {
   readonly topics: readonly TopicFact[]
   readonly sends: readonly SendFact[]
   readonly sessions: readonly SessionFact[]
   readonly finalLogs: readonly FinalLog[]
+  /** Of logs that retention shortens; the final read stands for those left out. */
+  readonly lastStarts?: readonly LastStart[]
   readonly diskLosses: readonly DiskLoss[]
   readonly leaderChanges?: readonly LeaderChange[]
   readonly bounds?: readonly BoundsFact[]

@@ -1,5 +1,5 @@
 // A history arranged for questions: sends by record, final logs by partition, what each topic promises.
-import type { FinalLog, History, ReadFact, SendFact, TopicFact } from './history.js'
+import type { FinalLog, History, LastStart, ReadFact, SendFact, TopicFact } from './history.js'
 import { nameOf, Promises } from './promises.js'
 
 export interface Place {
@@ -13,6 +13,7 @@ export class RecordIndex {
   readonly promises: Promises
   readonly sendOf = new Map<number, SendFact>()
   private readonly logs = new Map<string, FinalLog>()
+  private readonly lastStarts = new Map<string, LastStart>()
   private readonly finalReads = new Map<string, Map<number, ReadFact>>()
   /** Where each record is at the end. */
   private readonly places = new Map<number, Place[]>()
@@ -21,6 +22,7 @@ export class RecordIndex {
     this.promises = new Promises(history)
     for (const send of history.sends) this.sendOf.set(send.recordId, send)
     for (const log of history.finalLogs) this.addLog(log)
+    for (const last of history.lastStarts ?? []) this.lastStarts.set(nameOf(last.topic, last.partition), last)
   }
 
   topic(name: string): TopicFact {
@@ -35,6 +37,13 @@ export class RecordIndex {
   /** Where a log begins at the end. */
   finalStart(topic: string, partition: number): number {
     return this.logs.get(nameOf(topic, partition))?.startOffset ?? 0
+  }
+
+  /** The last word on where a log begins; null for one that nobody has read at the end. */
+  lastStart(topic: string, partition: number): Pick<LastStart, 'askedAtMs' | 'startOffset'> | null {
+    if (!this.hasFinalLog(topic, partition)) return null
+    const last = this.lastStarts.get(nameOf(topic, partition))
+    return last ?? { askedAtMs: Number.POSITIVE_INFINITY, startOffset: this.finalStart(topic, partition) }
   }
 
   /** Whether an offset lies in what retention has taken at the end. */

@@ -298,6 +298,17 @@ it('retention takes the beginning of a log that has it, and nothing else', () =>
   ).toEqual(['stale-end'])
 })
 
+it('session-skip: retention goes on behind the final read, and no session begins behind it', () => {
+  const sends = [small(0), small(1), small(2)]
+  const finalLogs = [smallLog(1, [read(1, 1), read(2, 2)])]
+  const late = (atMs: number) => smallSession([read(2, 2, { atMs })], { openedAtMs: 150 })
+  const lastStarts = (startOffset: number) => [{ topic: 'small', partition: 0, askedAtMs: 300, startOffset }]
+  expect(found({ sends, finalLogs, sessions: [late(200)], lastStarts: lastStarts(2) })).toEqual([])
+  expect(found({ sends, finalLogs, sessions: [late(400)], lastStarts: lastStarts(1) })).toEqual([])
+  expect(found({ sends, finalLogs, sessions: [late(200)], lastStarts: lastStarts(1) })).toEqual(['session-skip'])
+  expect(found({ sends, finalLogs, sessions: [late(200)] })).toEqual(['session-skip'])
+})
+
 it('below-start: nobody is given what went before the session began', () => {
   const sends = [small(0), small(1), small(2)]
   const early = smallSession([read(2, 2, { atMs: 10 })], { openedAtMs: 5 })
