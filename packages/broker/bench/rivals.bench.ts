@@ -1,7 +1,8 @@
 // The client beside those of Kafka, NATS and Redis, each in front of its own server, at equal acknowledgement, in turns: single
-// awaited sends, awaited batches of 100, consuming a backlog in the fastest form and record by record. 1 partition, 100 B and
-// 1 KiB, for each core of the client. `--only kafka,nats,redis` chooses the others, `--rounds N`, `--seconds N` and `--bytes
-// 100,1024` how much. What cannot be had on this machine is told by name.
+// awaited sends, the same by 64 callers, awaited batches of 100, consuming a backlog in the fastest form and record by record.
+// 1 partition, 100 B and 1 KiB, for each core of the client: ratios are those of CPU time. `--only kafka,nats,redis` chooses
+// the others, `--tasks single,consume` what is done, `--rounds N`, `--seconds N` and `--bytes 100,1024` how much. What cannot
+// be had on this machine is told by name.
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -111,6 +112,7 @@ function rivalsOptions({ argv, tiny }: RunOptions): Options {
       rounds: { type: 'string', default: tiny ? '1' : '5' },
       seconds: { type: 'string', default: tiny ? '0.1' : '1' },
       bytes: { type: 'string', default: tiny ? '100' : '100,1024' },
+      tasks: { type: 'string' },
     },
   })
   // A moment's work starts no foreign servers unless they are asked for.
@@ -122,6 +124,8 @@ function rivalsOptions({ argv, tiny }: RunOptions): Options {
     rounds: positive('--rounds', values.rounds),
     seconds: positive('--seconds', values.seconds),
     backlogBytes: tiny ? 500_000 : 50_000_000,
+    backlogRecords: tiny ? 0 : 150_000,
+    tasks: values.tasks?.split(',') ?? null,
   }
   return { only: only.filter(isRival), plan }
 }

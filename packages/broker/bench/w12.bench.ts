@@ -1,6 +1,14 @@
-// W12: what each way to take records costs, record by record: a bare subscription, operators of RxJS, the shipped operators, and
-// `for await`. 100 B, 1 partition, a backlog in the broker's memory, all ways in turns; medians of the rounds.
-import { bytes, type ConsumerRecord, processByPartition, processEach, topic } from '@millrace/client'
+// W12: what each way to take records costs, for each record: a bare subscription, operators of RxJS, the shipped operators,
+// `for await`, and whole batches. 100 B, 1 partition, a backlog in the broker's memory, all ways in turns; medians of the rounds.
+import {
+  bytes,
+  processByPartition,
+  processEach,
+  type RecordBatch,
+  type RecordStream,
+  type RecordView,
+  topic,
+} from '@millrace/client'
 import { filter, map, type Observable } from 'rxjs'
 import { fill } from './support/backlog.js'
 import { benchOptions, type RunOptions } from './support/bench-options.js'
@@ -13,8 +21,7 @@ const CONCURRENCY = 64
 const ROUNDS = 5
 const MICROSECONDS_PER_SECOND = 1e6
 
-type Bytes = ConsumerRecord<Uint8Array, Uint8Array>
-type Stream = Observable<Bytes> & AsyncIterable<Bytes>
+type Stream = RecordStream<Uint8Array, Uint8Array>
 
 /** Takes records until it has had `count`. */
 type Way = (stream: Stream, count: number) => Promise<void>
@@ -37,6 +44,35 @@ const WAYS: Readonly<Record<string, Way>> = {
     let received = 0
     for await (const _record of stream) if (++received === count) return
   },
+  batches: (stream, count) =>
+    byBatches(stream.batches(), count, (view) => {
+      bytesSeen += view.valueBytes!.length
+    }),
+  'batches, reused, in place': (stream, count) =>
+    byBatches(stream.batches({ reuseMemory: true }), count, (view) => {
+      bytesSeen += view.valueEnd - view.valueStart
+    }),
+}
+
+let bytesSeen = 0
+
+function byBatches(
+  batches: Observable<RecordBatch<Uint8Array, Uint8Array>>,
+  count: number,
+  look: (view: RecordView<Uint8Array, Uint8Array>) => void,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let received = 0
+    const subscription = batches.subscribe({
+      next: (batch) => {
+        for (const view = batch.view(); view.next(); received++) look(view)
+        if (received < count) return
+        subscription.unsubscribe()
+        resolve()
+      },
+      error: reject,
+    })
+  })
 }
 
 export async function run(options: RunOptions): Promise<object> {
@@ -61,7 +97,7 @@ export async function run(options: RunOptions): Promise<object> {
       environment: session.broker.environment,
     }))
   })
-  return { name, results }
+  return { name, results, work: bytesSeen }
 }
 
 interface Figures {

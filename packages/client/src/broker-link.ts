@@ -25,6 +25,7 @@ import type { Backoff } from './backoff.js'
 import { Connection, type ReplyHandler, sendRequest } from './connection.js'
 import type { ClientEnvironment, ClientTimer } from './environment.js'
 import { ConnectionError, closedError, type MillraceError } from './errors.js'
+import type { FrameBuffers } from './frame-buffers.js'
 import { LINK_IDLE_MS } from './limits.js'
 
 /** Groups have connections of their own, so that the lease of a member never waits behind records. */
@@ -37,6 +38,7 @@ export interface LinkOwner {
   readonly clusterId: string | null
   readonly connectTimeoutMs: number
   readonly requestTimeoutMs: number
+  readonly frames: FrameBuffers
   /** Where the node listens as known now; undefined when the map does not hold it. */
   addressOf(nodeId: number): Address | undefined
   newBackoff(): Backoff
@@ -216,7 +218,8 @@ export class BrokerLink {
       nodeId: this.nodeId,
       shard: this.shard,
     }
-    const options = { clientId: owner.clientId, openTimeoutMs: owner.connectTimeoutMs }
+    const { clientId, connectTimeoutMs: openTimeoutMs, frames } = owner
+    const options = { clientId, openTimeoutMs, allocate: frames.take }
     const connection: Connection = new Connection(owner.environment, target, options, {
       onReady: (reply) => this.#opened(reply),
       onPush: (header, payload) => this.#push(header, payload),

@@ -8,6 +8,7 @@ import type { Connection } from './connection.js'
 import { Control, type ControlOwner, noContact } from './control.js'
 import type { ClientEnvironment, ClientTimer } from './environment.js'
 import { closedError, type MillraceError } from './errors.js'
+import { FrameBuffers } from './frame-buffers.js'
 import { Notifier } from './notifier.js'
 import type { ResolvedConnectOptions } from './options.js'
 import { Router, type RouterOwner } from './router.js'
@@ -40,6 +41,7 @@ export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
   readonly requestTimeoutMs: number
   readonly bootstrap: readonly Address[]
   readonly router: Router
+  readonly frames: FrameBuffers
   readonly #control: Control
   readonly #links = new Map<string, BrokerLink>()
   #firstWaiters: MapWaiter[] = []
@@ -57,6 +59,7 @@ export class Cluster implements LinkOwner, ControlOwner, RouterOwner {
     this.connectTimeoutMs = options.connectTimeoutMs
     this.requestTimeoutMs = options.requestTimeoutMs
     this.bootstrap = options.bootstrap
+    this.frames = new FrameBuffers(environment.allocate)
     this.router = new Router(this)
     this.#control = new Control(this)
   }

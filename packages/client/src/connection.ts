@@ -38,6 +38,8 @@ export interface ConnectionTarget extends Address {
 export interface ConnectionOptions {
   readonly clientId: string
   readonly openTimeoutMs: number
+  /** Memory for frames; the environment's unless given. */
+  readonly allocate?: (byteLength: number) => Uint8Array
 }
 
 export interface ConnectionHandler {
@@ -97,7 +99,7 @@ export class Connection {
     this.#handler = handler
     this.#options = options
     const take = (header: FrameHeader, payload: Uint8Array): void => this.#take(header, payload)
-    this.#decoder = new FrameDecoder(MAX_FRAME_BYTES_BEFORE_HELLO, take, environment.allocate)
+    this.#decoder = new FrameDecoder(MAX_FRAME_BYTES_BEFORE_HELLO, take, options.allocate ?? environment.allocate)
     this.#openTimer = environment.timer(options.openTimeoutMs, () => {
       this.#openTimer = null
       this.#environment.defer(() => {

@@ -1,38 +1,19 @@
 // The batches of one partition between their arrival and their settlement: verified, decoded record by record as they
 // are delivered, counted in decoded bytes until everything of them is finished.
-import {
-  type BatchHeader,
-  type ChecksumFunction,
-  type LoggedBatch,
-  loggedBatches,
-  ProtocolError,
-  RecordReader,
-  readBatchHeader,
-  verifyBatch,
-} from '@millrace/protocol'
+import { type ChecksumFunction, loggedBatches, RecordReader, readBatchHeader } from '@millrace/protocol'
 import { decompress } from './codec.js'
 import type { ClientCodec } from './environment.js'
 import { MillraceError, toMillraceError } from './errors.js'
+import type { FrameBuffers } from './frame-buffers.js'
 import { BYTES_PER_WAITING_RECORD, MIN_WAITING_RECORDS } from './limits.js'
 import { PartitionProgress, type Position } from './partition-progress.js'
+import { checkReceived, type ReceivedBatch, ReceivedFrame } from './received-batch.js'
 import { ConsumerRecord } from './record.js'
 import { BatchOrigin, RecordBatch } from './record-batch.js'
 import { RecordOrigin } from './record-origin.js'
 import type { Serde } from './serde.js'
 import type { Origin } from './settlement.js'
 import type { Topic } from './topic.js'
-
-/** A batch of which something is unfinished. */
-export interface ReceivedBatch {
-  readonly header: BatchHeader
-  /** The client part. */
-  readonly bytes: Uint8Array
-  readonly baseOffset: number
-  /** Of the leader that appended it. */
-  readonly term: number
-  /** Claims, and one more until every record was delivered and the one after asked for. */
-  unfinished: number
-}
 
 export interface InboxOwner<K, V> {
   readonly topic: Topic<K, V>
@@ -45,6 +26,8 @@ export interface InboxOwner<K, V> {
   undecodable(inbox: Inbox<K, V>, what: 'key' | 'value', cause: unknown): void
   /** Decoded bytes each partition may have received and not settled. */
   readonly shareBytes: number
+  /** Where the memory of finished batches goes; null to leave it to whoever holds views of it. */
+  readonly reusable: FrameBuffers | null
   /** The inbox of `partition` has something to take again. */
   onNews(partition: number): void
 }
@@ -162,8 +145,9 @@ export class Inbox<K, V> {
   /** The bytes of the record last taken. */
   get currentRecord(): RecordOrigin {
     const { baseTimestamp } = this.#batch!.header
-    const place = [this.#topicName, this.partition, this.#currentOffset] as const
-    return new RecordOrigin(...place, baseTimestamp, this.#records!, this.#currentStart)
+    const reader = this.#records!
+    const offset = this.#currentOffset
+    return new RecordOrigin(this.#topicName, this.partition, offset, baseTimestamp, reader, this.#currentStart)
   }
 
   /** Of the record last taken. */
@@ -193,32 +177,23 @@ export class Inbox<K, V> {
    */
   add(batches: Uint8Array): number {
     let receivedBytes = 0
+    const { reusable } = this.#owner
+    const frame = reusable === null ? null : new ReceivedFrame(batches, reusable)
     for (const logged of loggedBatches(batches, this.#owner.checksum)) {
       const bytes = batches.subarray(logged.clientStart, logged.end)
       const header = readBatchHeader(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0)
       receivedBytes += header.decodedBytes
-      this.#check(header, logged, bytes)
+      checkReceived(this, header, logged, bytes, this.#owner.checksum)
       const end = logged.baseOffset + header.lastOffsetDelta + 1
       if (header.control || end <= this.fetchOffset) continue
       this.fetchOffset = end
       this.lastTerm = logged.term
       this.unsettledBytes += header.decodedBytes
-      this.#batches.push({ header, bytes, baseOffset: logged.baseOffset, term: logged.term, unfinished: 1 })
+      const { baseOffset, term } = logged
+      frame?.holdOne()
+      this.#batches.push({ header, bytes, baseOffset, term, unfinished: 1, frame, isReused: false })
     }
     return receivedBytes
-  }
-
-  #check(header: BatchHeader, logged: LoggedBatch, bytes: Uint8Array): void {
-    const at = `the batch at offset ${logged.baseOffset}`
-    if (header.checksum !== logged.clientChecksum || !verifyBatch(bytes, this.#owner.checksum)) {
-      throw new ProtocolError('CORRUPT_BATCH', `the checksum of ${at} is wrong`)
-    }
-    if (header.topicId !== this.topicId || header.partition !== this.partition) {
-      throw new ProtocolError('CORRUPT_BATCH', `${at} belongs to another partition`)
-    }
-    if (!Number.isSafeInteger(logged.baseOffset + header.lastOffsetDelta)) {
-      throw new ProtocolError('CORRUPT_BATCH', `${at} ends above 2^53`)
-    }
   }
 
   /** Ends the subscription once everything received before was delivered. */
@@ -288,7 +263,7 @@ export class Inbox<K, V> {
     const { bytes } = this.#records!
     const offset = Math.max(this.nextOffset, baseOffset)
     const endOffset = Math.min(this.endOffset, baseOffset + header.lastOffsetDelta + 1)
-    const content = { header, baseOffset, bytes, start: this.#recordStart }
+    const content = { header, baseOffset, bytes, start: this.#recordStart, received: this.#batch! }
     this.#currentOffset = offset
     this.nextOffset = endOffset
     this.deliveredTerm = this.#batch!.term
@@ -365,6 +340,7 @@ export class Inbox<K, V> {
   finish(batch: ReceivedBatch): void {
     if (--batch.unfinished > 0) return
     this.unsettledBytes -= batch.header.decodedBytes
+    batch.frame?.finish(batch)
     this.#onSettled()
   }
 
@@ -374,6 +350,8 @@ export class Inbox<K, V> {
     this.#batches = []
     if (this.#batch !== null) {
       batches.push(this.#batch)
+      // Whoever was given it may be looking at it.
+      this.#batch.frame = null
       this.#forgetCurrent()
     }
     for (const batch of batches) this.finish(batch)

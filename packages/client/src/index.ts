@@ -35,7 +35,7 @@ export type { SchemaIssue, SchemaResult, StandardSchemaV1 } from './standard-sch
 export type { ClientStatistics, MillStatus, StatusKind } from './status.js'
 export { processByKey, processByPartition } from './streams/process-by.js'
 export { processEach } from './streams/process-each.js'
-export { DeliveryStream, RecordStream } from './streams/record-stream.js'
+export { type BatchesOptions, DeliveryStream, RecordStream } from './streams/record-stream.js'
 export { type RetryOrDeadLetterOptions, retryOrDeadLetter } from './streams/retry-or-dead-letter.js'
 export { settle } from './streams/settle.js'
 export { type ToAsyncIterableOptions, toAsyncIterable } from './streams/to-async-iterable.js'

@@ -80,6 +80,8 @@ export const LAG_INTERVAL_MS = 1_000
 /** How often the membership of a group looks at its lease and at the event loop, at most and at least. */
 export const MAX_LEASE_WATCH_MS = 1_000
 export const MIN_LEASE_WATCH_MS = 50
+/** Memory of finished frames that a client keeps for new ones: what a subscription may have on its way by default. */
+export const IDLE_FRAME_BYTES = 8 * 1024 * 1024
 /** Values of a topic's first lane; others come with lanes. */
 export const LANE = 0
 

@@ -1,7 +1,7 @@
 // A batch as a consumer gets it from `batches()`: records are decoded when somebody looks at them, through one view that
 // steps over them, or as objects of their own.
 import { type BatchHeader, type RecordHeader, RecordReader } from '@millrace/protocol'
-import { decodeError, toMillraceError } from './errors.js'
+import { closedError, decodeError, toMillraceError } from './errors.js'
 import { ConsumerRecord } from './record.js'
 import type { Serde } from './serde.js'
 import type { Origin } from './settlement.js'
@@ -14,6 +14,7 @@ export interface BatchContent {
   /** Decompressed; the records fill it from `start` on. */
   readonly bytes: Uint8Array
   readonly start: number
+  readonly received: { readonly isReused: boolean }
 }
 
 /** Records of one partition that were sent together, or those of them that were asked for. */
@@ -67,12 +68,16 @@ export class RecordBatch<K, V> implements Iterable<ConsumerRecord<K, V>> {
   }
 }
 
-/** Stands on one record of a batch after the other. Key and value are decoded each time they are asked for. */
+/**
+ * Stands on one record of a batch after the other. Key and value are decoded each time they are asked for; who wants neither
+ * object nor view for a record reads them in `bytes`.
+ */
 export class RecordView<K, V> {
   readonly #topic: Topic<K, V>
   readonly #partition: number
-  readonly #offset: number
-  readonly #endOffset: number
+  /** Offset deltas of the records asked for: from the first up to the second, which is not one of them. */
+  readonly #firstDelta: number
+  readonly #endDelta: number
   readonly #content: BatchContent
   readonly #reader: RecordReader
   #start: number
@@ -82,28 +87,59 @@ export class RecordView<K, V> {
   constructor(topic: Topic<K, V>, partition: number, offset: number, endOffset: number, content: BatchContent) {
     this.#topic = topic
     this.#partition = partition
-    this.#offset = offset
-    this.#endOffset = endOffset
     this.#content = content
-    const { header, bytes, start } = content
+    const { header, baseOffset, bytes, start } = content
+    this.#firstDelta = offset - baseOffset
+    this.#endDelta = endOffset - baseOffset
     this.#reader = new RecordReader(bytes, start, bytes.length, header.recordCount, header.lastOffsetDelta, header)
     this.#start = start
     this.#end = start
   }
 
-  /** Steps to the next record; false behind the last. @throws MillraceError INVALID_BATCH. */
+  /**
+   * Steps to the next record; false behind the last.
+   * @throws MillraceError INVALID_BATCH; CLOSED when the memory of the batch is used again.
+   */
   next(): boolean {
+    const reader = this.#reader
     try {
-      while (this.#reader.next()) {
+      if (this.#content.received.isReused) throw closedError('a batch whose memory is used again')
+      while (reader.next()) {
         this.#start = this.#end
-        this.#end = this.#reader.recordEnd
-        if (this.offset >= this.#endOffset) return false
-        if (this.offset >= this.#offset) return true
+        this.#end = reader.recordEnd
+        const { offsetDelta } = reader
+        if (offsetDelta >= this.#endDelta) return false
+        if (offsetDelta >= this.#firstDelta) return true
       }
       return false
     } catch (cause) {
       throw toMillraceError(cause, { topic: this.#topic.name, partition: this.#partition, offset: this.offset })
     }
+  }
+
+  /** The records of the batch, one behind the other, as the record format says; the same for all of them. */
+  get bytes(): Uint8Array {
+    return this.#content.bytes
+  }
+
+  /** Where the key begins in `bytes`; -1 for a record without a key. */
+  get keyStart(): number {
+    return this.#reader.keyStart
+  }
+
+  /** Where the key ends in `bytes`; -1 for a record without a key. */
+  get keyEnd(): number {
+    return this.#reader.keyEnd
+  }
+
+  /** Where the value begins in `bytes`; -1 for a tombstone. */
+  get valueStart(): number {
+    return this.#reader.valueStart
+  }
+
+  /** Where the value ends in `bytes`; -1 for a tombstone. */
+  get valueEnd(): number {
+    return this.#reader.valueEnd
   }
 
   get offset(): number {

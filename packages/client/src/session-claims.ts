@@ -1,6 +1,7 @@
 // The claims of one subscription: who works on which record, whether that work has begun, and who waits for its end.
 import type { MillraceError } from './errors.js'
-import type { Inbox, ReceivedBatch } from './inbox.js'
+import type { Inbox } from './inbox.js'
+import type { ReceivedBatch } from './received-batch.js'
 import type { Claim, ClientServices, Origin } from './settlement.js'
 
 /** What somebody works on: one record, or a whole batch. */

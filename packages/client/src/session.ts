@@ -3,14 +3,13 @@
 // opens, or decided by the group that it belongs to, and then they come and go.
 import type { ChecksumFunction, TopicInfo } from '@millrace/protocol'
 import { abortError, onAbort } from './abort.js'
-
 import { type Cluster, changedPartitions, type MapChange } from './cluster.js'
 import type { CursorOwner } from './cursor.js'
-
 import type { ByteProducer } from './dead-letter.js'
 import { DecodeFailures } from './decode-failures.js'
 import type { ClientCodec, ClientEnvironment, ClientTimer } from './environment.js'
 import { ConnectionError, MillraceError } from './errors.js'
+import type { FrameBuffers } from './frame-buffers.js'
 import type { Inbox, InboxOwner } from './inbox.js'
 import type { Interceptors } from './interceptors.js'
 import type { Lifeline } from './lifeline.js'
@@ -63,6 +62,7 @@ export class Session<K, V> implements CursorOwner, InboxOwner<K, V>, TopicSeeker
   readonly readers: PartitionReaders<K, V>
   /** Set before `start` for a session that reads what a group assigns to it. */
   source: PartitionSource | null = null
+  reusable: FrameBuffers | null = null
   #topicId = 0
   /** Of the record taken last, until it is known to be finished. */
   #inHand: Inbox<K, V> | null = null

@@ -17,7 +17,7 @@ import type {
   Order,
   ProduceOrder,
 } from './contestant.js'
-import { IndexedValues, indexOf } from './indexed-values.js'
+import { IndexedValues, indexAt } from './indexed-values.js'
 
 const RECORDS_PER_FILL = 1000
 const WARM_UP_SHARE = 0.2
@@ -59,7 +59,7 @@ async function fill(client: Contestant, { topic, recordBytes, records }: FillOrd
   return NOTHING
 }
 
-/** A closed loop of one call at a time. */
+/** Closed loops: each caller awaits its call before the next. */
 async function produce(client: Contestant, order: ProduceOrder): Promise<Figures> {
   const { topic, durability, recordsPerCall } = order
   const values = new IndexedValues(order.recordBytes)
@@ -87,7 +87,9 @@ async function produce(client: Contestant, order: ProduceOrder): Promise<Figures
   warmUp += last
   globalThis.gc?.()
   const meter = new Meter()
-  const records = await loop(order.seconds)
+  let records = 0
+  for (const sent of await Promise.all(Array.from({ length: order.callers }, () => loop(order.seconds))))
+    records += sent
   const figures = meter.read(records)
   await sender.close()
   const stored = await client.stored(topic, durability)
@@ -101,11 +103,11 @@ async function consume(client: Contestant, order: ConsumeOrder): Promise<Figures
   const meter = new Meter()
   let received = 0
   let figures = NOTHING
-  await client.consume(order.topic, order.form, (value) => {
+  await client.consume(order.topic, order.form, (bytes, start = 0, end = bytes.length) => {
     if (received === 0) meter.restartClock()
     if (figures !== NOTHING) return true
-    if (value.length !== order.recordBytes || indexOf(value) !== received)
-      throw new Error(`record ${received} is not there: got ${indexOf(value)} with ${value.length} bytes`)
+    if (end - start !== order.recordBytes || indexAt(bytes, start) !== received)
+      throw new Error(`record ${received} is not there: got ${indexAt(bytes, start)} with ${end - start} bytes`)
     received++
     if (received < order.records) return false
     figures = meter.read(received)

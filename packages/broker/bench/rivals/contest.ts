@@ -9,8 +9,11 @@ export interface Plan {
   readonly recordBytes: readonly number[]
   readonly rounds: number
   readonly seconds: number
-  /** Bytes of the backlog that is consumed. */
+  /** The backlog that is consumed: at least so many bytes, and at least so many records. */
   readonly backlogBytes: number
+  readonly backlogRecords: number
+  /** All for null. */
+  readonly tasks: readonly string[] | null
 }
 
 /** A client, and the system it stands in front of: two clients of one system read the same backlog. */
@@ -19,7 +22,7 @@ export interface Entrant {
   readonly system: string
 }
 
-export type TaskName = 'single' | 'batch' | 'consume' | 'each'
+export type TaskName = 'single' | 'callers' | 'batch' | 'consume' | 'each'
 
 export interface Task {
   readonly name: TaskName
@@ -34,8 +37,11 @@ export interface Score {
 }
 
 const BATCH = 100
+/** Single awaited sends at once, as of a server under load. */
+const CALLERS = 64
 const TASKS: readonly Task[] = [
   { name: 'single', durability: 'buffered' },
+  { name: 'callers', durability: 'buffered' },
   { name: 'batch', durability: 'buffered' },
   { name: 'single', durability: 'flushed' },
   { name: 'batch', durability: 'flushed' },
@@ -47,14 +53,14 @@ const FORMS: Readonly<Partial<Record<TaskName, ConsumeForm>>> = { consume: 'fast
 export async function contest(entrants: readonly Entrant[], plan: Plan): Promise<readonly Score[]> {
   const scores: Score[] = []
   for (const recordBytes of plan.recordBytes) {
-    const records = Math.ceil(plan.backlogBytes / recordBytes)
+    const records = Math.max(plan.backlogRecords, Math.ceil(plan.backlogBytes / recordBytes))
     const backlog = `backlog-${recordBytes}`
     const firsts = entrants.filter(({ system }, at) => at === entrants.findIndex((other) => other.system === system))
     for (const { door } of firsts) {
       await door.ask({ kind: 'create', topic: backlog, durability: 'buffered' })
       await door.ask({ kind: 'fill', topic: backlog, recordBytes, records })
     }
-    for (const task of TASKS) {
+    for (const task of TASKS.filter(({ name }) => plan.tasks?.includes(name) ?? true)) {
       const rounds = new Map<Entrant, Figures[]>(entrants.map((entrant) => [entrant, []]))
       for (let round = 0; round <= plan.rounds; round++) {
         // Nobody is always the one behind the same other.
@@ -85,8 +91,9 @@ async function run(door: ClientDoor, { name, durability }: Task, turn: Turn): Pr
   if (form !== undefined) return door.ask({ kind: 'consume', topic: turn.backlog, form, recordBytes, records })
   const topic = `${door.name}-${name}-${durability}-${recordBytes}-${round}`
   await door.ask({ kind: 'create', topic, durability })
-  const recordsPerCall = name === 'single' ? 1 : BATCH
-  const order = { topic, durability, recordBytes, recordsPerCall, seconds: plan.seconds }
+  const recordsPerCall = name === 'batch' ? BATCH : 1
+  const callers = name === 'callers' ? CALLERS : 1
+  const order = { topic, durability, recordBytes, recordsPerCall, callers, seconds: plan.seconds }
   const warmUp = round === 0 && !plan.tiny
   const figures = await door.ask({ kind: 'produce', ...order, warmUp })
   await door.ask({ kind: 'remove', topic, durability })

@@ -3,7 +3,7 @@
 
 export type Durability = 'buffered' | 'flushed'
 
-/** `fastest` hands over records in the fastest form that the client has; `each` one by one to code that may await. */
+/** `fastest` is the fastest form that the client has to look at every value; `each` one by one to code that may await. */
 export type ConsumeForm = 'fastest' | 'each'
 
 export type ClientName = 'millrace' | 'platformatic' | 'kafkajs' | 'nats' | 'redis'
@@ -19,6 +19,11 @@ export interface Sender {
   close(): Promise<void>
 }
 
+/**
+ * Takes a value: a buffer of its own, or where it stands in one that holds more. @returns true when it was the last one.
+ */
+export type Take = (bytes: Uint8Array, start?: number, end?: number) => boolean
+
 export interface Contestant {
   createTopic(topic: string, durability: Durability): Promise<void>
   removeTopic(topic: string, durability: Durability): Promise<void>
@@ -26,7 +31,7 @@ export interface Contestant {
   /** How many records the server has. */
   stored(topic: string, durability: Durability): Promise<number>
   /** Hands every record of a `buffered` topic to `take`, from the first on, until it returns true; then lets go of everything. */
-  consume(topic: string, form: ConsumeForm, take: (value: Uint8Array) => boolean): Promise<void>
+  consume(topic: string, form: ConsumeForm, take: Take): Promise<void>
   close(): Promise<void>
 }
 
@@ -61,6 +66,8 @@ export interface ProduceOrder {
   readonly recordBytes: number
   /** 1 for single sends. */
   readonly recordsPerCall: number
+  /** Calls at once. */
+  readonly callers: number
   readonly seconds: number
   /** The round that does not count: long enough for the client's code to be compiled. */
   readonly warmUp: boolean

@@ -21,5 +21,5 @@ export class IndexedValues {
   }
 }
 
-export const indexOf = (value: Uint8Array): number =>
-  (value[0]! | (value[1]! << 8) | (value[2]! << 16) | (value[3]! << 24)) >>> 0
+export const indexAt = (bytes: Uint8Array, at: number): number =>
+  (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0

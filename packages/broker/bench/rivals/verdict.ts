@@ -2,8 +2,9 @@
 import type { Score, TaskName } from './contest.js'
 
 /** Millrace is to do so many times what the best of the others does, for each core of the client. */
-const FLOORS: Readonly<Record<TaskName, number>> = { single: 2, batch: 5, consume: 5, each: 5 }
+const FLOORS: Readonly<Record<TaskName, number>> = { single: 2, callers: 2, batch: 5, consume: 5, each: 5 }
 const MILLION = 1e6
+const GB = 1e9
 
 export interface Row {
   readonly recordBytes: number
@@ -12,11 +13,14 @@ export interface Row {
   readonly client: string
   readonly recordsPerSecond: number
   readonly clientCpuSecondsPerMillion: number
+  readonly clientCpuSecondsPerGb: number
   readonly recordsPerClientCpuSecond: number
   /** Lowest and highest of the rounds, of the same. */
   readonly range: readonly [number, number]
   /** Against the best of the others; on Millrace's own rows. */
   readonly timesTheBest?: number
+  /** The same by the clock, against the fastest of the others, which may be another one. */
+  readonly timesByClock?: number
   readonly best?: string
   readonly floor?: number
   readonly met?: boolean
@@ -32,10 +36,12 @@ export function verdict(scores: readonly Score[]): readonly Row[] {
       other.recordsPerClientCpuSecond > one.recordsPerClientCpuSecond ? other : one,
     )
     const timesTheBest = row.recordsPerClientCpuSecond / best.recordsPerClientCpuSecond
+    const fastest = Math.max(...others.map(({ recordsPerSecond }) => recordsPerSecond))
     const floor = FLOORS[row.task]
     return {
       ...row,
       timesTheBest: Number(timesTheBest.toFixed(2)),
+      timesByClock: Number((row.recordsPerSecond / fastest).toFixed(2)),
       best: best.client,
       floor,
       met: timesTheBest >= floor,
@@ -65,6 +71,7 @@ function rowOf({ client, task, recordBytes, rounds }: Score): Row {
     client,
     recordsPerSecond: Math.round(median(rounds.map(({ records, seconds }) => records / seconds))),
     clientCpuSecondsPerMillion: Number((MILLION / middle).toPrecision(3)),
+    clientCpuSecondsPerGb: Number((GB / recordBytes / middle).toPrecision(3)),
     recordsPerClientCpuSecond: Math.round(middle),
     range: [Math.round(Math.min(...perCore)), Math.round(Math.max(...perCore))],
   }

@@ -5,6 +5,7 @@ import type { ClientEnvironment } from '../environment.js'
 import type { MillraceError } from '../errors.js'
 import type { Inbox } from '../inbox.js'
 import { DELIVERY_CLOCK_RECORDS, DELIVERY_TURN_MS, DELIVERY_TURN_RECORDS } from '../limits.js'
+import { onlyKnown } from '../options.js'
 import type { ConsumerRecord } from '../record.js'
 import type { RecordBatch } from '../record-batch.js'
 import { RecordIterator } from '../record-iterator.js'
@@ -19,6 +20,14 @@ interface Unit<K, V, T> {
   readonly takeFrom: (inbox: Inbox<K, V>) => T | null
   /** The clock is looked at once in so many. */
   readonly perClock: number
+}
+
+export interface BatchesOptions {
+  /**
+   * A batch, the views and the records made from it are valid until the batch is finished, and what is to be kept longer is
+   * copied: its memory then takes the next ones, which spares the collector most of its work. Default false: for ever.
+   */
+  readonly reuseMemory?: boolean
 }
 
 /** An Observable and an async iterable over one subscription, cold. */
@@ -45,12 +54,15 @@ export class DeliveryStream<K, V, T> extends Observable<T> implements AsyncItera
 }
 
 export class RecordStream<K, V> extends DeliveryStream<K, V, ConsumerRecord<K, V>> {
-  readonly #batches: () => DeliveryStream<K, V, RecordBatch<K, V>>
+  readonly #batches: (open: OpenSession<K, V>) => DeliveryStream<K, V, RecordBatch<K, V>>
+  readonly #open: OpenSession<K, V>
 
   /** @internal */
   constructor(environment: ClientEnvironment, open: OpenSession<K, V>) {
     super(environment, open, { takeFrom: (inbox) => inbox.take(), perClock: DELIVERY_CLOCK_RECORDS })
-    this.#batches = () => new DeliveryStream(environment, open, { takeFrom: (inbox) => inbox.takeBatch(), perClock: 1 })
+    this.#open = open
+    const unit: Unit<K, V, RecordBatch<K, V>> = { takeFrom: (inbox) => inbox.takeBatch(), perClock: 1 }
+    this.#batches = (opening) => new DeliveryStream(environment, opening, unit)
   }
 
   /**
@@ -58,8 +70,15 @@ export class RecordStream<K, V> extends DeliveryStream<K, V, ConsumerRecord<K, V
    * looked at, so `onDecodeError` is not asked and interceptors see nothing. A batch is finished as one, by the same rules as
    * a record: under processEach() and processByPartition() when the work on it is done.
    */
-  batches(): DeliveryStream<K, V, RecordBatch<K, V>> {
-    return this.#batches()
+  batches(options: BatchesOptions = {}): DeliveryStream<K, V, RecordBatch<K, V>> {
+    onlyKnown('batches()', options, ['reuseMemory'])
+    const open = this.#open
+    if (options.reuseMemory !== true) return this.#batches(open)
+    return this.#batches((sink, settles) => {
+      const session = open(sink, settles)
+      session.reusable = session.cluster.frames.want()
+      return session
+    })
   }
 }
 

@@ -85,11 +85,14 @@ describe('a batch', () => {
           view.keyBytes?.length,
           view.valueBytes?.length,
           view.headers.length,
+          // -1 and -1 for none is an empty range.
+          new TextDecoder().decode(view.bytes.subarray(view.keyStart, view.keyEnd)),
+          new TextDecoder().decode(view.bytes.subarray(view.valueStart, view.valueEnd)),
         ])
       expect(seen).toEqual([
-        [offset, 7, 'a', '1', 1, 1, 1],
-        [offset + 1, 5, null, null, undefined, undefined, 0],
-        [offset + 2, 9, 'b', '3', 1, 1, 0],
+        [offset, 7, 'a', '1', 1, 1, 1, 'a', '1'],
+        [offset + 1, 5, null, null, undefined, undefined, 0, '', ''],
+        [offset + 2, 9, 'b', '3', 1, 1, 0, 'b', '3'],
       ])
       expect(view.next()).toBe(false)
     }

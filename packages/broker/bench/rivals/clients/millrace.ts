@@ -1,4 +1,4 @@
-// Millrace's own client in the contest: defaults throughout, acks `all`.
+// Millrace's own client in the contest: defaults throughout, acks `all`. The fastest form is whole batches, read where they stand.
 import { bytes, connect, topic as topicOf } from '@millrace/client'
 import { admin } from '@millrace/client/admin'
 import type { Addresses, Contestant } from '../contestant.js'
@@ -34,11 +34,14 @@ export function millraceContestant(addresses: Addresses): Contestant {
         return
       }
       await new Promise<void>((resolve, reject) => {
-        const subscription = stream.subscribe({
-          next: ({ value }) => {
-            if (!take(value!)) return
-            subscription.unsubscribe()
-            resolve()
+        const subscription = stream.batches({ reuseMemory: true }).subscribe({
+          next: (batch) => {
+            for (const view = batch.view(); view.next(); ) {
+              if (!take(view.bytes, view.valueStart, view.valueEnd)) continue
+              subscription.unsubscribe()
+              resolve()
+              return
+            }
           },
           error: reject,
         })

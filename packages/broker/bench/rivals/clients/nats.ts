@@ -1,6 +1,6 @@
 // @nats-io/jetstream in the contest: a file stream with one replica and one subject. A batch is an atomic batch of the server, a
 // consumer an ordered one with many messages on their way.
-import type { Addresses, Contestant, Durability, Load } from '../contestant.js'
+import type { Addresses, Contestant, Durability, Load, Take } from '../contestant.js'
 
 interface JsMsg {
   readonly data: Uint8Array
@@ -103,7 +103,7 @@ export async function natsContestant(addresses: Addresses, load: Load): Promise<
   }
 }
 
-async function byCallback(consumer: JetStreamConsumer, take: (value: Uint8Array) => boolean): Promise<void> {
+async function byCallback(consumer: JetStreamConsumer, take: Take): Promise<void> {
   let finish = (): void => {}
   let fail = (_error: unknown): void => {}
   let taken = false
