@@ -1,11 +1,13 @@
 // Runs that dwell on one thing: a kind of bug that random runs meet once in hundreds of seeds is met in tens by runs in
 // which the faults that could show it are frequent and the others are off. What is looked for stays a matter of chance.
+import { drawGroupOn } from './group-plan.js'
 import {
   type ConsumerPlan,
   type FaultPlan,
   type ProducerPlan,
   type SimulationOptions,
   withComingAndGoing,
+  withGroup,
 } from './options.js'
 import { SeededRandom } from './random.js'
 
@@ -55,6 +57,7 @@ function only(
     losesMetadata: false,
     probesBounds: true,
     rots: false,
+    group: null,
   }
 }
 
@@ -125,6 +128,22 @@ const FOCUSES: Readonly<Record<string, Focus>> = {
       ),
       workMs: Math.max(options.workMs, 6_000),
     }),
+  },
+  /** A consumer group whose members and coordinators are killed, cut off and replaced. */
+  groups: {
+    brokers: 3,
+    apply: (options) => {
+      const faults = { transferMs: 1500, partitionMs: 3000, longestPartitionMs: 2500, killMs: 4000, longestDownMs: 500 }
+      const focused = only(options, faults, { producer: BUSY, consumer: FOLLOWING })
+      const group = drawGroupOn(focused.topics[0]!.name, new SeededRandom(`group/${options.seed}`))
+      return {
+        ...withGroup(focused, group),
+        workMs: Math.max(options.workMs, 6_000),
+        producers: focused.producers.map((plan) => ({ ...plan, topic: group.topic })),
+        consumers: focused.consumers.slice(0, 1),
+        probesBounds: false,
+      }
+    },
   },
   /** Brokers that join, are drained, removed and replaced, under faults of every kind. */
   members: {

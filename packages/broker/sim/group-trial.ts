@@ -1,10 +1,10 @@
 // A consumer group in a cluster that is not well: members are killed, cut off for longer than their leases, and rest; brokers, and
 // with them coordinators, are killed; handlers go on meanwhile. Then peace: everything must have been given to somebody, and be
-// committed.
+// committed. Groups ride along in other runs too; here nothing else happens.
 import type { BrokerNode } from './broker-node.js'
-import { checkGroup, type GroupDelivery } from './checker/check-groups.js'
 import { NO_FAULTS } from './focus.js'
-import { GROUP, GroupApp } from './group-app.js'
+import type { GroupPlan } from './group-plan.js'
+import { GroupWorkload } from './group-workload.js'
 import { optionsOf, type ProducerPlan, type SimulationOptions, type TopicOptions } from './options.js'
 import type { SeededRandom } from './random.js'
 import type { RunContext } from './run-context.js'
@@ -15,6 +15,7 @@ const BROKERS = 3
 const RECORDS = 400
 const TROUBLES = 10
 const MEAN_GAP_MS = 900
+const LOOK_MS = 5
 
 const PRODUCER: Omit<ProducerPlan, 'topic'> = {
   acks: 'all',
@@ -29,6 +30,16 @@ const PRODUCER: Omit<ProducerPlan, 'topic'> = {
   largestValueBytes: 50,
   nullRate: 0,
   batched: false,
+}
+
+const GROUP_PLAN: Omit<GroupPlan, 'topic' | 'memberNames'> = {
+  processing: 'byKey',
+  concurrency: 4,
+  leaseMs: 1_500,
+  commitIntervalMs: 200,
+  meanWorkMs: 15,
+  longWorkRate: 0.004,
+  troubles: { killMs: null, cutMs: null, restMs: null, resizeMs: null, replaceMs: null, coordinatorMs: null },
 }
 
 function optionsFor(seed: number): SimulationOptions {
@@ -46,6 +57,7 @@ function optionsFor(seed: number): SimulationOptions {
     losesMetadata: false,
     probesBounds: false,
     rots: false,
+    group: null,
   }
 }
 
@@ -55,31 +67,40 @@ export interface GroupTrialResult extends SimulationResult {
 }
 
 export async function runGroupTrial(seed: number, output: SimulationOutput = QUIET): Promise<GroupTrialResult> {
-  const counts: Record<string, number> = {}
-  const result = await runSimulation(optionsFor(seed), output, (run) => new GroupTrial(run, counts).suffer())
-  return { ...result, counts }
+  let given = 0
+  const result = await runSimulation(optionsFor(seed), output, async (run) => {
+    const trial = new GroupTrial(run)
+    await trial.suffer()
+    given = trial.recordsGiven
+  })
+  const ofGroups = Object.entries(result.coverage).filter(([state]) => state.startsWith('group: '))
+  return { ...result, counts: { ...Object.fromEntries(ofGroups), 'records given': given } }
 }
 
 class GroupTrial {
   private readonly random: SeededRandom
   private readonly topic: TopicOptions
-  private readonly deliveries: GroupDelivery[] = []
-  private apps: GroupApp[] = []
+  private readonly group: GroupWorkload
+  private isOver = false
 
-  constructor(
-    private readonly run: RunContext,
-    private readonly counts: Record<string, number>,
-  ) {
-    this.random = run.random.split('group')
+  constructor(private readonly run: RunContext) {
+    this.random = run.random.split('group trial')
     this.topic = run.options.topics[0]!
+    const size = this.random.integer(2, 4)
+    const memberNames = Array.from({ length: size }, (_, i) => (this.random.chance(0.4) ? `member-${i}` : null))
+    this.group = new GroupWorkload(run, { ...GROUP_PLAN, topic: this.topic.name, memberNames })
+  }
+
+  get recordsGiven(): number {
+    return this.group.deliveries.length
   }
 
   async suffer(): Promise<void> {
-    const { run, random } = this
+    const { run, random, group } = this
     const sender = run.population.newClient()
     sender.produce({ ...PRODUCER, topic: this.topic.name }, RECORDS)
-    const size = random.integer(2, 4)
-    for (let i = 0; i < size; i++) this.addMember(random.chance(0.4) ? `member-${i}` : null)
+    group.begin()
+    void this.look()
     for (let trouble = 0; trouble < TROUBLES && !run.hasFailed; trouble++) {
       await run.scheduler.sleep(random.exponential(MEAN_GAP_MS))
       await this.trouble()
@@ -87,98 +108,49 @@ class GroupTrial {
     run.cluster.network.heal()
     for (const node of run.cluster.nodes) if (node.state === 'off') node.start()
     await run.until('everything is sent', () => sender.producers.every(({ finished }) => finished))
-    await this.judge()
+    await group.end(this.ends())
+    this.isOver = true
   }
 
-  private addMember(memberName: string | null): void {
-    const { run, random, topic, deliveries } = this
-    const client = run.population.newClient()
-    const app = new GroupApp(client, memberName, topic.name, run.scheduler, random.split(client.name), deliveries)
-    this.apps.push(app)
-    app.run().catch((error: unknown) => run.fail('exception', String(error)))
+  private async look(): Promise<void> {
+    while (!this.isOver) {
+      this.group.look()
+      await this.run.scheduler.sleep(LOOK_MS)
+    }
   }
 
   private async trouble(): Promise<void> {
-    const { random, run } = this
-    const { cluster, scheduler } = run
-    const app = random.pick(this.apps)
-    switch (random.pick(['kill', 'kill', 'cut', 'rest', 'broker', 'broker', 'join'])) {
+    const { random, run, group } = this
+    switch (random.pick(['kill', 'kill', 'cut', 'rest', 'broker', 'broker', 'resize', 'replace'])) {
       case 'kill':
-        this.count('member killed')
-        app.client.kill()
-        this.apps = this.apps.filter((other) => other !== app)
-        this.addMember(app.memberName)
-        return
-      case 'cut': {
-        this.count('member cut off')
-        for (const host of cluster.hosts) {
-          cluster.network.cut(host, app.client.name)
-          cluster.network.cut(app.client.name, host)
-        }
-        await scheduler.sleep(random.between(200, 4_000))
-        cluster.network.heal()
-        return
-      }
+        return group.killMember()
+      case 'cut':
+        return group.cutMember(random)
       case 'rest':
-        this.count('member rested')
-        void app.rest()
-        return
-      case 'join':
-        this.count('member joined')
-        if (this.apps.length < 6) this.addMember(null)
-        return
+        return group.restMember()
+      case 'resize':
+        return group.resize(random)
+      case 'replace':
+        return group.replaceMember(random)
       default:
-        await this.killBroker(random.pick(cluster.nodes))
+        await this.killBroker(random.pick(run.cluster.nodes))
     }
   }
 
   private async killBroker(node: BrokerNode): Promise<void> {
     const { random, run } = this
-    this.count('broker killed under a group')
+    run.coverage.count('broker killed')
     node.kill()
     await run.scheduler.sleep(random.between(50, 2_500))
     node.start()
   }
 
-  /** What is there is given to somebody, committed by him, and nothing else is. */
-  private async judge(): Promise<void> {
-    const { run, topic, deliveries } = this
+  private ends(): number[] {
+    const { topic, run } = this
     const ends = Array.from({ length: topic.partitions }, () => 0)
     for (const { topic: name, partition, offset } of run.recorder.positions()) {
       if (name === topic.name) ends[partition] = Math.max(ends[partition]!, offset + 1)
     }
-    const isDone = (): boolean => {
-      const committed = this.committed()
-      return ends.every((end, partition) => (committed[partition] ?? 0) >= end)
-    }
-    await run.until(
-      () => `the group has committed everything: ${this.committed().join(', ')} of ${ends.join(', ')}`,
-      () => run.hasFailed || isDone(),
-    )
-    this.counts['records given'] = deliveries.length
-    const committed = this.committed()
-    for (const { invariant, message } of checkGroup({ deliveries, ends, committed })) run.fail(invariant, message)
-    for (const app of this.apps) await this.stop(app)
-  }
-
-  /** As whoever coordinates the group in the newest term has it; nothing while nobody does. */
-  private committed(): readonly number[] {
-    const served = this.run.cluster.nodes.flatMap(({ broker }) => [...(broker?.coordination.served() ?? [])])
-    const mine = served.filter(({ state }) => state.describe(GROUP) !== null).sort((a, b) => b.term - a.term)[0]
-    const committed: number[] = []
-    for (const { partition, offset } of mine?.state.describe(GROUP)?.offsets ?? []) committed[partition] = offset
-    return committed
-  }
-
-  private async stop(app: GroupApp): Promise<void> {
-    let isOver = false
-    void app.stop().then(() => {
-      isOver = true
-    })
-    await this.run.until(`${app.client.name} has left the group`, () => isOver)
-  }
-
-  private count(name: string): void {
-    this.counts[name] = (this.counts[name] ?? 0) + 1
+    return ends
   }
 }

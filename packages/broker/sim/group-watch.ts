@@ -47,10 +47,11 @@ export class GroupWatch {
     for (const { broker, nodeId } of this.world.nodes) {
       for (const { partition, term, state } of broker?.coordination.served() ?? []) {
         const newest = this.terms.get(partition) ?? 0
-        if (term > newest && newest > 0) this.coordinatorChanges++
         if (term < newest) continue
+        const groups = state.groups()
+        if (term > newest && newest > 0 && groups.length > 0) this.coordinatorChanges++
         this.terms.set(partition, term)
-        for (const { group } of state.groups()) this.lookAt(`broker ${nodeId}`, group, state.describe(group)!)
+        for (const { group } of groups) this.lookAt(`broker ${nodeId}`, group, state.describe(group)!)
       }
     }
   }

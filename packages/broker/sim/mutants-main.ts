@@ -9,11 +9,11 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Mutant, type MutantRunner, MutantTree, RUNNERS, readMutants } from './mutant-tree.js'
 
-const USAGE = `npm run mutants -- [--seeds N] [--seconds S] [--only NAME] [--runner R] [--workers W] [--json]
+const USAGE = `npm run mutants -- [--seeds N] [--seconds S] [--only NAMES] [--runner R] [--workers W] [--json]
 
   --seeds N    seeds to try before a mutant counts as missed (400; lives of the store: ten times, schedules of Raft: 50 times, histories of groups: five times, crash states: 250 times)
   --seconds S  time for one mutant (120)
-  --only NAME  one mutant
+  --only NAMES  one mutant, or some with commas between them
   --runner R   only those that ${RUNNERS.join(', ')} is to catch
   --workers W  mutants at once (as many as there are cores)
   --json       end with one line of JSON`
@@ -183,8 +183,9 @@ async function main(): Promise<void> {
   }
   const limits = { seeds: positive('--seeds', values.seeds), seconds: positive('--seconds', values.seconds) }
   const all = await readMutants(join(ROOT, 'packages', 'broker', 'sim', 'mutants'))
+  const named = values.only?.split(',')
   const mutants = all.filter(
-    ({ name, runner }) => name === (values.only ?? name) && runner === (values.runner ?? runner),
+    ({ name, runner }) => named?.includes(name) !== false && runner === (values.runner ?? runner),
   )
   if (mutants.length === 0) throw new Error(`no such mutant; there are ${all.map(({ name }) => name).join(', ')}`)
   const verdicts = await judgeAll(mutants, positive('--workers', values.workers), limits)

@@ -1,5 +1,6 @@
 // A seed becomes a run: every size, rate and fault is drawn here, so that a run can be described and repeated.
 import type { TearOdds } from './file-image.js'
+import { drawGroup, type GroupPlan } from './group-plan.js'
 import type { NetworkConditions } from './pipe.js'
 import { SeededRandom } from './random.js'
 
@@ -135,6 +136,8 @@ export interface SimulationOptions {
   readonly probesBounds: boolean
   /** When everything else is known, a bit of something flushed turns over. */
   readonly rots: boolean
+  /** A consumer group with clients of its own; null where there is none. */
+  readonly group: GroupPlan | null
 }
 
 const MOST_BROKERS = 5
@@ -173,9 +176,17 @@ export function optionsOf(seed: number, size: number | null = null): SimulationO
     losesMetadata,
     probesBounds: random.split('probe').chance(isCluster ? 0.6 : 0.3),
     rots: random.split('rot').chance(0.4),
+    group: null,
   }
   const members = random.split('members')
-  return size === null && members.chance(MEMBERS_RATE) ? withComingAndGoing(options, members) : options
+  if (size === null && members.chance(MEMBERS_RATE)) return withComingAndGoing(options, members)
+  return isCluster ? withGroup(options, drawGroup(random.split('group'), topics)) : options
+}
+
+export function withGroup(options: SimulationOptions, group: GroupPlan | null): SimulationOptions {
+  if (group === null) return options
+  // Leases are promised by clocks that run alike.
+  return { ...options, clocks: options.clocks.map((clock) => ({ ...clock, clockRate: 1 })), group }
 }
 
 function drawTopics(random: SeededRandom): TopicOptions[] {

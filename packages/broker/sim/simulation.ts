@@ -17,6 +17,7 @@ import {
   waitForSends,
 } from './ending.js'
 import { Faults, type Moment } from './faults.js'
+import { GroupWorkload } from './group-workload.js'
 import { LivenessTrial } from './liveness-trial.js'
 import { BROKEN_MEMBERS, MemberWatch } from './member-watch.js'
 import { MemberOperator } from './members.js'
@@ -100,6 +101,7 @@ class Simulation implements RunContext {
   private churning: Promise<Incarnation | null> | null = null
   private operating: Promise<void> | null = null
   private readonly members: MemberWatch
+  private group: GroupWorkload | null = null
 
   constructor(
     readonly options: SimulationOptions,
@@ -129,6 +131,7 @@ class Simulation implements RunContext {
       if (scheduler.eventsRun % EVENTS_PER_LOOK !== 0 || this.hasFailed) return
       watch.look()
       this.members.look()
+      this.group?.look()
     }
     const bootstrap = () => this.cluster.nodes.map(({ address }) => address)
     this.population = new Population({ scheduler, network, recorder, coverage, random, bootstrap, fail })
@@ -234,6 +237,7 @@ class Simulation implements RunContext {
     this.hasRead = true
     if (this.recorder.lostTail(options.topics)) this.coverage.count('tail of a buffered topic lost')
     await waitForConsumers(this)
+    if (this.group !== null) await this.endGroup(this.group)
     await askLastStarts(this)
     await closeClients(this)
     if (options.rots) await this.rot.suffer()
@@ -247,10 +251,18 @@ class Simulation implements RunContext {
     for (const [i, plan] of options.consumers.entries()) population.workerAt(i).consume(plan)
     if (options.faults.topicChurnMs !== null) this.churning = churn(this, options.faults.topicChurnMs)
     if (options.faults.memberMs !== null) this.operating = new MemberOperator(this).work(options.faults.memberMs)
+    if (options.group !== null) this.group = new GroupWorkload(this, options.group)
+    this.group?.begin()
     await this.scheduler.sleep(options.workMs)
     this.isPeaceful = true
     if (options.losesMetadata) await new MetadataTrial(this, faults).suffer()
     if (options.triesLiveness) await new LivenessTrial(this, faults).suffer()
+  }
+
+  /** The group is given what the final read has found. */
+  private endGroup(group: GroupWorkload): Promise<void> {
+    const ends = this.recorder.finalEnds().get(group.topic)
+    return group.end(ends ?? [])
   }
 
   async until(what: string | (() => string), holds: () => boolean): Promise<void> {

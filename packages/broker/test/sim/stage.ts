@@ -58,6 +58,7 @@ function optionsFor(topic: TopicOptions, brokers: number): SimulationOptions {
     losesMetadata: false,
     probesBounds: true,
     rots: false,
+    group: null,
   }
 }
 
