@@ -1,6 +1,12 @@
 // A consumer group that rides along in a run: who its members are, how they work, and what befalls them.
-import type { TopicOptions } from './options.js'
 import type { SeededRandom } from './random.js'
+
+/** What a group's topic is chosen by. */
+interface TopicOfGroup {
+  readonly name: string
+  readonly durability: 'flushed' | 'buffered'
+  readonly retentionBytes?: number
+}
 
 /** Mean gaps in virtual milliseconds; null is never. */
 export interface GroupTroubles {
@@ -36,7 +42,7 @@ export interface GroupPlan {
 const GROUP_RATE = 0.35
 
 /** Null: no group rides along. */
-export function drawGroup(random: SeededRandom, topics: readonly TopicOptions[]): GroupPlan | null {
+export function drawGroup(random: SeededRandom, topics: readonly TopicOfGroup[]): GroupPlan | null {
   const [topic] = topics.filter(({ durability, retentionBytes }) => {
     // What was lost or has gone was given to nobody.
     return durability === 'flushed' && retentionBytes === undefined
