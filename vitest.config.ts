@@ -6,6 +6,9 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 /** They take longest, mostly waiting for other processes: begun last, one of them would run on alone. */
 const LONGEST = [
   'packages/broker/test/bench/',
+  'packages/broker/test/sim/simulation.test',
+  'packages/broker/test/raft/planted-bugs',
+  'packages/broker/test/storage/truncation',
   'packages/client/test/cli/command',
   'packages/broker/test/memory/exploration',
   'packages/broker/test/faults/',
@@ -20,9 +23,9 @@ const LONGEST = [
 /** Files of pure computation, without processes, sockets or changed globals, share a process and what it has loaded. */
 const PURE = [
   'packages/protocol/test/**/*.test.ts',
-  'packages/client/test/*.test.ts',
+  'packages/client/test/{*,streams/*}.test.ts',
   'packages/client/test/cli/{command-line,lines,record-format}.test.ts',
-  'packages/broker/test/{cluster,config,gossip,partition,raft,replication,storage}/**/*.test.ts',
+  'packages/broker/test/{cluster,config,gossip,groups,partition,raft,replication,storage}/**/*.test.ts',
   'packages/broker/test/inspect/{any-damage,cut-logs,inspect,power-cuts,recycled-slots}.test.ts',
   'packages/broker/test/memory/{eviction,exploration,page-pool,reservations,table-model}.test.ts',
   'packages/broker/test/peers/{hand-over,logged-entry,members}.test.ts',

@@ -219,8 +219,9 @@ class TraceSearch {
 
   private async judge(image: VolumeImage, owed: readonly Owed[], options: RecoverOptions = {}) {
     const recovered = await recoverAndCheck(image, owed, options)
-    this.judged.set(image.hash(), recovered)
-    this.images.push(image.hash())
+    const hash = image.hash()
+    this.judged.set(hash, recovered)
+    this.images.push(hash)
     return recovered
   }
 

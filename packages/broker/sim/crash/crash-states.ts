@@ -1,7 +1,7 @@
 // Which images a crash at one point of a trace may leave: all of them where they are few, samples elsewhere.
 import { GROUP_MAGIC } from '#src/storage/group-envelope.js'
 import type { SeededRandom } from '../random.js'
-import type { Choice, DurableState, Override, SectorChoice } from './durable-state.js'
+import type { Choice, DurableState, Override, Sector, SectorChoice } from './durable-state.js'
 import { PAGE_BYTES, SECTOR_BYTES, type VolumeImage, ZERO_PAGE } from './page-image.js'
 
 /** With at most so many free choices every combination is a state. */
@@ -16,12 +16,18 @@ const ZEROS = ZERO_PAGE.subarray(0, SECTOR_BYTES)
 /** What is free at a crash point. Worked out when it is first asked for: most points of long traces are passed by. */
 export class CrashPoint {
   private known: readonly Choice[] | null = null
+  private again: readonly Sector[] | null = null
 
   constructor(readonly durable: DurableState) {}
 
   get choices(): readonly Choice[] {
     this.known ??= this.durable.choices()
     return this.known
+  }
+
+  get rewritten(): readonly Sector[] {
+    this.again ??= this.durable.rewritten()
+    return this.again
   }
 }
 
@@ -65,7 +71,7 @@ export function allStates(point: CrashPoint): StateRecipe[] {
       recipes.push(() => oneSpoilt(point, at, ZEROS))
     }
   }
-  const spoilt = Math.min(MOST_SPOILT, point.durable.rewritten().length)
+  const spoilt = Math.min(MOST_SPOILT, point.rewritten.length)
   for (let i = 0; i < spoilt; i++) recipes.push(spoilRewritten)
   return recipes
 }
@@ -90,8 +96,8 @@ function oneSpoilt({ choices, durable }: CrashPoint, at: number, bytes: Uint8Arr
 }
 
 /** A sector that was written again with what it held is garbage, everything else arrived. */
-function spoilRewritten({ choices, durable }: CrashPoint, random: SeededRandom): VolumeImage {
-  const sector = random.pick(durable.rewritten())
+function spoilRewritten({ choices, durable, rewritten }: CrashPoint, random: SeededRandom): VolumeImage {
+  const sector = random.pick(rewritten)
   return durable.build(choices, newest, [{ ...sector, bytes: garbage(random) }])
 }
 
@@ -116,7 +122,7 @@ export function sampleState(point: CrashPoint, random: SeededRandom): VolumeImag
   const zeroShare = random.pick([0, 0, 0.05])
   const wholeFile = random.chance(0.2)
   const fileIsNew = new Map<string, boolean>()
-  const overrides = drawOverrides(durable, garbageShare, random)
+  const overrides = drawOverrides(point, garbageShare, random)
   return durable.build(
     choices,
     (choice) => {
@@ -136,10 +142,11 @@ export function sampleState(point: CrashPoint, random: SeededRandom): VolumeImag
 }
 
 /** Rewritten sectors turned to garbage; now and then, old content of the device where nothing was written yet. */
-function drawOverrides(durable: DurableState, garbageShare: number, random: SeededRandom): Override[] {
+function drawOverrides(point: CrashPoint, garbageShare: number, random: SeededRandom): Override[] {
+  const { durable } = point
   const overrides: Override[] = []
   if (garbageShare > 0) {
-    for (const sector of durable.rewritten()) {
+    for (const sector of point.rewritten) {
       if (random.chance(garbageShare)) overrides.push({ ...sector, bytes: garbage(random) })
     }
   }
