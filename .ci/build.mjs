@@ -1,14 +1,18 @@
-// Builds everything: the native addon where it can be built, then every TypeScript project, then what packages add
-// to their own `dist`.
+// Builds everything: the native addon where it can be built, every TypeScript project, and what packages add to their own
+// `dist`. Side by side where one does not need the other. `--sources` leaves out tests, benches, fuzzers and simulation.
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join, relative } from 'node:path'
-import { node, refuseRest, root, tool } from './process.mjs'
+import { node, refuseRest, root, takeFlag, tool } from './process.mjs'
 
-refuseRest(process.argv.slice(2), 'npm run build')
+const args = process.argv.slice(2)
+const sourcesOnly = takeFlag(args, '--sources')
+refuseRest(args, 'npm run build -- [--sources]')
 
 /** Steps of one package that belong to the build; each lives with its package. */
 const NATIVE = 'packages/native/scripts/build.mjs'
 const AFTER_TYPES = ['packages/client/scripts/vendor.mjs']
+
+const BROKER_DEV = 'packages/broker/tsconfig.dev.json'
 
 function filesBelow(folder) {
   if (!existsSync(folder)) return []
@@ -45,12 +49,23 @@ function sweep(configPath) {
   }
 }
 
-for (const reference of JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8')).references) {
-  sweep(join(root, reference.path.endsWith('.json') ? reference.path : `${reference.path}/tsconfig.json`))
+/** Ends the build when one of them fails; the others are waited for, so that what they say is seen. */
+async function sideBySide(steps) {
+  const results = await Promise.all(steps)
+  const failed = results.find(({ code }) => code !== 0)
+  if (failed !== undefined) process.exit(failed.code)
 }
 
-const steps = [() => node(NATIVE), () => tool('tsc', ['-b']), ...AFTER_TYPES.map((script) => () => node(script))]
-for (const step of steps) {
-  const { code } = await step()
-  if (code !== 0) process.exit(code)
-}
+const projects = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8')).references.map(({ path }) => path)
+for (const path of projects) sweep(join(root, path.endsWith('.json') ? path : `${path}/tsconfig.json`))
+const types = (paths) => tool('tsc', ['-b', ...paths])
+
+const isDev = (path) => path.endsWith('tsconfig.dev.json')
+await sideBySide([node(NATIVE), types(projects.filter((path) => !isDev(path)))])
+const dev = sourcesOnly ? [] : projects.filter(isDev)
+// The broker has as many tests, benches and simulation as all others together.
+const halves = [dev.filter((path) => path === BROKER_DEV), dev.filter((path) => path !== BROKER_DEV)]
+await sideBySide([
+  ...AFTER_TYPES.map((script) => node(script)),
+  ...halves.filter(({ length }) => length > 0).map(types),
+])

@@ -1,4 +1,5 @@
-// The repository's whole proof, one step after the other, ending with the totals as `N passed, N failed`.
+// The repository's whole proof, ending with the totals as `N passed, N failed`: one step after the other, except for those
+// that measure no time and use one core.
 // What failed is said once more before them, since records of a run keep its end only.
 // A step besides the tests that fails counts as one failure. `--quick` leaves out the simulation, crash, faults, fuzz and pack runs.
 import { digestOf } from './digest.mjs'
@@ -9,26 +10,27 @@ const json = takeFlag(args, '--json')
 const quick = takeFlag(args, '--quick')
 refuseRest(args, 'npm run ci -- [--quick] [--json]')
 
-/** Each: its name, the program, its arguments, whether `--quick` runs it. */
+/** Each: its name, the program, its arguments, whether `--quick` runs it. Those in one list run side by side. */
 const STEPS = [
-  ['check', '.ci/check.mjs', [], true],
-  ['test', '.ci/test.mjs', [], true],
-  ['sim', 'packages/broker/dist-dev/sim/main.js', ['--seeds', '200'], false],
-  ['crash', 'packages/broker/dist-dev/sim/crash/main.js', ['--states', '500000'], false],
-  ['faults', 'packages/broker/dist-dev/bench/faults-main.js', ['--minutes', '1', '--quiet'], false],
-  ['fuzz', '.ci/fuzz.mjs', ['--seconds', '40', '--no-build'], false],
-  ['docs', '.ci/docs.mjs', ['--no-build'], true],
-  ['pack', '.ci/pack.mjs', ['--no-build'], false],
+  [['check', '.ci/check.mjs', ['--no-tidy'], true]],
+  [['test', '.ci/test.mjs', ['--no-build'], true]],
+  [['sim', 'packages/broker/dist-dev/sim/main.js', ['--seeds', '200'], false]],
+  [['crash', 'packages/broker/dist-dev/sim/crash/main.js', ['--states', '500000'], false]],
+  [['faults', 'packages/broker/dist-dev/bench/faults-main.js', ['--minutes', '1', '--quiet'], false]],
+  [['fuzz', '.ci/fuzz.mjs', ['--seconds', '40', '--no-build'], false]],
+  [
+    ['pack', '.ci/pack.mjs', ['--no-build'], false],
+    ['docs', '.ci/docs.mjs', ['--no-build'], true],
+  ],
 ]
 
 const results = []
 const digests = []
 let passed = 0
 let failed = 0
-for (const [name, program, programArgs, inQuick] of STEPS) {
-  if (quick && !inQuick) continue
-  console.log(`\n==> ${name}`)
-  const { code, text, seconds } = await node(program, programArgs, { output: 'tee' })
+async function take([name, program, programArgs], output) {
+  const { code, text, seconds } = await node(program, programArgs, { output })
+  if (output === 'quiet') console.log(`\n==> ${name}\n${text.trimEnd()}`)
   const totals = name === 'test' ? /^(\d+) passed, (\d+) failed$/m.exec(text) : null
   if (totals !== null) {
     passed = Number(totals[1])
@@ -37,6 +39,13 @@ for (const [name, program, programArgs, inQuick] of STEPS) {
   } else if (code !== 0) failed += 1
   results.push({ name, ok: code === 0, seconds })
   if (code !== 0) digests.push({ name, lines: digestOf(text) })
+}
+
+for (const together of STEPS) {
+  const steps = together.filter(([, , , inQuick]) => inQuick || !quick)
+  if (steps.length === 1) console.log(`\n==> ${steps[0][0]}`)
+  const output = steps.length === 1 ? 'tee' : 'quiet'
+  await Promise.all(steps.map((step) => take(step, output)))
 }
 
 for (const { name, lines } of digests) console.log(`\n==> ${name} failed:\n${lines.join('\n')}`)
