@@ -46,6 +46,8 @@ export const MAX_REFUSED_STARTS = 64
  * that wait share: the fewer rounds, the less the disk is waited for.
  */
 export const MAX_CONCURRENT_OPENS = 1024
+/** How long logs are opened without a look at what else there is to do: who is silent for a second is taken for dead. */
+export const OPENING_TURN_MS = 5
 /** Of those, the ones that are being read, each with memory of its own. */
 export const RECOVERIES_AT_ONCE = 128
 
@@ -236,10 +238,12 @@ export const MAX_CLOSED_CURSOR_IDS = 4_096
 
 // ---------------------------------------------------------------- storage
 
-/** Size classes of slots: a quiet log gets small ones, a busy one larger ones. */
-export const SLOT_BYTES = [1024 * 1024, 8 * 1024 * 1024, 64 * 1024 * 1024] as const
+/**
+ * Size classes of slots: a log begins with the smallest, since thousands may never hold more, and a busy one gets larger ones.
+ */
+export const SLOT_BYTES = [128 * 1024, 1024 * 1024, 8 * 1024 * 1024, 64 * 1024 * 1024] as const
 /** Written slots of the smallest class that are kept ready; larger ones are made when a log comes to need them. */
-export const RESERVE_SLOTS = 4
+export const RESERVE_SLOTS = 8
 /** Bytes of written slots of the largest class kept ready besides; what a burst of flushed appends takes without waiting. */
 export const RESERVE_BYTES = 0
 /** Slots are filled at most at this rate while nobody waits for one. */

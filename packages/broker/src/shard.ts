@@ -1,11 +1,11 @@
 // What one core owns: its partitions and the memory for frames. A broker has one shard today; nothing in it is
 // shared with another, so that more can come.
-import { isReservedTopicName, ProtocolError, type Route } from '@millrace/protocol'
+import { BATCH_HEADER_BYTES, isReservedTopicName, LOG_PART_BYTES, ProtocolError, type Route } from '@millrace/protocol'
 import type { LeaderTable } from './cluster/leader-table.js'
 import type { TopicDefinition } from './cluster/metadata-command.js'
 import { METADATA_KEY } from './cluster/metadata-log.js'
 import { DiskError, type Environment } from './environment.js'
-import { MAX_CONCURRENT_OPENS } from './limits.js'
+import { MAX_CONCURRENT_OPENS, OPENING_TURN_MS } from './limits.js'
 import { Metrics } from './metrics.js'
 import type { Retention } from './partition/log-start-proposal.js'
 import { Partition } from './partition/partition.js'
@@ -15,6 +15,7 @@ import { cutDamage } from './replication/cut-damage.js'
 import type { GroupConfigurations } from './replication/group-configurations.js'
 import { GroupState } from './replication/group-state.js'
 import { type Groups, isSoleReplica } from './replication/groups.js'
+import type { ReplicaGroup } from './replication/replica-group.js'
 import { keyText } from './storage/group-envelope.js'
 import { FIRST_LOG_START } from './storage/log-start.js'
 import { type LogKey, type LogStore, type PartitionLog, StorageError } from './storage/log-store.js'
@@ -81,7 +82,7 @@ export class Shard {
     if (isReservedTopicName(topic.name)) this.#internal.add(topic.topicId)
     for (const { topicId, partition } of this.store.found) if (topicId === topic.topicId) found.add(partition)
     try {
-      await inParallel(topic.partitions, async (partition) => {
+      await this.#inParallel(topic.partitions, async (partition) => {
         if (!topic.replicas[partition]!.includes(this.options.nodeId) && !found.has(partition)) return
         const opening = this.#openPartition(topic, partition)
         partitions[partition] = await (mayLack ? this.#noted(topic, partition, opening) : opening)
@@ -132,7 +133,7 @@ export class Shard {
     const partitions = this.#topics.get(topic.topicId)
     if (partitions === undefined) return
     while (partitions.length < topic.partitions) partitions.push(undefined)
-    await inParallel(topic.partitions, async (partition) => {
+    await this.#inParallel(topic.partitions, async (partition) => {
       if (partitions[partition] !== undefined) return
       const isWanted = topic.replicas[partition]!.includes(this.options.nodeId)
       if (!isWanted && !this.#isFoundUnopened(topic.topicId, partition)) return
@@ -225,7 +226,7 @@ export class Shard {
     const group = await groups.add({ key: log.key, log, configurations, founders, mode, owner: partition })
     partition.join(group)
     onReplica(topic, partition)
-    group.start()
+    startWithRoom(group)
     await partition.opened()
     return partition
   }
@@ -254,7 +255,7 @@ export class Shard {
       this.options.groups.remove(partition.key)
       partition.close(reason)
     }
-    await inParallel(topic.partitions, (partition) => this.#drop({ topicId: topic.topicId, partition, lane: 0 }))
+    await this.#inParallel(topic.partitions, (partition) => this.#drop({ topicId: topic.topicId, partition, lane: 0 }))
   }
 
   async #drop(key: LogKey): Promise<void> {
@@ -269,7 +270,7 @@ export class Shard {
     const deleted = this.options.store.found.filter(
       ({ topicId }) => topicId !== METADATA_KEY.topicId && isDeleted(topicId),
     )
-    await inParallel(deleted.length, (at) => this.#drop(deleted[at]!))
+    await this.#inParallel(deleted.length, (at) => this.#drop(deleted[at]!))
     return deleted.length
   }
 
@@ -345,15 +346,42 @@ export class Shard {
   close(reason: Refusal): void {
     for (const partition of this.partitions()) partition.close(reason)
   }
+
+  /**
+   * Runs `work` for 0 to `count` - 1, many at a time; waits for all that were begun before it throws. What thousands of them
+   * do without waiting for anything is spread over turns, so that peers and clients are heard meanwhile.
+   */
+  async #inParallel(count: number, work: (at: number) => Promise<void>): Promise<void> {
+    const { clock } = this.options.environment
+    let next = 0
+    let turnBeganMs = clock.monotonicMs()
+    let nextTurn: Promise<void> | null = null
+    const worker = async (): Promise<void> => {
+      while (next < count) {
+        await work(next++)
+        if (nextTurn === null && clock.monotonicMs() - turnBeganMs < OPENING_TURN_MS) continue
+        nextTurn ??= new Promise((resolve) => {
+          clock.defer(() => {
+            nextTurn = null
+            turnBeganMs = clock.monotonicMs()
+            resolve()
+          })
+        })
+        await nextTurn
+      }
+    }
+    const workers = Array.from({ length: Math.min(count, MAX_CONCURRENT_OPENS) }, worker)
+    const results = await Promise.allSettled(workers)
+    for (const result of results) if (result.status === 'rejected') throw result.reason
+  }
 }
 
-/** Runs `work` for 0 to `count` - 1, a few at a time; waits for all that were begun before it throws. */
-async function inParallel(count: number, work: (at: number) => Promise<void>): Promise<void> {
-  let next = 0
-  const worker = async (): Promise<void> => {
-    while (next < count) await work(next++)
-  }
-  const workers = Array.from({ length: Math.min(count, MAX_CONCURRENT_OPENS) }, worker)
-  const results = await Promise.allSettled(workers)
-  for (const result of results) if (result.status === 'rejected') throw result.reason
+/**
+ * A replica that is new counts time from when its log has a slot: thousands that are made together would all be elected at
+ * once, and each beat for itself until it can begin its term.
+ */
+function startWithRoom(group: ReplicaGroup): void {
+  const { log } = group
+  if (log.bytesOnDisk > 0 || log.hasRoom(LOG_PART_BYTES + BATCH_HEADER_BYTES, true)) group.start()
+  else log.onRoom(() => startWithRoom(group))
 }

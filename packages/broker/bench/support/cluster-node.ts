@@ -112,10 +112,11 @@ export class ClusterNode {
     await child?.ended
   }
 
-  async stop(): Promise<void> {
+  /** In order, or after `limitMs` in any case. */
+  async stop(limitMs = STOP_LIMIT_MS): Promise<void> {
     const child = this.child
     this.child = null
-    await child?.stop(STOP_LIMIT_MS)
+    await child?.stop(limitMs)
   }
 
   /** SIGSTOP and SIGCONT: a process that is there and does nothing. */

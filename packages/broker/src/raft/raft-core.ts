@@ -141,6 +141,14 @@ export class RaftCore<E extends Entry> {
     return this.state.takeEffects()
   }
 
+  /**
+   * Whether there is anything to do. Whatever a tick changes for others shows in an effect, and most only count: thousands of
+   * groups are awake while a broker is away.
+   */
+  get hasEffects(): boolean {
+    return this.state.hasEffects
+  }
+
   /** Ticks change nothing until this node, or a message, wakes the group. */
   get isAtRest(): boolean {
     return isAtRest(this.state)

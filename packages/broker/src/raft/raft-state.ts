@@ -141,6 +141,10 @@ export class RaftState<E extends Entry> {
     this.emit({ kind: 'persist', sequence: this.hardStateSequence, hardState })
   }
 
+  get hasEffects(): boolean {
+    return this.effects.length > 0
+  }
+
   /** Most ticks of most groups have none, and cost no array. */
   takeEffects(): readonly Effect<E>[] {
     const { effects } = this

@@ -158,7 +158,9 @@ export class ReplicaGroup {
   }
 
   tick(): void {
-    this.#tell((core) => core.tick())
+    if (this.#isAside) return
+    this.core.tick()
+    if (this.core.hasEffects) this.#run()
   }
 
   peerLost(nodeId: NodeId): void {

@@ -239,6 +239,13 @@ export class SegmentChain {
       const larger = slotBytes[this.classNumber + 1] ?? Number.POSITIVE_INFINITY
       return larger <= MOST_GROWTH * this.bytesOnDisk ? this.classNumber + 1 : this.classNumber
     }
-    return tookMs > slowRollMs ? Math.max(0, this.classNumber - 1) : this.classNumber
+    const next = tookMs > slowRollMs ? this.classNumber - 1 : this.classNumber
+    return Math.max(this.leastClass, next)
+  }
+
+  /** The smallest slots are for logs that hold next to nothing: a gigabyte of them would be thousands of open files. */
+  private get leastClass(): number {
+    const second = this.context.limits.slotBytes[1] ?? Number.POSITIVE_INFINITY
+    return this.bytesOnDisk < second ? 0 : 1
   }
 }

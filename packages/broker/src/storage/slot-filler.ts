@@ -1,6 +1,7 @@
 // Makes slot files: written through once, so that later writes change no metadata of the file system.
 import { crc32 } from '@millrace/protocol'
 import { BLOCK_BYTES, type Block, type Clock, type DiskFile, type Memory, type Volume } from '../environment.js'
+import { JoinedFlushes } from './joined-flushes.js'
 import { Slot, slotName } from './slot.js'
 import { type SlotIdentity, writeSlotHeader } from './slot-header.js'
 import {
@@ -24,7 +25,14 @@ export interface SlotFillerOptions {
 }
 
 export class SlotFiller {
-  constructor(private readonly options: SlotFillerOptions) {}
+  /** Of headers, and of the names of all files made until then: those who wait for a name are many when logs are. */
+  private readonly headerFlushes: JoinedFlushes
+
+  constructor(private readonly options: SlotFillerOptions) {
+    this.headerFlushes = new JoinedFlushes(async (files) => {
+      await Promise.all([options.volume.syncDirectory(), ...files.map((file) => file.sync())])
+    })
+  }
 
   /**
    * A free slot, durable with its name. Its header is written once the zeros are flushed: a slot with a header has all
@@ -36,8 +44,7 @@ export class SlotFiller {
     try {
       await this.fill(file, 0, slotBytes, isUrgent)
       await this.writeFreeHeader(slot)
-      await file.sync()
-      await this.options.volume.syncDirectory()
+      await this.headerFlushes.join(file)
     } catch (cause) {
       await this.abandon(file)
       throw cause

@@ -1,5 +1,6 @@
 // The slots nobody owns: a reserve of written ones, filled in the background as logs come to need them.
 import { type Clock, DiskError, type Logger, type Memory, type Timer, type Volume } from '../environment.js'
+import { FreeSlots } from './free-slots.js'
 import type { Latch } from './latch.js'
 import { type Slot, slotName } from './slot.js'
 import { SlotFiller } from './slot-filler.js'
@@ -11,7 +12,7 @@ import type { StorageLimits } from './storage-limits.js'
 
 /** Slots filled side by side when logs wait: most of the time of a small one goes into its flushes, which they share. */
 const FILLS_AT_ONCE = 4
-const SMALL_FILLS_AT_ONCE = 16
+const SMALL_FILLS_AT_ONCE = 32
 
 /** A log takes slots at most so many times larger or smaller than the one it wants. */
 const SIZES_APART = 8
@@ -34,8 +35,8 @@ export class SlotPool {
   full = false
   /** Every slot of the volume, whoever owns it. */
   readonly slots = new Set<Slot>()
-  private readonly free: Slot[] = []
-  private readonly unwritten: Slot[] = []
+  private readonly free = new FreeSlots()
+  private readonly unwritten = new FreeSlots()
   private readonly wishes: SlotWishes
   /** Those who could not even have a slot that is not written. */
   private readonly withoutSpace = new Set<() => void>()
@@ -56,7 +57,7 @@ export class SlotPool {
   }
 
   get freeCount(): number {
-    return this.free.length + this.unwritten.length
+    return this.free.size + this.unwritten.size
   }
 
   /** Takes note of a slot file found at start. */
@@ -73,12 +74,12 @@ export class SlotPool {
   add(slot: Slot): void {
     this.slots.add(slot)
     if (!slot.writtenThrough) {
-      this.unwritten.push(slot)
+      this.unwritten.add(slot)
       return
     }
     const wish = this.wishes.urgentFor(slot, SIZES_APART)
     if (wish === null) {
-      this.free.push(slot)
+      this.free.add(slot)
       return
     }
     this.wishes.remove(wish)
@@ -92,13 +93,15 @@ export class SlotPool {
   take(groupBytes: number, slotBytes: number, allowUnwritten: boolean): Slot | null {
     // A busy log would be through a much smaller slot at once, and pay for a roll; it waits unless the disk is filling up.
     const smallest = this.largestClass < this.options.limits.slotBytes.length - 1 ? 0 : slotBytes / SIZES_APART
+    const largest = slotBytes * SIZES_APART
     // Written slots are for logs that need them, as long as there are such.
-    const slot = allowUnwritten && this.wishes.size > 0 ? null : takeBest(this.free, groupBytes, slotBytes, smallest)
+    const mayTake = !allowUnwritten || this.wishes.size === 0
+    const slot = mayTake ? this.free.take(groupBytes, slotBytes, smallest, largest) : null
     if (slot !== null) {
       this.work()
       return slot
     }
-    return allowUnwritten ? takeBest(this.unwritten, groupBytes, slotBytes, smallest) : null
+    return allowUnwritten ? this.unwritten.take(groupBytes, slotBytes, smallest, largest) : null
   }
 
   wish(wish: SlotWish): void {
@@ -202,8 +205,7 @@ export class SlotPool {
 
   /** Written slots of a size that are free or will be soon. */
   private ready(slotBytes: number): number {
-    let count = 0
-    for (const slot of this.free) if (slot.byteLength === slotBytes) count++
+    let count = this.free.countOf(slotBytes)
     for (const bytes of this.filling.values()) if (bytes === slotBytes) count++
     return count
   }
@@ -281,20 +283,4 @@ export class SlotPool {
     for (const onSpace of waiting) onSpace()
     for (const wish of this.wishes.allUrgent()) wish.lookAgain()
   }
-}
-
-/** The slot nearest in size: the wanted class, then a little larger, then the largest smaller one that will do. */
-function takeBest(slots: Slot[], groupBytes: number, slotBytes: number, smallest: number): Slot | null {
-  let best = -1
-  for (const [i, slot] of slots.entries()) {
-    if (maxGroupBytesOf(slot.byteLength) < groupBytes) continue
-    if (slot.byteLength > slotBytes * SIZES_APART || slot.byteLength < smallest) continue
-    if (best < 0 || isNearer(slot.byteLength, slots[best]!.byteLength, slotBytes)) best = i
-  }
-  return best < 0 ? null : slots.splice(best, 1)[0]!
-}
-
-function isNearer(candidate: number, best: number, wanted: number): boolean {
-  if (candidate >= wanted) return best < wanted || candidate < best
-  return best < wanted && candidate > best
 }

@@ -240,8 +240,9 @@ describe('docs/DISK-FORMAT.md', () => {
     `At most ${number(MAX_GROUP_BYTES)} bytes make a group`,
     `every ${number(CHECKPOINT_BYTES)} bytes of log`,
     `every 1/${MAX_INDEX_ENTRIES} of the slot, at least ${number(MIN_INDEX_INTERVAL_BYTES)} bytes`,
-    `${number(windows[0]!)} bytes in the smallest slots, ${number(windows[1]!)} in the middle ones, ${number(windows[2]!)} in`,
-    `(${number(groups[0]!)}, ${number(groups[1]!)} and ${number(groups[2]!)} bytes)`,
+    `${number(windows[0]!)} bytes in the smallest slots, ${number(windows[1]!)} and ${number(windows[2]!)} in the middle ones,`,
+    `ones, ${number(windows[3]!)} in the largest`,
+    `(${groups.slice(0, -1).map(number).join(', ')} and ${number(groups.at(-1)!)} bytes)`,
   ])('says: %s', (sentence) => {
     expect(page).toContain(sentence)
   })

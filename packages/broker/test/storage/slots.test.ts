@@ -1,6 +1,7 @@
 // Slots: the reserve, rolls and size classes, recycling, slots that were not written through, and a full disk.
 import { crc32 } from '@millrace/protocol'
 import { describe, expect, it } from 'vitest'
+import { RESERVE_SLOTS, SLOT_BYTES } from '#src/limits.js'
 import { StorageError } from '#src/storage/log-store.js'
 import { readSlotHeader, type SlotHeader } from '#src/storage/slot-header.js'
 import { ROLL_HEADER_POSITION } from '#src/storage/slot-layout.js'
@@ -26,8 +27,8 @@ const bytesOnDisk = (image: VolumeImage): number => [...image.files.values()].re
 describe('the reserve', () => {
   it('is small on a fresh volume, written and durable before it is used', async () => {
     const test = await TestStore.open(undefined, {})
-    await test.until(() => test.store.statistics.freeSlots === 4)
-    expect(bytesOnDisk(test.image)).toBeLessThanOrEqual(32 * 1024 * 1024)
+    await test.until(() => test.store.statistics.freeSlots === RESERVE_SLOTS)
+    expect(bytesOnDisk(test.image)).toBeLessThanOrEqual(8 * 1024 * 1024)
     for (const name of slotFiles(test.image)) {
       expect(header(test.image, name, 0)).toMatchObject({ generation: 0, writtenThrough: true, owner: null })
       const operations = test.trace.events.flatMap((event) => {
@@ -43,8 +44,10 @@ describe('the reserve', () => {
   it('is filled at a bounded rate', async () => {
     const test = await TestStore.open(undefined, { fillBytesPerSecond: 2 * 1024 * 1024 })
     const startedMs = test.environment.clock.monotonicMs()
-    await test.until(() => test.store.statistics.freeSlots === 4)
-    expect(test.environment.clock.monotonicMs() - startedMs).toBe(2000)
+    await test.until(() => test.store.statistics.freeSlots === RESERVE_SLOTS)
+    expect(test.environment.clock.monotonicMs() - startedMs).toBe(
+      (RESERVE_SLOTS * SLOT_BYTES[0] * 1000) / (2 * 1024 * 1024),
+    )
   })
 
   it('is filled without rest while a log waits', async () => {
@@ -92,10 +95,11 @@ describe('rolls', () => {
   })
 
   it('take smaller slots again when a log is quiet', async () => {
-    const test = await TestStore.open(undefined, { ...SMALL, slowRollMs: 1000, quickRollMs: 1 })
+    const slotBytes = [64 * 1024, 512 * 1024]
+    const test = await TestStore.open(undefined, { ...SMALL, slotBytes, slowRollMs: 1000, quickRollMs: 1 })
     const log = await test.open()
     const before = log.bytesOnDisk
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < 30; i++) {
       await test.fill(log, 1, { bytes: 6000 })
       test.environment.clock.pass(500)
     }
@@ -103,6 +107,23 @@ describe('rolls', () => {
     expect(log.bytesOnDisk % (64 * 1024)).toBe(0)
     const sizes = slotFiles(test.image).map((name) => test.image.files.get(name)!.size)
     expect(Math.max(...sizes)).toBe(64 * 1024)
+  })
+
+  it('take the smallest slots only while a log holds next to nothing, however quiet it is', async () => {
+    const limits = { slotBytes: [64 * 1024, 128 * 1024, 256 * 1024], slowRollMs: 1000, quickRollMs: 1 }
+    const test = await TestStore.open(undefined, { ...SMALL, ...limits })
+    const log = await test.open()
+    for (let i = 0; i < 60; i++) {
+      await test.fill(log, 1, { bytes: 6000 })
+      test.environment.clock.pass(500)
+    }
+    const owned = slotFiles(test.image)
+      .map((name) => header(test.image, name, ROLL_HEADER_POSITION))
+      .filter((found) => found !== null)
+      .sort((a, b) => a.owner!.basePosition - b.owner!.basePosition)
+      .map(({ slotBytes }) => slotBytes)
+    expect(owned.slice(0, 4)).toEqual([64 * 1024, 64 * 1024, 128 * 1024, 128 * 1024])
+    expect(new Set(owned.slice(2))).toEqual(new Set([128 * 1024]))
   })
 
   it('go to a larger class at once for a batch that a small slot does not hold', async () => {

@@ -1,7 +1,8 @@
 // A directory as a volume on the ring: direct I/O and the cheapest flush where trials allow them.
-import { constants } from 'node:fs'
+import { constants, open } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import {
   closeDescriptor,
   type FileSystemFacts,
@@ -34,6 +35,9 @@ const MANY_FILES = 8
 const PROBE_NAME = `${HIDDEN_PREFIX}direct-probe`
 /** Never written: its fdatasync is a flush of the device and nothing else. */
 const FLUSH_NAME = `${HIDDEN_PREFIX}flush`
+
+/** Off this thread. */
+const openApart = promisify(open)
 
 export class RingDisk implements Disk {
   private readonly volumes = new Set<RingVolume>()
@@ -169,7 +173,10 @@ class RingVolume extends DirectoryVolume<RingFile> {
     flags: number,
     onClosed: (file: RingFile) => void,
   ): Promise<RingFile> {
-    return new RingFile(name, openFile(path, flags, FILE_MODE), this.context, onClosed)
+    // Making a file waits for the journal of the file system now and then, and peers must not wait with it.
+    const isMade = (flags & constants.O_CREAT) !== 0
+    const descriptor = isMade ? await openApart(path, flags, FILE_MODE) : openFile(path, flags, FILE_MODE)
+    return new RingFile(name, descriptor, this.context, onClosed)
   }
 
   protected async closed(): Promise<void> {
