@@ -14,6 +14,8 @@ const UNREADABLE_STEP_BYTES = 64 * 1024
 
 export class SegmentCheck {
   private source: GroupSource
+  /** Position up to which the log was flushed when the source last began anew: what it has read ahead of it may be older. */
+  private trustedEnd = 0
   /** Checksum of the group before the position; null when that one is not known. */
   private previous: number | null = null
   /** Where to look for the next group when the one at the position does not hold. */
@@ -48,6 +50,11 @@ export class SegmentCheck {
    * @returns what is damaged there, in order; nothing when the group holds. @throws DiskError other than INPUT_OUTPUT.
    */
   async step(end: number, behind: Segment | undefined): Promise<readonly DamagedRange[]> {
+    if (this.position >= this.trustedEnd) {
+      // A whole group may have stood there before, of another life of the log, and pass for the one written since.
+      this.reopen()
+      this.trustedEnd = end
+    }
     if ((await this.look()) === null) return []
     // Once more from the disk: what was read ahead may have been on its way there at that time.
     this.reopen()
