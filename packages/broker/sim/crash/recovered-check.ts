@@ -19,8 +19,11 @@ import { AT_ONCE, TracedVolume } from './traced-volume.js'
 import { checkHadLog, checkVote, type FoundVote, TracedVotes } from './vote-history.js'
 import { CRASH_LIMITS, IDENTITY, keyName } from './workload.js'
 
-/** A log may read so much to be recovered however long it is: some windows, checkpoints apart, and a look-ahead. */
-const MOST_REPLAYED_BYTES = 448 * 1024
+/**
+ * A log may read so much to be recovered however long it is: some windows, checkpoints apart, and a look-ahead. Five of the
+ * larger slots, since a log leaves the smaller ones for good and a read goes up to the end of a slot.
+ */
+const MOST_REPLAYED_BYTES = 640 * 1024
 
 export interface Recovered {
   readonly logs: RecoveredLogs
