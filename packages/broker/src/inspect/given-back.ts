@@ -31,7 +31,7 @@ export async function withoutGivenBack(
     }
   })
   await walk.run()
-  return starts.cover(firstIndexOf(kept[0]!, walk)) ? kept : segments
+  return kept.some((segment) => starts.cover(firstIndexOf(segment, walk))) ? kept : segments
 }
 
 /** Whether something stood between two segments. */

@@ -74,7 +74,7 @@ export class LogInspection {
       if (this.isTornStart(segments[0]!, walk, watermark)) {
         return this.nothing(segments.map((segment) => this.segmentReport(segment, walk)))
       }
-      const damage = [...this.missingAtStart(segments[0]!, walk), ...walk.damage]
+      const damage = [...this.missingAtStart(segments, walk), ...walk.damage]
       const isDamaged = damage.length > 0 || this.undecodable.length > 0
       const details = this.wish === null ? {} : this.details(this.wish)
       return {
@@ -117,9 +117,9 @@ export class LogInspection {
   }
 
   /** Slots are given back only below a log start that is flushed, so it was met by now. */
-  private missingAtStart(first: Segment, walk: LogWalk): readonly DamagedRange[] {
-    const { basePosition, baseIndex, baseOffset } = first.owner
-    if (basePosition === 0 || this.starts.cover(firstIndexOf(first, walk))) return []
+  private missingAtStart(segments: readonly Segment[], walk: LogWalk): readonly DamagedRange[] {
+    const { basePosition, baseIndex, baseOffset } = segments[0]!.owner
+    if (basePosition === 0 || segments.some((segment) => this.starts.cover(firstIndexOf(segment, walk)))) return []
     const { index, offset } = this.starts.current
     return [
       {

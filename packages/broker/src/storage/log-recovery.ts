@@ -235,19 +235,21 @@ class LogRecovery {
    */
   private checkStart(): void {
     for (const truncation of this.truncations.all()) for (const segment of this.segments) segment.truncate(truncation)
-    if (this.wholeFrom > 0 && this.starts.cover(this.segments[this.wholeFrom]!.firstIndex)) {
-      this.leftBehind = this.segments.splice(0, this.wholeFrom)
-      this.current -= this.wholeFrom
-    } else if (this.wholeFrom > 0) {
-      const before = this.segments[this.wholeFrom - 1]!
-      this.damage ??= {
-        position: before.basePosition,
-        reason: `the segment behind ${before.slot.file.name} is missing`,
-      }
+    if (this.segments[0]!.basePosition === 0 && this.wholeFrom === 0) return
+    // What a segment begins with may be lower than in the one before, where a truncation is forgotten that cut both.
+    for (let i = this.wholeFrom; i <= this.current; i++) {
+      if (!this.starts.cover(this.segments[i]!.firstIndex)) continue
+      this.leftBehind = this.segments.splice(0, i)
+      this.current -= i
+      return
     }
     const first = this.segments[0]!
-    if (first.basePosition === 0 || this.starts.cover(first.firstIndex)) return
-    this.damage ??= { position: 0, reason: `the first segments, before position ${first.basePosition}, are missing` }
+    if (this.wholeFrom === 0) {
+      this.damage ??= { position: 0, reason: `the first segments, before position ${first.basePosition}, are missing` }
+      return
+    }
+    const before = this.segments[this.wholeFrom - 1]!
+    this.damage ??= { position: before.basePosition, reason: `the segment behind ${before.slot.file.name} is missing` }
   }
 
   /** Indexes made while the walk came by say nothing of what was cut off afterwards. */

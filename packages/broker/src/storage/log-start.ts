@@ -70,14 +70,12 @@ export class LogStarts {
 
   /**
    * The log on disk begins with this batch: slots before it were given back, which happens only once the start that
-   * allows it is committed. @returns whether there is such a start.
+   * allows it is committed. @returns whether there is such a start; nothing changes where there is none.
    */
   cover(firstIndex: number): boolean {
-    while (this.current.index < firstIndex) {
-      const next = this.proposed.shift()
-      if (next === undefined) return false
-      this.current = next.start
-    }
+    const latest = this.proposed.at(-1)?.start ?? this.current
+    if (latest.index < firstIndex) return false
+    while (this.current.index < firstIndex) this.current = this.proposed.shift()!.start
     return true
   }
 

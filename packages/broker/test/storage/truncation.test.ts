@@ -5,11 +5,11 @@ import { describe, expect, it } from 'vitest'
 import { PartitionState } from '#src/partition/partition-state.js'
 import { sealLogStart } from '#src/storage/log-start.js'
 import type { LogState, PartitionLog } from '#src/storage/log-store.js'
-import { SLOT_DATA_START } from '#src/storage/slot-layout.js'
+import { FREE_HEADER_POSITION, SLOT_DATA_START } from '#src/storage/slot-layout.js'
 import type { StorageLimits } from '#src/storage/storage-limits.js'
 import type { VolumeImage } from '../../sim/crash/page-image.js'
 import { SeededRandom } from '../../sim/random.js'
-import { batchOf, bytesOf, flipBit, KEY, SMALL, slotFiles, TestStore, turn } from './fixture.js'
+import { batchOf, bytesOf, damage, flipBit, KEY, SMALL, slotFiles, TestStore, turn } from './fixture.js'
 
 const LIMITS: Partial<StorageLimits> = {
   ...SMALL,
@@ -375,6 +375,40 @@ describe('cutting off a suffix', () => {
     log.noteCommitted(1)
     await test.until(() => log.bytesOnDisk < bytesBefore, 'the slot that is given back')
     await subject.check()
+  })
+
+  it('is no damage where a slot that was given back is there again, and its truncation forgotten', async () => {
+    const subject = await Subject.begin()
+    const { log, test } = subject
+    while (log.bytesOnDisk <= 64 * 1024) await subject.append(1, 3000)
+    // The second slot begins with this one, and is left with little room.
+    const first = log.filled.index
+    await subject.append(6, 3000)
+    expect(log.bytesOnDisk).toBe(2 * 64 * 1024)
+    await subject.flush()
+    await subject.truncate(first - 6)
+    while (log.bytesOnDisk <= 2 * 64 * 1024) await subject.append(1, 3000)
+    await subject.flush()
+    const start = log.expire({ bytes: 1, appendedBefore: null })!
+    expect(start.index).toBeLessThan(first)
+    await subject.write(sealLogStart(start, KEY, log.filled.index + 1, 1), 0, true)
+    await subject.flush()
+    subject.startIndex = start.index
+    log.noteCommitted(log.filled.index)
+    await test.until(() => log.bytesOnDisk === 64 * 1024, 'the slots that are given back')
+    // With checkpoints that do not speak of the truncation any more.
+    await subject.append(8, 3000)
+    await subject.flush()
+    for (let i = 0; i < 20; i++) await turn()
+    const { index } = log.filled
+    for (const name of slotFiles(test.image)) {
+      const image = test.image.copy()
+      damage(image, name, FREE_HEADER_POSITION, (page) => page.fill(0))
+      await subject.restart(image)
+      expect(subject.log.start.index).toBe(start.index)
+      subject.log.noteCommitted(index)
+      await subject.check()
+    }
   })
 
   it('takes proposed log starts along', async () => {
