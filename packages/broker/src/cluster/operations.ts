@@ -146,9 +146,9 @@ function numberOrNull(fields: Fields, name: string): number | null {
 }
 
 async function deleteTopic(topics: Topics, fields: Fields): Promise<unknown> {
-  onlyFields(fields, ['name'])
-  const topic = await topics.delete(topicName(fields))
-  return { topicId: topic.topicId }
+  onlyFields(fields, ['name', 'topicId'])
+  const { topicId } = await topics.delete(topicName(fields), numberOrNull(fields, 'topicId'))
+  return { topicId }
 }
 
 export function partitionStatus(shard: Shard, topicId: number): readonly PartitionStatus[] {

@@ -300,9 +300,16 @@ export class Topics {
     return topic
   }
 
-  /** Resolves once the topic is gone from the metadata and its logs on this node are dropped. @throws ProtocolError UNKNOWN_TOPIC. */
-  async delete(name: string): Promise<TopicDefinition> {
+  /**
+   * Resolves once the topic is gone from the metadata and its logs on this node are dropped.
+   * @param topicId which of the topics that had this name one after the other is meant; null for the present one.
+   * @throws ProtocolError UNKNOWN_TOPIC.
+   */
+  async delete(name: string, topicId: number | null): Promise<TopicDefinition> {
     const topic = this.byName(name)
+    if (topicId !== null && topicId !== topic.topicId) {
+      throw new ProtocolError('UNKNOWN_TOPIC', `topic ${name} was deleted already, and made again since`)
+    }
     await this.#delete(topic)
     return topic
   }

@@ -64,6 +64,34 @@ describe('a topic', () => {
     expect([...store.disk.logs.keys()].sort()).toEqual(['0/0/0', '2/0/0'])
   })
 
+  it('outlives the late deletion of one that had its name before', async () => {
+    const { admin, context } = await startInMemory()
+    const { metadata } = context
+    await admin('createTopic', { name: 'flights' })
+    const perform = metadata.perform.bind(metadata)
+    // The first one waits for somebody to lead the metadata.
+    let lead = (): void => {}
+    const led = new Promise<void>((resolve) => {
+      lead = resolve
+    })
+    const asked = new Promise<void>((resolve) => {
+      metadata.perform = async (...operation) => {
+        metadata.perform = perform
+        resolve()
+        await led
+        return perform(...operation)
+      }
+    })
+    const late = admin('deleteTopic', { name: 'flights' })
+    late.catch(() => {})
+    await asked
+    await admin('deleteTopic', { name: 'flights' })
+    expect(await admin('createTopic', { name: 'flights' })).toMatchObject({ topicId: 2 })
+    lead()
+    await expect(late).rejects.toThrow('topic flights was deleted already, and made again since')
+    expect(await admin('listTopics', {})).toMatchObject({ topics: [{ topicId: 2 }] })
+  })
+
   it('is dropped also where its end and that others have dropped it are heard of at once', async () => {
     const { admin, metadata, settle, store, context } = await startInMemory()
     await admin('createTopic', { name: 'flights', partitions: 2 })

@@ -46,7 +46,7 @@ interface Change {
 /** Carried out by whoever leads the metadata; these names travel between brokers. */
 const CHANGES = new Map<number, Change>([
   [ADMIN_OPERATIONS.createTopic, { name: 'createTopic' }],
-  [ADMIN_OPERATIONS.deleteTopic, { name: 'deleteTopic' }],
+  [ADMIN_OPERATIONS.deleteTopic, { name: 'deleteTopic', fields: ['name'], prepare: topicOfNow }],
   [ADMIN_OPERATIONS.createGroupsTopic, { name: 'createGroupsTopic' }],
   [ADMIN_OPERATIONS.joinCluster, { name: 'joinCluster' }],
   [ADMIN_OPERATIONS.drainBroker, { name: 'drainBroker', fields: ['nodeId', 'undo'] }],
@@ -179,6 +179,16 @@ async function moves(context: ServerContext, fields: Fields): Promise<unknown> {
   return {
     moves: found.flatMap((move) => (names.has(move.topicId) ? [{ name: names.get(move.topicId), ...move }] : [])),
   }
+}
+
+/**
+ * Which topic is meant, by what is known here when it is asked for: whoever asked may give up while this waits for a leader,
+ * and make another topic of that name.
+ */
+async function topicOfNow({ topics }: ServerContext, fields: Fields): Promise<Fields> {
+  const name = topicName(fields)
+  const topic = topics.list().find((one) => one.name === name)
+  return topic === undefined ? fields : { ...fields, topicId: topic.topicId }
 }
 
 /** How many partitions have not left the node yet, as their leaders know, and how many may not have that nobody leads. */
