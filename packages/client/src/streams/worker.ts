@@ -74,12 +74,14 @@ export class Job<T> implements WorkContext {
   nextReady: Job<T> | null = null
   /** Behind it in its lane. */
   nextInLane: Job<T> | null = null
+  #abort: AbortController | null = null
 
   constructor(
     readonly value: T,
     readonly claim: Claim,
     readonly lane: Lane<T> | null,
-    readonly worker: { readonly signal: AbortSignal },
+    /** Those of work under way whose signal was asked for. */
+    readonly watched: WatchedJobs,
   ) {}
 
   get topic(): string {
@@ -98,12 +100,41 @@ export class Job<T> implements WorkContext {
     return this.claim.origin.key
   }
 
+  /** One for each: many that listen to the same are taken for a leak by runtimes. */
   get signal(): AbortSignal {
-    return this.worker.signal
+    if (this.#abort === null) {
+      this.#abort = new AbortController()
+      this.watched.add(this)
+    }
+    return this.#abort.signal
+  }
+
+  abort(): void {
+    this.#abort?.abort(ended())
   }
 
   records(): readonly ConsumerRecord<Uint8Array, Uint8Array>[] {
     return this.claim.origin.records()
+  }
+}
+
+class WatchedJobs {
+  readonly #jobs = new Set<{ abort(): void }>()
+  #isOver = false
+
+  add(job: { abort(): void }): void {
+    if (this.#isOver) job.abort()
+    else this.#jobs.add(job)
+  }
+
+  delete(job: { abort(): void }): void {
+    this.#jobs.delete(job)
+  }
+
+  abortAll(): void {
+    this.#isOver = true
+    for (const job of this.#jobs) job.abort()
+    this.#jobs.clear()
   }
 }
 
@@ -128,18 +159,12 @@ class Worker<T, R> {
   #sourceDone = false
   #failure: { readonly error: unknown } | null = null
   #dropped = false
-  #abort: AbortController | null = null
+  readonly #watched = new WatchedJobs()
 
   constructor(work: Work<T, R>, scheduling: Scheduling, subscriber: Subscriber<R>) {
     this.#work = work
     this.#scheduling = scheduling
     this.#subscriber = subscriber
-  }
-
-  get signal(): AbortSignal {
-    this.#abort ??= new AbortController()
-    if (this.#dropped) this.#abort.abort(ended())
-    return this.#abort.signal
   }
 
   follow(source: Observable<T>): void {
@@ -162,7 +187,7 @@ class Worker<T, R> {
     // First, so that what is let go of is not taken for settled.
     this.#source.detach()
     this.#letGoOfWaiting()
-    this.#abort?.abort(ended())
+    this.#watched.abortAll()
   }
 
   /** What was not begun will not be: another branch of the pipeline may go on and must not wait for it. */
@@ -197,14 +222,14 @@ class Worker<T, R> {
   /** The job, if it need not wait in a lane. */
   #queue(value: T, claim: Claim): Job<T> | null {
     const name = this.#scheduling.laneOf(claim)
-    if (name === null) return new Job(value, claim, null, this)
+    if (name === null) return new Job(value, claim, null, this.#watched)
     const lane = this.#lanes.get(name)
     if (lane === undefined) {
       const opened: Lane<T> = { name, first: null, last: null }
       this.#lanes.set(name, opened)
-      return new Job(value, claim, opened, this)
+      return new Job(value, claim, opened, this.#watched)
     }
-    const job = new Job(value, claim, lane, this)
+    const job = new Job(value, claim, lane, this.#watched)
     if (lane.last === null) lane.first = job
     else lane.last.nextInLane = job
     lane.last = job
@@ -277,8 +302,7 @@ class Worker<T, R> {
     try {
       result = this.#work(job.value, job)
     } catch (error) {
-      this.#active--
-      this.#fail(error)
+      this.#failed(job, error)
       return
     }
     if (!isPromise(result)) {
@@ -290,15 +314,19 @@ class Worker<T, R> {
         this.#done(job, awaited)
         this.#beginNext()
       },
-      (error: unknown) => {
-        this.#active--
-        this.#fail(error)
-      },
+      (error: unknown) => this.#failed(job, error),
     )
+  }
+
+  #failed(job: Job<T>, error: unknown): void {
+    this.#active--
+    this.#watched.delete(job)
+    this.#fail(error)
   }
 
   #done(job: Job<T>, result: R | NoResult): void {
     this.#active--
+    this.#watched.delete(job)
     job.claim.settle()
     if (this.#dropped) return
     this.#leaveLane(job)

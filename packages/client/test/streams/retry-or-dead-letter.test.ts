@@ -219,6 +219,21 @@ describe('retryOrDeadLetter', () => {
     expect(events).toEqual([1, 3, 0, 2])
   })
 
+  test('many that wait at once are no leak to the runtime', async () => {
+    const warnings: Error[] = []
+    const listen = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', listen)
+    const setting = begin()
+    const { world, cluster } = setting
+    fill(cluster, 1, 0, 64, 64)
+    const once = new Map(Array.from({ length: 64 }, (_, offset) => [offset, 1]))
+    const { events } = start(setting, processEach(retryOrDeadLetter(failing(once), QUICK), { concurrency: 64 }))
+    await world.until(() => events.length === 64)
+    await new Promise((resolve) => setImmediate(resolve))
+    process.off('warning', listen)
+    expect(warnings).toEqual([])
+  })
+
   test('works on mapped values, and emits what the work returns', async () => {
     const setting = begin()
     fill(setting.cluster, 1, 0, 4, 4)
