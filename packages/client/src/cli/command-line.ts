@@ -106,7 +106,9 @@ export interface CommandLine {
 const DEFAULT_BOOTSTRAP = 'localhost:7420'
 
 /** @throws UsageError that names the mistake and the help to read. */
-export function readCommandLine(words: readonly string[], environment: NodeJS.ProcessEnv): CommandLine {
+export function readCommandLine(typed: readonly string[], environment: NodeJS.ProcessEnv): CommandLine {
+  // What every program is asked first, in the words that most of them know.
+  const words = typed[0] === '--version' || typed[0] === '-v' ? ['version', ...typed.slice(1)] : typed
   const name = findCommand(words)
   const shape: CommandShape = name === null ? { options: {}, arguments: [] } : COMMANDS[name]
   const { values, positionals } = parse(words, shape, name)

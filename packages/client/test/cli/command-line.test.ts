@@ -30,6 +30,11 @@ describe('a command line', () => {
     }
   })
 
+  it('knows the version by the option that other programs have', () => {
+    for (const words of ['version', '--version', '-v']) expect(read(words).name).toBe('version')
+    expect(read('--version --json').json).toBe(true)
+  })
+
   it('takes the addresses from the environment, then the default', () => {
     expect(read('version').bootstrap).toBe('localhost:7420')
     expect(read('version', { MILLRACE_BOOTSTRAP: 'a:1,b:2' }).bootstrap).toBe('a:1,b:2')
