@@ -15,6 +15,7 @@ export interface Invoice {
 export const Orders = topic('orders', { key: utf8, value: json<Order>() })
 export const Invoices = topic('invoices', { key: utf8, value: json<Invoice>() })
 export const DEAD_LETTERS = 'orders.dead'
+export const GROUP = 'billing'
 
 /** Charges a customer for an order, or throws. */
 export type Charge = (customer: string, order: Order) => Promise<void>
@@ -42,7 +43,7 @@ export function work(mill: Mill, charge: Charge): Observable<number> {
     topic: DEAD_LETTERS,
   })
   return mill
-    .consumer({ group: 'billing', onDecodeError: 'deadLetter', deadLetterTopic: DEAD_LETTERS })
+    .consumer({ group: GROUP, onDecodeError: 'deadLetter', deadLetterTopic: DEAD_LETTERS })
     .subscribe(Orders)
     .pipe(
       // Orders of one customer one after the other, those of 32 customers at once.
