@@ -1,6 +1,7 @@
 // Runs the fuzz targets: every `packages/*/fuzz/*.fuzz.ts`, compiled, exporting `name` and
 // `run({ seed, iterations })`, which tries that many inputs, returns how many it tried, and throws on a finding.
-// The seconds are shared out over the targets, each call with a fresh random seed; a finding prints how to replay it.
+// The seconds are shared out over the targets, each call with a fresh random seed, or with those from `--first` on, so that
+// what a change is judged by does not depend on luck; a finding prints how to replay it.
 // Each target runs in a worker thread with a watchdog and a memory limit: endless loops and decompression bombs are
 // findings too. One target, the canary, has a planted bug: a run in which it stays alive has proved nothing.
 import { randomInt } from 'node:crypto'
@@ -10,7 +11,7 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import { globSync } from './glob.mjs'
 import { node, printJson, refuseRest, root, stop, takeFlag, takeInteger, takeOption } from './process.mjs'
 
-const USAGE = 'npm run fuzz -- [--seconds N] [--target T [--seed S --iterations K]] [--list] [--json]'
+const USAGE = 'npm run fuzz -- [--seconds N] [--first S] [--target T [--seed S --iterations K]] [--list] [--json]'
 const CANARY = 'canary'
 /** One call may take this long before it counts as hung. Calls are sized to a quarter of a second. */
 const HANG_MS = 60_000
@@ -30,6 +31,7 @@ async function main() {
   const only = takeOption(args, '--target', undefined)
   const seed = takeInteger(args, '--seed', undefined)
   const iterations = takeInteger(args, '--iterations', undefined, 1)
+  const first = takeInteger(args, '--first', undefined, 0)
   refuseRest(args, USAGE)
   if ((seed === undefined) !== (iterations === undefined)) stop(`--seed and --iterations go together\nusage: ${USAGE}`)
   if (seed !== undefined && only === undefined) stop(`a replay needs --target\nusage: ${USAGE}`)
@@ -51,14 +53,14 @@ async function main() {
   const chosen = targets.filter((target) => target.name !== CANARY)
   const report = { name: 'fuzz', seconds, inputs: 0, targets: [], findings: [], canary: 'not run' }
   for (const target of chosen) {
-    const result = await fuzz(target, (seconds * 1000) / chosen.length)
+    const result = await fuzz(target, (seconds * 1000) / chosen.length, first)
     report.inputs += result.inputs
     report.targets.push({ target: target.name, inputs: result.inputs, calls: result.calls, seconds: result.seconds })
     if (result.finding !== null) report.findings.push(result.finding)
   }
   const canary = all.find((target) => target.name === CANARY)
   if (only === undefined || only === CANARY) {
-    const caught = canary !== undefined && (await fuzz(canary, CANARY_MS, true)).finding !== null
+    const caught = canary !== undefined && (await fuzz(canary, CANARY_MS, first, true)).finding !== null
     report.canary = caught ? 'caught' : 'missed'
     console.log(caught ? 'canary: its planted bug was found, as it must' : 'canary: its planted bug was NOT found')
   }
@@ -82,8 +84,8 @@ async function findTargets() {
   return targets
 }
 
-/** Calls one target with fresh seeds for `budgetMs`, sizing each call to a slice. */
-async function fuzz(target, budgetMs, quiet = false) {
+/** Calls one target for `budgetMs`, sizing each call to a slice, with seeds from `first` on or random ones. */
+async function fuzz(target, budgetMs, first, quiet = false) {
   const runner = startWorker(target)
   const startedMs = performance.now()
   const result = { inputs: 0, calls: 0, seconds: 0, finding: null }
@@ -92,7 +94,7 @@ async function fuzz(target, budgetMs, quiet = false) {
     while (result.finding === null) {
       const leftMs = budgetMs - (performance.now() - startedMs)
       if (leftMs <= 0 && result.calls > 0) break
-      const seed = randomInt(0, 2 ** 32)
+      const seed = first === undefined ? randomInt(0, 2 ** 32) : (first + result.calls) % 2 ** 32
       const answer = await runner.call(seed, iterations)
       result.calls += 1
       if (answer.error !== undefined) {
