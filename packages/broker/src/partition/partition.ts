@@ -95,7 +95,7 @@ export class Partition implements GroupOwner {
   }
 
   get logStartOffset(): number {
-    return this.#log.startOffset
+    return this.#log.committedStartOffset
   }
 
   get bytesOnDisk(): number {

@@ -68,6 +68,11 @@ export class LogStarts {
     return this.current !== before
   }
 
+  /** The start once everything up to `index` is committed, flushed here or not. */
+  after(index: number): LogStart {
+    return this.proposed.findLast(({ batchIndex }) => batchIndex <= index)?.start ?? this.current
+  }
+
   /**
    * The log on disk begins with this batch: slots before it were given back, which happens only once the start that
    * allows it is committed. @returns whether there is such a start; nothing changes where there is none.

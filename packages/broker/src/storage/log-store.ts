@@ -99,6 +99,11 @@ export interface PartitionLog {
   readonly start: LogStart
   /** First offset that can be read. */
   readonly startOffset: number
+  /**
+   * The same by what is committed, whether it is flushed here or not: a leader whose flush lags must not tell an older start
+   * than the leader before it did.
+   */
+  readonly committedStartOffset: number
   /** Bytes appended and not yet flushed. */
   readonly unflushedBytes: number
   /** Set once a write or flush of the volume has failed: no append is accepted any more. */

@@ -101,6 +101,10 @@ export class StoredLog implements PartitionLog {
     return this.start.offset
   }
 
+  get committedStartOffset(): number {
+    return this.writer.starts.after(this.committedIndex).offset
+  }
+
   get lostAcknowledged(): boolean {
     return this.marks.lostAcknowledged
   }

@@ -166,6 +166,7 @@ export class MemoryLog implements PartitionLog {
   nextAppendError: StorageError | null = null
   #roomWaiters: (() => void)[] = []
   #scheduled = false
+  #committedIndex = 0
 
   constructor(
     readonly store: MemoryLogStore,
@@ -198,6 +199,10 @@ export class MemoryLog implements PartitionLog {
 
   get startOffset(): number {
     return this.start.offset
+  }
+
+  get committedStartOffset(): number {
+    return this.starts.after(this.#committedIndex).offset
   }
 
   get unflushedBytes(): number {
@@ -333,6 +338,7 @@ export class MemoryLog implements PartitionLog {
   }
 
   noteCommitted(index: number): void {
+    this.#committedIndex = Math.max(this.#committedIndex, index)
     this.starts.commit(Math.min(index, this.flushedIndex))
   }
 

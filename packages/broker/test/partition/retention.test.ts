@@ -29,7 +29,7 @@ describe('a partition', () => {
     expect(partition.highWatermark).toBe(11)
   })
 
-  it('of a buffered topic waits for the flush besides', async () => {
+  it('of a buffered topic waits for the flush on disk, and is told before', async () => {
     const { partition, log, send } = await openPartition({
       durability: 'buffered',
       retention: { retentionMs: null, retentionBytes: 1 },
@@ -39,9 +39,9 @@ describe('a partition', () => {
     partition.retain()
     log.complete('written')
     expect(partition.committedIndex).toBe(7)
-    expect(partition.logStartOffset).toBe(0)
+    expect([partition.logStartOffset, log.startOffset]).toEqual([4, 0])
     log.complete('flushed')
-    expect(partition.logStartOffset).toBe(4)
+    expect([partition.logStartOffset, log.startOffset]).toEqual([4, 4])
   })
 
   it('goes by the time at which batches were appended', async () => {
