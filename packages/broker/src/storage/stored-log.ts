@@ -205,8 +205,7 @@ export class StoredLog implements PartitionLog {
   }
 
   async truncateTo(lastIndex: number): Promise<void> {
-    const { writer } = this
-    const { checkpointer } = this.parts
+    const { writer, checkpointer } = this.parts
     if (this.isDamaged) return this.repair(lastIndex)
     assert(lastIndex >= this.committedIndex, `truncation to ${lastIndex}, committed is ${this.committedIndex}`)
     assert(!this.truncating, 'one suffix is cut off at a time')
